@@ -1,0 +1,206 @@
+"""Events, and what each makes of the ledger: pure, so that a restart can trust what it reads back.
+
+An event is journaled before anything acts on it. The ledger is the projection of the events; `after` is the whole
+projection for one unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from reconciler.model import (
+    Applied,
+    Cause,
+    Commit,
+    Dispatched,
+    Failure,
+    Hold,
+    Outcome,
+    Pause,
+    Planned,
+    Presence,
+    Result,
+    UnitId,
+    UnitRecord,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAccepted:
+    """A commit of the protected branch was proven and is now what the world shall become."""
+
+    commit: Commit
+    chain: tuple[Commit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """No apply may start: history was rewritten, or the branch is gone."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Thawed:
+    """What froze everything is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDispatched:
+    """A job is about to be handed to the executor. Written before it is."""
+
+    dispatched: Dispatched
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A job has a result. The controller works out when to retry and when to check again; see `decide.schedule`."""
+
+    dispatched: Dispatched
+    result: Result
+    retry_at: datetime | None
+    next_check: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HoldChanged:
+    """The reason why a unit is not being changed is another now; None: there is none any more."""
+
+    unit: UnitId
+    hold: Hold | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckScheduled:
+    """The next drift check of a unit is due at another time."""
+
+    unit: UnitId
+    next_check: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """An admin stopped a scope."""
+
+    pause: Pause
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A pause ended: by an admin, or because its time was up (`actor` is then "clock")."""
+
+    scope: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRequested:
+    """An admin asked for a scope to be checked now."""
+
+    scope: str
+    actor: str
+    units: tuple[UnitId, ...]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The daemon came up."""
+
+    version: str
+    fence: int
+
+
+UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled
+Event = (
+    UnitEvent | HeadAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
+)
+
+
+def unit_of(event: UnitEvent) -> UnitId:
+    """The unit that the event is about."""
+    match event:
+        case JobDispatched(dispatched) | JobEnded(dispatched):
+            return dispatched.job.unit
+        case HoldChanged(unit) | CheckScheduled(unit):
+            return unit
+
+
+def after(record: UnitRecord, event: UnitEvent) -> UnitRecord | None:
+    """The record as the event leaves it; None where nothing is left to remember."""
+    match event:
+        case JobDispatched(dispatched):
+            return replace(record, job=dispatched, hold=None)
+        case HoldChanged(_, hold):
+            return replace(record, hold=hold)
+        case CheckScheduled(_, next_check):
+            return replace(record, next_check=next_check)
+        case JobEnded():
+            return _after_job(record, event)
+
+
+def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord | None:
+    result = event.result
+    if result.applied and result.applied.presence is not Presence.PRESENT and result.applied.state is None:
+        # Destroyed or let go; the record stays only to say that the entry has been carried out.
+        record = replace(record, drift_since=None)
+    return replace(
+        record,
+        job=None,
+        applied=result.applied or record.applied,
+        planned=_planned(event) or record.planned,
+        failure=_failure(record, event),
+        drift_since=_drift_since(record, result),
+        next_check=event.next_check,
+    )
+
+
+def _planned(event: JobEnded) -> Planned | None:
+    result = event.result
+    if result.plan is None or result.fingerprint is None:
+        return None
+    cause = result.cause or event.dispatched.cause
+    return Planned(result.job.id, result.fingerprint, cause, result.plan, result.ended_at)
+
+
+def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
+    result = event.result
+    if result.outcome is Outcome.SUCCEEDED and event.retry_at is None:
+        return None
+    fingerprint = result.fingerprint or event.dispatched.fingerprint
+    before = record.failure
+    count = before.count + 1 if before and before.fingerprint == fingerprint else 1
+    return Failure(
+        job=result.job.id,
+        outcome=result.outcome,
+        reason=result.reason,
+        message=result.message,
+        fingerprint=fingerprint,
+        count=count,
+        at=result.ended_at,
+        retry_at=event.retry_at or result.ended_at,
+    )
+
+
+def _drift_since(record: UnitRecord, result: Result) -> datetime | None:
+    """Drift opens with a plan that is not empty although nothing was merged, and closes with the next success."""
+    if result.applied is not None:
+        return None
+    if result.cause is Cause.DRIFT and result.plan is not None:
+        return None if result.plan.empty else record.drift_since or result.ended_at
+    return record.drift_since
+
+
+def is_pausing(pause: Pause, unit: UnitId, now: datetime) -> bool:
+    """Whether the pause covers the unit now. A scope is `all`, an environment or a unit."""
+    covers = pause.scope in ("all", unit, unit.partition("/")[0])
+    return covers and now < pause.until
+
+
+def applied_reads(record: UnitRecord) -> frozenset[UnitId]:
+    """The units that this one, as it was applied, reads; empty once it is destroyed or let go."""
+    applied: Applied | None = record.applied
+    if applied is None or applied.presence is not Presence.PRESENT:
+        return frozenset()
+    return applied.reads

@@ -1,0 +1,501 @@
+"""The facts that everything else passes around: frozen, comparable, free of behaviour and of I/O.
+
+Words are those of docs/architecture.md. Times are timezone-aware UTC; durations are `timedelta`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NewType
+
+from reconciler.errors import Place
+
+Commit = NewType("Commit", str)  # 40 lower-case hex digits
+Digest = NewType("Digest", str)  # "sha256:" and 64 hex digits
+UnitId = NewType("UnitId", str)  # "prod/network": the entry's path under environments/ without its suffix
+JobId = NewType("JobId", str)
+
+# What JSON can say: the values of inputs, outputs and provider configuration.
+Json = object
+
+
+class EnvironmentClass(StrEnum):
+    """Whether people may write to an environment directly."""
+
+    PROTECTED = "protected"
+    SANDBOX = "sandbox"
+
+
+class DriftMode(StrEnum):
+    """What happens when the real world differs although nothing was merged."""
+
+    CORRECT = "correct"
+    REPORT = "report"
+
+
+class ReviewMode(StrEnum):
+    """Whether an apply is bound to the plan that the review showed."""
+
+    REQUIRED = "required"
+    WHEN_AVAILABLE = "when_available"
+    OFF = "off"
+
+
+class Presence(StrEnum):
+    """What an entry says of its own existence."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    FORGOTTEN = "forgotten"
+
+
+class Operation(StrEnum):
+    """The only two things that a runner can be asked to do."""
+
+    PLAN = "plan"
+    APPLY = "apply"
+
+
+class Outcome(StrEnum):
+    """How a job ended. `UNCERTAIN`: it died while it may have been applying."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    HELD = "Held"
+    SUPERSEDED = "Superseded"
+    UNCERTAIN = "Uncertain"
+
+
+class Phase(StrEnum):
+    """Where a running job is."""
+
+    QUEUED = "Queued"
+    VERIFYING = "Verifying"
+    PLANNING = "Planning"
+    APPLYING = "Applying"
+
+
+class Cause(StrEnum):
+    """Why a unit is planned or changed: the first part of its fingerprint that differs, or drift."""
+
+    DESIRED = "desired"
+    CATALOG = "catalog"
+    SETTINGS = "settings"
+    UPSTREAM = "upstream"
+    DRIFT = "drift"
+
+
+class Sync(StrEnum):
+    """Whether the unit's applied fingerprint is its desired one and its last plan was empty."""
+
+    SYNCED = "Synced"
+    OUT_OF_SYNC = "OutOfSync"
+    UNKNOWN = "Unknown"
+
+
+class Health(StrEnum):
+    """How the unit fares."""
+
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
+
+
+# --- what users write --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in a file: where, what, and what to write instead."""
+
+    place: Place
+    reason: str
+    message: str
+    unit: UnitId | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`${{ unit.output.path }}`: a value inside an output of another unit."""
+
+    unit: UnitId
+    output: str
+    path: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretReference:
+    """`${{ secret.name }}`: a value that only the runner can read."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A string with values inside it; each part is literal text or something that becomes text."""
+
+    parts: tuple[str | Reference | SecretReference, ...]
+
+
+# An input: JSON in which `Reference`, `SecretReference` and `Text` may stand for values.
+Expression = object
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one apply may do without an allowance. Counts are objects."""
+
+    destroy: int = 0
+    recreate: int = 3
+    free_replace: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one plan and one apply may take."""
+
+    plan: timedelta = timedelta(minutes=15)
+    apply: timedelta = timedelta(hours=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """`environments/<name>/environment.yaml`."""
+
+    name: str
+    place: Place
+    klass: EnvironmentClass
+    providers: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    drift: DriftMode = DriftMode.CORRECT
+    drift_interval: timedelta = timedelta(hours=1)
+    depends_on: tuple[str, ...] = ()
+    review: ReviewMode = ReviewMode.WHEN_AVAILABLE
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowances:
+    """The lines of an entry that let one apply do more than the limits say; each has a life of its own."""
+
+    destroy: int = 0
+    downgrade: bool = False
+    replace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry file, parsed and checked for itself alone. `places` gives the position of each field and input."""
+
+    unit: UnitId
+    place: Place
+    module: str
+    version: str | None
+    ref: str | None = None
+    inputs: Mapping[str, Expression] = field(default_factory=dict)
+    providers: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[UnitId, ...] = ()
+    presence: Presence = Presence.PRESENT
+    allowances: Allowances = field(default_factory=Allowances)
+    moved_from: UnitId | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def at(self, name: str) -> Place:
+        """Where the field `name`, or the input `inputs.<name>`, stands; the file where it does not."""
+        return self.places.get(name, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderPin:
+    """One provider of a locked version. `hashes` maps a registry's host to its `h1:`/`zh:` hashes."""
+
+    source: str
+    version: str
+    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A module and version of `catalog-lock.yaml`: everything needed to get exactly that code."""
+
+    module: str
+    version: str
+    path: str
+    ref: str
+    commit: Commit
+    digest: Digest
+    providers: tuple[ProviderPin, ...] = ()
+    yanked: str | None = None
+
+    @property
+    def repository(self) -> str:
+        """The name of the catalog repository, as the host's configuration knows it."""
+        return self.module.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """`catalog-lock.yaml`: module -> version -> pin."""
+
+    modules: Mapping[str, Mapping[str, Pin]] = field(default_factory=dict)
+
+    def pins(self) -> Iterator[Pin]:
+        """Every pin there is."""
+        for versions in self.modules.values():
+            yield from versions.values()
+
+
+# --- what one commit means ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """An entry resolved: a pinned module, its inputs and references. It has exactly one Terraform state.
+
+    `intent` digests everything that one commit says about the unit: equal intents, equal review.
+    """
+
+    id: UnitId
+    entry: Entry
+    environment: Environment
+    pin: Pin
+    references: frozenset[Reference]
+    secrets: frozenset[str]
+    upstream: frozenset[UnitId]  # units that must be in order first: references, depends_on, environments
+    module_part: Digest
+    inputs_part: Digest
+    settings_part: Digest
+    intent: Digest
+
+    @property
+    def presence(self) -> Presence:
+        """Whether the unit shall exist."""
+        return self.entry.presence
+
+    @property
+    def reads(self) -> frozenset[UnitId]:
+        """The units whose outputs this unit reads."""
+        return frozenset(r.unit for r in self.references)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that one commit of the environments repository means. A broken entry is in `broken` only."""
+
+    commit: Commit
+    units: Mapping[UnitId, Unit] = field(default_factory=dict)
+    broken: Mapping[UnitId, Problem] = field(default_factory=dict)
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    order: tuple[UnitId, ...] = ()  # every unit of `units`, upstream first
+
+
+# --- what is known of the actual side ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Everything that can change a unit's plan, in four digests, so that a difference names its cause."""
+
+    module: str
+    inputs: str
+    settings: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateMark:
+    """Which state it is: Terraform's lineage, and the serial that grows with every write."""
+
+    lineage: str
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a unit's last successful apply left behind. `outputs` maps each output to an HMAC of its value."""
+
+    job: JobId
+    commit: Commit
+    at: datetime
+    fingerprint: Fingerprint
+    module: str
+    version: str
+    presence: Presence
+    reads: frozenset[UnitId]
+    outputs: Mapping[str, str]
+    state: StateMark | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object that a plan would change: Terraform's address and actions, no values."""
+
+    address: str
+    type: str
+    actions: tuple[str, ...]  # of create, read, update, delete, forget; two of them make a replacement
+    reason: str = ""  # Terraform's action_reason, or "import"
+
+    @property
+    def destroys(self) -> bool:
+        """Whether the object as it is now ceases to exist."""
+        return "delete" in self.actions
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another object takes the place of this one."""
+        return "delete" in self.actions and "create" in self.actions
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSummary:
+    """What a plan would do, free of values. `digest` names the change set, values included (an HMAC)."""
+
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]  # addresses in the state that refresh no longer found
+    outputs_changed: bool
+    digest: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether the real world is as desired."""
+        return not self.changes and not self.outputs_changed
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that ever crosses to a runner."""
+
+    id: JobId
+    operation: Operation
+    unit: UnitId
+    commit: Commit
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a runner says of a job that ended.
+
+    `applied` is set when the unit is now as `fingerprint` says (an empty plan included); `plan` when there was one.
+    """
+
+    job: Job
+    outcome: Outcome
+    reason: str
+    message: str
+    started_at: datetime
+    ended_at: datetime
+    commit: Commit | None = None  # where the runner resolved the unit
+    fingerprint: Fingerprint | None = None
+    cause: Cause | None = None
+    plan: PlanSummary | None = None
+    applied: Applied | None = None
+    transient: bool = True
+    moved_from: UnitId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostPart:
+    """What an environment's host says of itself, opaque: `digest` of its settings, an HMAC for each secret."""
+
+    klass: EnvironmentClass
+    digest: str
+    secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerFacts:
+    """What a runner publishes (`runner describe`): the other half of every fingerprint."""
+
+    engine: str
+    engine_version: str
+    environments: Mapping[str, HostPart]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a unit is not being changed, and what would open it. `plans`: it may still be planned meanwhile."""
+
+    reason: str
+    message: str
+    plans: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """An admin's stop of a scope: `all`, an environment or a unit."""
+
+    scope: str
+    owner: str
+    reason: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A job that was journaled and handed over, and what it was meant to do."""
+
+    job: Job
+    fingerprint: Fingerprint
+    cause: Cause
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The last plan of a unit."""
+
+    job: JobId
+    fingerprint: Fingerprint
+    cause: Cause
+    summary: PlanSummary
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint."""
+
+    job: JobId
+    outcome: Outcome
+    reason: str
+    message: str
+    fingerprint: Fingerprint
+    count: int
+    at: datetime
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """What the ledger knows of one unit."""
+
+    unit: UnitId
+    applied: Applied | None = None
+    planned: Planned | None = None
+    job: Dispatched | None = None
+    failure: Failure | None = None
+    hold: Hold | None = None
+    drift_since: datetime | None = None
+    next_check: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What is known of the actual side. `frozen` is why no apply may start at all, if so."""
+
+    head: Commit | None = None
+    units: Mapping[UnitId, UnitRecord] = field(default_factory=dict)
+    pauses: tuple[Pause, ...] = ()
+    frozen: Hold | None = None

@@ -1,0 +1,97 @@
+"""The few narrow interfaces between the controller and the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from reconciler.ledger import Event
+from reconciler.model import Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The job's process lives."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """No process of the job lives and there is no result. `applying`: it may have been changing the world."""
+
+    applying: bool
+
+
+class Executor(Protocol):
+    """Where jobs run."""
+
+    def start(self, job: Job) -> None:
+        """Hand the job over. Idempotent by `job.id`.
+
+        Raises:
+            PassError: the runner does not answer; the job is journaled and is started again at the next tick.
+        """
+
+    def poll(self, job_id: JobId) -> Running | Result | Lost:
+        """Where the job is. Raises PassError when the runner does not answer."""
+
+    def cancel(self, job_id: JobId) -> None:
+        """Ask that the job begin no apply. One that has begun is left to end."""
+
+    def describe(self) -> RunnerFacts:
+        """What the runner publishes of its host. Raises PassError when it does not answer."""
+
+    def log(self, job_id: JobId, offset: int) -> bytes:
+        """The job's masked engine output from a byte offset on; empty at its end so far."""
+
+
+class Store(Protocol):
+    """The journal and its projection. Every method is safe to call from any thread."""
+
+    def ledger(self) -> Ledger:
+        """The projection as of the last event. Cheap."""
+
+    def append(self, *events: Event, actor: str = "controller") -> None:
+        """Journal the events in one transaction and project them. On disk when this returns."""
+
+    def next_fence(self) -> int:
+        """A number greater than every one handed out before. On disk when this returns."""
+
+
+class Source(Protocol):
+    """What the protected branch means now."""
+
+    def latest(self) -> Desired | None:
+        """The newest verified commit's meaning, or the last good one's; None before the first."""
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> datetime:
+        """Timezone-aware UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One journaled event as people and programs read it."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    unit: str | None
+    body: dict[str, object]
+
+
+class Journal(Protocol):
+    """Reading the journal back."""
+
+    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
+        """The newest events of a unit, of an environment or of `all`, newest first."""
+
+    def verify(self) -> int:
+        """Recompute the hash chain and return the number of records. Raises PassError("AuditBroken") naming the first record that does not fit."""
