@@ -1,0 +1,69 @@
+# One environment, .venv, made from the lock files; every command below finds it or makes it.
+PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+JOBS   ?= auto
+
+LOCK   := requirements/dev.txt
+STAMP  := $(VENV)/.made-from-lock
+UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+          --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
+
+.PHONY: help venv demo test needs check lint fast format bench lock clean
+
+help:
+	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
+	@echo 'make test [ARGS=...]       every test, in random order'
+	@echo 'make check                 lint and the fast tests, before a commit'
+	@echo 'make bench | lock | format | venv | clean'
+
+# Made anew when the lock or the project changes, and only then.
+$(STAMP): $(LOCK) pyproject.toml script/python-is-new-enough
+	@script/python-is-new-enough '$(PYTHON)'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+venv: $(STAMP)
+
+demo: venv
+	@script/needs git engine
+	$(BIN)/reconciler demo $(ARGS)
+
+needs: venv
+	@script/needs git sshd engine
+
+test: needs
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: lint fast
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+fast: venv
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not e2e' $(ARGS)
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: needs
+	$(BIN)/python -m bench $(ARGS)
+
+# Names and hashes only: the lock says what, the reader's pip configuration says from where.
+lock:
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(UVLOCK) pyproject.toml --output-file requirements/runtime.txt
+	$(UVLOCK) pyproject.toml --all-extras --group dev --constraint requirements/runtime.txt --output-file $(LOCK)
+	! grep -nE '://|file:|--(extra-)?index|--find-links' requirements/*.txt
+
+clean:
+	rm -rf $(VENV) .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
