@@ -16,6 +16,7 @@ from reconciler.model import (
     Dispatched,
     Failure,
     Hold,
+    Operation,
     Outcome,
     Pause,
     Planned,
@@ -127,11 +128,12 @@ def unit_of(event: UnitEvent) -> UnitId:
             return unit
 
 
-def after(record: UnitRecord, event: UnitEvent) -> UnitRecord | None:
-    """The record as the event leaves it; None where nothing is left to remember."""
+def after(record: UnitRecord, event: UnitEvent) -> UnitRecord:
+    """The record as the event leaves it."""
     match event:
         case JobDispatched(dispatched):
-            return replace(record, job=dispatched, hold=None)
+            hold = record.hold if dispatched.job.operation is Operation.PLAN else None
+            return replace(record, job=dispatched, hold=hold)
         case HoldChanged(_, hold):
             return replace(record, hold=hold)
         case CheckScheduled(_, next_check):
@@ -140,11 +142,8 @@ def after(record: UnitRecord, event: UnitEvent) -> UnitRecord | None:
             return _after_job(record, event)
 
 
-def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord | None:
+def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
     result = event.result
-    if result.applied and result.applied.presence is not Presence.PRESENT and result.applied.state is None:
-        # Destroyed or let go; the record stays only to say that the entry has been carried out.
-        record = replace(record, drift_since=None)
     return replace(
         record,
         job=None,
@@ -165,19 +164,19 @@ def _planned(event: JobEnded) -> Planned | None:
 
 
 def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
-    result = event.result
+    result, asked = event.result, event.dispatched
     if result.outcome is Outcome.SUCCEEDED and event.retry_at is None:
         return None
-    fingerprint = result.fingerprint or event.dispatched.fingerprint
     before = record.failure
-    count = before.count + 1 if before and before.fingerprint == fingerprint else 1
+    again = before is not None and (before.fingerprint, before.policy) == (asked.fingerprint, asked.policy)
     return Failure(
         job=result.job.id,
         outcome=result.outcome,
         reason=result.reason,
         message=result.message,
-        fingerprint=fingerprint,
-        count=count,
+        fingerprint=asked.fingerprint,
+        policy=asked.policy,
+        count=before.count + 1 if before and again else 1,
         at=result.ended_at,
         retry_at=event.retry_at or result.ended_at,
     )

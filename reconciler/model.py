@@ -322,7 +322,10 @@ class StateMark:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a unit's last successful apply left behind. `outputs` maps each output to an HMAC of its value."""
+    """What a unit's last successful apply left behind.
+
+    `reads` are the units that must not go before this one. `outputs` maps each output to an HMAC of its value.
+    """
 
     job: JobId
     commit: Commit
@@ -448,6 +451,7 @@ class Dispatched:
 
     job: Job
     fingerprint: Fingerprint
+    policy: str  # digest of the limits and allowances that the job is judged by; see `gates.policy`
     cause: Cause
     at: datetime
 
@@ -465,13 +469,14 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint."""
+    """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint and policy."""
 
     job: JobId
     outcome: Outcome
     reason: str
     message: str
     fingerprint: Fingerprint
+    policy: str
     count: int
     at: datetime
     retry_at: datetime

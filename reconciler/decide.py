@@ -1,0 +1,289 @@
+"""What to do about every unit now: pure, so that the same facts always give the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler.desired.fingerprint import cause_of, fingerprint
+from reconciler.gates import GATES, Need, World, readers_of
+from reconciler.model import (
+    Applied,
+    Cause,
+    Desired,
+    DriftMode,
+    EnvironmentClass,
+    Failure,
+    Fingerprint,
+    Hold,
+    Ledger,
+    Operation,
+    Outcome,
+    Presence,
+    Reference,
+    Result,
+    RunnerFacts,
+    Unit,
+    UnitId,
+    UnitRecord,
+)
+
+FIRST_RETRY = timedelta(seconds=5)
+LAST_RETRY = timedelta(minutes=30)
+AFTER_CORRECTION = timedelta(minutes=1)  # an early second look, to tell drift from a perpetual diff
+JITTER = 0.1  # of the drift interval, either way
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many jobs may run at once, in all and per environment."""
+
+    workers: int
+    per_environment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Start a job."""
+
+    unit: Unit
+    operation: Operation
+    fingerprint: Fingerprint
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Do not change the unit, for this reason; None: there is no reason any more."""
+
+    unit: UnitId
+    hold: Hold | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The unit would start, had it a slot."""
+
+    unit: UnitId
+    environment: str
+
+
+Decision = Dispatch | Held | Queued
+
+
+def survey(desired: Desired, ledger: Ledger, facts: RunnerFacts | None, now: datetime) -> World:
+    """Gather what the gates look at."""
+    return World(desired, ledger, facts, expected(desired, ledger, facts), readers_of(ledger), now)
+
+
+def expected(desired: Desired, ledger: Ledger, facts: RunnerFacts | None) -> dict[UnitId, Fingerprint | None]:
+    """The fingerprint that each unit shall have; None where an output or a secret that it reads does not exist yet."""
+    return {unit.id: _expected(unit, ledger, facts) for unit in desired.units.values()}
+
+
+def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None) -> Fingerprint | None:
+    host = facts.environments.get(unit.environment.name) if facts else None
+    if facts is None or host is None or not unit.secrets <= host.secrets.keys():
+        return None
+    outputs = _outputs(unit, ledger)
+    return None if outputs is None else fingerprint(unit, facts, host, outputs)
+
+
+def _outputs(unit: Unit, ledger: Ledger) -> dict[Reference, str] | None:
+    """The HMAC of every output that the unit reads; None where one is missing. An absent unit depends on none."""
+    if unit.presence is not Presence.PRESENT:
+        return {}
+    found: dict[Reference, str] = {}
+    for reference in unit.references:
+        record = ledger.units.get(reference.unit)
+        value = record.applied.outputs.get(reference.output) if record and record.applied else None
+        if value is None:
+            return None
+        found[reference] = value
+    return found
+
+
+def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
+    """One decision for every unit that needs anything, or whose hold has changed."""
+    wanted: list[Dispatch] = []
+    for unit_id in world.desired.order:
+        unit = world.desired.units[unit_id]
+        record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
+        hold, dispatch = _one(world, unit, record)
+        if hold != record.hold and record.job is None:
+            yield Held(unit_id, hold)
+        if dispatch is not None:
+            wanted.append(dispatch)
+    yield from _unwanted(world)
+    yield from _start(wanted, world.ledger, capacity)
+
+
+def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dispatch | None]:
+    """Whether the unit is held, and the job it wants. A held unit may want a plan, so that people see what waits."""
+    need = need_of(world, unit, record)
+    if need is None or record.job is not None:
+        return None, None
+    hold = next((h for gate in GATES if (h := gate(world, unit, record, need))), None)
+    if need.fingerprint is None:
+        return hold or Hold("DependencyNotReady", "An input does not exist yet."), None
+    if hold is None:
+        return None, Dispatch(unit, need.operation, need.fingerprint, need.cause)
+    if hold.plans and _unseen(record, need, world.now):
+        return hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause)
+    return hold, None
+
+
+def _unseen(record: UnitRecord, need: Need, now: datetime) -> bool:
+    """Whether what waits has not been planned yet, and no such plan has just failed."""
+    failure = record.failure
+    if failure is not None and failure.fingerprint == need.fingerprint and now < failure.retry_at:
+        return False
+    due = need.cause is Cause.DRIFT and (record.next_check is None or now >= record.next_check)
+    return due or record.planned is None or record.planned.fingerprint != need.fingerprint
+
+
+def need_of(world: World, unit: Unit, record: UnitRecord) -> Need | None:
+    """What the unit needs, were no gate in the way: to be applied, to be tried again, to be looked at, or nothing."""
+    wanted = world.expected.get(unit.id)
+    applied = record.applied
+    if wanted is None or applied is None or applied.fingerprint != wanted:
+        cause = cause_of(applied.fingerprint if applied else None, wanted) if wanted else Cause.DESIRED
+        return Need(Operation.APPLY, wanted, cause)
+    if unit.presence is not Presence.PRESENT:
+        return None
+    again = record.failure is not None and record.failure.fingerprint == wanted
+    due = record.next_check is None or world.now >= record.next_check
+    return Need(_checking(unit), wanted, Cause.DRIFT) if again or due else None
+
+
+def _checking(unit: Unit) -> Operation:
+    """How a unit is looked at: a plan where drift is reported, a plan and its apply where it is corrected."""
+    return Operation.APPLY if corrects(unit) else Operation.PLAN
+
+
+def corrects(unit: Unit) -> bool:
+    """Whether drift of the unit is put back. In a sandbox people may write directly, so there it never is."""
+    environment = unit.environment
+    return environment.drift is DriftMode.CORRECT and environment.klass is EnvironmentClass.PROTECTED
+
+
+def _unwanted(world: World) -> Iterator[Decision]:
+    """Broken entries, and units whose file is gone: neither is touched, and both say why."""
+    for unit_id, problem in world.desired.broken.items():
+        hold = Hold(problem.reason, str(problem))
+        record = world.ledger.units.get(unit_id)
+        if record is None or record.hold != hold:
+            yield Held(unit_id, hold)
+    claimed = {u.entry.moved_from for u in world.desired.units.values()}
+    for record in world.ledger.units.values():
+        if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
+            continue
+        hold_or_none = _orphaned(record)
+        if record.hold != hold_or_none:
+            yield Held(record.unit, hold_or_none)
+
+
+def _orphaned(record: UnitRecord) -> Hold | None:
+    if record.applied is None or record.applied.presence is not Presence.PRESENT:
+        return None
+    message = (
+        "The entry's file is gone and its objects are still there. Bring the file back with `state: absent` to destroy "
+        "them, or `state: forgotten` to let them go."
+    )
+    return Hold("Orphaned", message)
+
+
+def _start(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> Iterator[Decision]:
+    """Hand out the free slots: merges before drift, both before plans of what waits."""
+    busy: dict[str, int] = {}
+    for record in ledger.units.values():
+        if record.job is not None:
+            name = record.unit.partition("/")[0]
+            busy[name] = busy.get(name, 0) + 1
+    free = capacity.workers - sum(busy.values())
+    for dispatch in sorted(wanted, key=_rank):
+        name = dispatch.unit.environment.name
+        if free <= 0 or busy.get(name, 0) >= capacity.per_environment:
+            yield Queued(dispatch.unit.id, name)
+            continue
+        free, busy[name] = free - 1, busy.get(name, 0) + 1
+        yield dispatch
+
+
+def _rank(dispatch: Dispatch) -> tuple[bool, bool]:
+    return (dispatch.operation is Operation.PLAN, dispatch.cause is Cause.DRIFT)
+
+
+def next_due(world: World) -> datetime | None:
+    """When the next decision changes although nothing happens: a check, a retry or the end of a pause."""
+    times = [pause.until for pause in world.ledger.pauses]
+    for unit_id in world.desired.units:
+        record = world.ledger.units.get(unit_id)
+        if record is not None and record.job is None:
+            times += [t for t in (record.next_check, record.failure and record.failure.retry_at) if t]
+    return min((t for t in times if t > world.now), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to try a unit again (None: it is in order) and when to look at it next."""
+
+    retry_at: datetime | None
+    next_check: datetime | None
+
+
+def schedule(unit: Unit | None, record: UnitRecord, result: Result) -> Schedule:
+    """What follows from a job's result for the clock. `record` is as it was while the job ran."""
+    now = result.ended_at
+    asked = record.job
+    if result.outcome is Outcome.SUCCEEDED and not _elsewhere(asked and asked.fingerprint, result.applied):
+        return Schedule(None, _next_check(unit, record, result, now))
+    count = record.failure.count if _same_failure(record) else 0
+    return Schedule(now + retry_after(result, count), record.next_check)
+
+
+def retry_after(result: Result, failures: int) -> timedelta:
+    """The back-off: doubling, with an upper bound; a job that was merely overtaken is decided afresh soon."""
+    if result.outcome in (Outcome.SUPERSEDED, Outcome.UNCERTAIN) and failures == 0:
+        return timedelta(seconds=1)
+    return min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
+
+
+def _elsewhere(asked: Fingerprint | None, applied: Applied | None) -> bool:
+    """Whether the runner applied something else than what it was asked to: it knows a newer head, or another host."""
+    return applied is not None and applied.fingerprint != asked
+
+
+def _same_failure(record: UnitRecord) -> bool:
+    failure: Failure | None = record.failure
+    job = record.job
+    return failure is not None and job is not None and failure.fingerprint == job.fingerprint
+
+
+def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: datetime) -> datetime | None:
+    if unit is None or (result.cause is not Cause.DRIFT and result.applied is None):
+        return record.next_check
+    corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty
+    if corrected and result.applied is not None:
+        return now + min(AFTER_CORRECTION, unit.environment.drift_interval)
+    return now + jittered(unit.environment.drift_interval, unit.id, now)
+
+
+def jittered(interval: timedelta, unit: UnitId, now: datetime) -> timedelta:
+    """The interval, up to a tenth shorter or longer; the same for the same unit and time."""
+    seed = hashlib.sha256(f"{unit} {now.isoformat()}".encode()).digest()
+    share = int.from_bytes(seed[:4], "big") / 0xFFFFFFFF
+    return interval * (1 - JITTER + 2 * JITTER * share)
+
+
+def waits_for(desired: Desired, expected_by_unit: Mapping[UnitId, Fingerprint | None], ledger: Ledger) -> list[UnitId]:
+    """The units that are not yet as the commit says."""
+    waiting = []
+    for unit_id in desired.order:
+        record = ledger.units.get(unit_id)
+        wanted = expected_by_unit.get(unit_id)
+        if wanted is None or record is None or record.applied is None or record.applied.fingerprint != wanted:
+            waiting.append(unit_id)
+    return waiting

@@ -1,0 +1,187 @@
+"""The gates: small pure functions that may hold one unit back, each with a reason a person can act on.
+
+The order of `GATES` is the order in which they are asked; the first hold is the one that is shown. Absence of proof is a hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from reconciler.ledger import applied_reads, is_pausing
+from reconciler.model import (
+    Cause,
+    Desired,
+    Fingerprint,
+    Hold,
+    Ledger,
+    Operation,
+    Presence,
+    RunnerFacts,
+    Unit,
+    UnitId,
+    UnitRecord,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that a decision may look at, fixed for one pass.
+
+    `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
+    unit to those that, as applied, must go before it.
+    """
+
+    desired: Desired
+    ledger: Ledger
+    facts: RunnerFacts | None
+    expected: Mapping[UnitId, Fingerprint | None]
+    readers: Mapping[UnitId, tuple[UnitId, ...]]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a unit needs, were no gate in the way. `fingerprint` is None where it cannot be known yet."""
+
+    operation: Operation
+    fingerprint: Fingerprint | None
+    cause: Cause
+
+
+Gate = Callable[[World, Unit, UnitRecord, Need], Hold | None]
+
+
+def policy(unit: Unit) -> str:
+    """Digest of what a plan is judged by and a fingerprint does not hold: limits and allowances.
+
+    A held unit is tried again as soon as either changes.
+    """
+    limits, allow = unit.environment.limits, unit.entry.allowances
+    free = sorted(limits.free_replace)
+    facts = (limits.destroy, limits.recreate, free, unit.environment.drift.value, allow.destroy, allow.downgrade)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def readers_of(ledger: Ledger) -> dict[UnitId, tuple[UnitId, ...]]:
+    """For each unit that something applied reads: who."""
+    readers: dict[UnitId, list[UnitId]] = {}
+    for record in ledger.units.values():
+        for unit in applied_reads(record):
+            readers.setdefault(unit, []).append(record.unit)
+    return {unit: tuple(sorted(who)) for unit, who in readers.items()}
+
+
+def history(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """A rewritten history stops every apply; plans go on at the last good commit."""
+    return world.ledger.frozen
+
+
+def paused(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """An admin said stop."""
+    for pause in world.ledger.pauses:
+        if is_pausing(pause, unit.id, world.now):
+            until = pause.until.strftime("%Y-%m-%d %H:%M UTC")
+            what = f"{pause.owner} paused {pause.scope} until {until}: {pause.reason}"
+            return Hold("Paused", f"{what}. `reconciler resume {pause.scope}` ends it sooner.", plans=True)
+    return None
+
+
+def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """The runner answers, knows the environment, and agrees on its class."""
+    if world.facts is None:
+        return Hold("RunnerUnavailable", "The runner does not answer. Start it, or see executor in reconciler.yaml.")
+    name = unit.environment.name
+    host = world.facts.environments.get(name)
+    if host is None:
+        return Hold("EnvironmentNotHosted", f"The runner's runner.yaml does not list {name}; add it there.")
+    if host.klass is not unit.environment.klass:
+        mine, its = unit.environment.klass, host.klass
+        return Hold("PolicyMismatch", f"environment.yaml says class {mine}, the runner's host says {its}; the host wins.")
+    return None
+
+
+def yanked(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """A yanked version is not put to new use. What already runs on it stays, and may be destroyed with it."""
+    pin = unit.pin
+    in_use = record.applied is not None and record.applied.version == pin.version
+    if pin.yanked is None or in_use or unit.presence is not Presence.PRESENT:
+        return None
+    return Hold("Yanked", f"{pin.module} {pin.version} was yanked: {pin.yanked}. Use another version.")
+
+
+def moving(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """A unit that takes over another's state waits for the other's job to end."""
+    source = world.ledger.units.get(unit.entry.moved_from) if unit.entry.moved_from else None
+    if record.applied is None and source is not None and source.job is not None:
+        return Hold("DependencyNotReady", f"{source.unit}, whose state moves here, has a job running.")
+    return None
+
+
+def dependency(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """What the unit reads, or must come after, is as it shall be. Nothing is ever mocked."""
+    if unit.presence is not Presence.PRESENT or (need.cause is Cause.DRIFT and need.fingerprint is not None):
+        return None
+    for upstream in sorted(unit.upstream):
+        why = _unready(world, upstream)
+        if why:
+            message = f"{upstream} {why}; this unit follows it."
+            return Hold("DependencyNotReady", message, plans=need.fingerprint is not None)
+    return None if need.fingerprint is not None else _missing_output(world, unit)
+
+
+def _unready(world: World, upstream: UnitId) -> str | None:
+    """Why an upstream unit is not in order, as the end of a sentence that starts with its name."""
+    problem = world.desired.broken.get(upstream)
+    if problem is not None:
+        return f"is broken ({problem.place}: {problem.message})"
+    record = world.ledger.units.get(upstream)
+    if record is None or record.applied is None:
+        return _failed(record) or "has not been applied yet"
+    if record.applied.fingerprint != world.expected.get(upstream):
+        return _failed(record) or "has a change of its own to apply first"
+    return None
+
+
+def _failed(record: UnitRecord | None) -> str | None:
+    if record is None or record.failure is None:
+        return None
+    return f"failed ({record.failure.reason}: {record.failure.message})"
+
+
+def _missing_output(world: World, unit: Unit) -> Hold:
+    for reference in sorted(unit.references, key=lambda r: (r.unit, r.output)):
+        record = world.ledger.units.get(reference.unit)
+        applied = record.applied if record else None
+        if applied is None or reference.output not in applied.outputs:
+            has = ", ".join(sorted(applied.outputs)) if applied and applied.outputs else "none"
+            message = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}."
+            return Hold("OutputMissing", message)
+    return Hold("SecretMissing", f"The runner's host lists no secret of these names: {', '.join(sorted(unit.secrets))}.")
+
+
+def still_referenced(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """Nothing goes while something that is applied still reads it."""
+    if unit.presence is Presence.PRESENT:
+        return None
+    readers = [reader for reader in world.readers.get(unit.id, ()) if reader != unit.id]
+    if not readers:
+        return None
+    who = ", ".join(readers)
+    return Hold("StillReferenced", f"{who} still reads this unit; remove the reference, or destroy the reader, first.")
+
+
+def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """The same thing that failed is not tried again at once. New input is."""
+    failure = record.failure
+    if failure is None or world.now >= failure.retry_at:
+        return None
+    if (failure.fingerprint, failure.policy) != (need.fingerprint, policy(unit)):
+        return None
+    at = failure.retry_at.strftime("%H:%M:%S UTC")
+    return Hold(failure.reason, f"{failure.message} (attempt {failure.count}; next at {at})")
+
+
+GATES: tuple[Gate, ...] = (history, paused, hosted, yanked, moving, dependency, still_referenced, back_off)
