@@ -1,0 +1,108 @@
+"""Facts as JSON and back: what the journal, the spool folders and the API hold.
+
+`encode` is canonical: equal facts give equal bytes. `decode` is strict about types and ignores fields that it does not
+know, so that an older reader survives a newer writer's additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import PurePath
+from typing import Any, TypeVar, cast
+
+import orjson
+from pydantic import TypeAdapter
+
+from reconciler.ledger import (
+    CheckScheduled,
+    Event,
+    Frozen,
+    HeadAccepted,
+    HoldChanged,
+    JobDispatched,
+    JobEnded,
+    Paused,
+    ReconcileRequested,
+    Resumed,
+    Started,
+    Thawed,
+)
+
+T = TypeVar("T")
+
+# The names under which events stand in the journal: published, so they never change meaning.
+ACTIONS: Mapping[str, type[Event]] = {
+    "head-accepted": HeadAccepted,
+    "frozen": Frozen,
+    "thawed": Thawed,
+    "job-dispatched": JobDispatched,
+    "job-ended": JobEnded,
+    "hold-changed": HoldChanged,
+    "check-scheduled": CheckScheduled,
+    "paused": Paused,
+    "resumed": Resumed,
+    "reconcile-requested": ReconcileRequested,
+    "started": Started,
+}
+_NAMES = {kind: name for name, kind in ACTIONS.items()}
+
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+def encode(fact: object) -> bytes:
+    """The fact as JSON: keys and sets sorted, times in UTC with a Z, durations as ISO 8601."""
+    return orjson.dumps(fact, default=_plain, option=_CANONICAL)
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, AbstractSet):
+        return sorted(value, key=encode)
+    if isinstance(value, timedelta):
+        return _adapter(timedelta).dump_python(value, mode="json")
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def decode(kind: type[T], data: bytes | str) -> T:
+    """The fact of that type.
+
+    Raises:
+        ValueError: the bytes are not JSON, or not of that type; the message names the field.
+    """
+    return cast("T", _adapter(kind).validate_json(data, strict=True))
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def action_of(event: Event) -> str:
+    """The published name of the event's kind."""
+    return _NAMES[type(event)]
+
+
+def encode_event(event: Event) -> tuple[str, bytes]:
+    """The event as the journal holds it: action and body."""
+    return action_of(event), encode(event)
+
+
+def decode_event(action: str, body: bytes | str) -> Event:
+    """The event that the journal holds.
+
+    Raises:
+        ValueError: the action is unknown or the body does not fit it.
+    """
+    kind = ACTIONS.get(action)
+    if kind is None:
+        raise ValueError(f"unknown action {action!r}: a newer version of reconciler wrote it")
+    return decode(kind, body)

@@ -1,0 +1,129 @@
+"""Files that survive a crash, and locks that do not: the standard library only, for both planes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from reconciler.errors import PassError
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace the file as a whole: after a crash at any point it holds the old bytes or the new ones.
+
+    The folder must exist. On disk when this returns; an error leaves the old file and no temporary one.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were created, renamed or removed in the folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> object:
+    """What the file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PassError: "FileCorrupt", the file is not JSON. `write_atomic` never leaves such a file behind.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise PassError(
+            "FileCorrupt", f"{path}: not JSON ({error}); something else wrote it: restore it from a backup or remove it"
+        ) from error
+
+
+class FileLock:
+    """An advisory lock that the kernel releases when its last holder dies, however it dies.
+
+    The descriptor is not inherited by programs that are started; a forked child does hold the lock with its parent.
+    The file stays behind when the lock is released: removing it would let two holders lock two files of one name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
+
+    def take(self, *, wait: bool = False) -> bool:
+        """Try to become the holder; with `wait`, for as long as it takes. False: somebody else holds it."""
+        if self._handle is not None:
+            return True
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle = handle
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor that holds the lock, for a caller that hands it to a child on purpose.
+
+        Raises:
+            ValueError: the lock is not held.
+        """
+        if self._handle is None:
+            raise ValueError(f"{self.path}: the lock is not held")
+        return self._handle
+
+    def let_children_inherit(self) -> None:
+        """From now on programs that are started hold the lock too, until the last of them ends."""
+        os.set_inheritable(self.fileno(), True)
+
+    def release(self) -> None:
+        """Let go of this process's hold. Does nothing when it has none."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> FileLock:
+        self.take(wait=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the lock. Never creates the file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
