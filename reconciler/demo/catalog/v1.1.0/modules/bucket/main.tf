@@ -1,0 +1,4 @@
+resource "files_file" "bucket" {
+  path    = "buckets/${var.name}.json"
+  content = jsonencode({ name = var.name, versioning = var.versioning, retention_days = var.retention_days })
+}
