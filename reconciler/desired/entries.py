@@ -1,0 +1,266 @@
+"""An entry and an environment.yaml: bytes in; a fact, or everything that is wrong with it, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.desired import strict, template
+from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
+from reconciler.desired.schema import EntryModel, EnvironmentModel
+from reconciler.desired.shape import check, unsupported
+from reconciler.desired.strict import Document, Node
+from reconciler.errors import Place
+from reconciler.model import (
+    Allowances,
+    DriftMode,
+    Entry,
+    Environment,
+    EnvironmentClass,
+    Expression,
+    Limits,
+    Presence,
+    Problem,
+    ReviewMode,
+    Timeouts,
+    UnitId,
+)
+
+_LATER_ENTRY = {"promotion_skip": "promotion_skip", "imports": "import", "adopt": "adopt"}
+_LATER_ENVIRONMENT = {"promotion": "promotion", "freeze": "freeze"}
+
+
+@dataclass(frozen=True, slots=True)
+class Places(Mapping[str, Place]):
+    """Where everything in an entry stands, worked out from the file when somebody asks: errors are rare, entries many.
+
+    Names are `version`, `inputs.tags.owner`, `depends_on[0]`, and `spell(reference)` for the first place of a reference.
+    """
+
+    path: str
+    data: bytes
+
+    def __getitem__(self, name: str) -> Place:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, Place]:
+        document = strict.parse(self.path, self.data)
+        if not isinstance(document, Document):
+            return {}
+        places: dict[str, Place] = {}
+        _collect(document, document.root, "", _environment_of(self.path), places)
+        return places
+
+
+def parse_entry(path: str, data: bytes) -> Entry | list[Problem]:
+    """Read `environments/<environment>/**/<name>.yaml`. Every problem carries the unit's id."""
+    kind = classify(path)
+    if not isinstance(kind, EntryPath):
+        return [kind if isinstance(kind, Problem) else Problem(Place(path), "PathInvalid", "this is no entry's path")]
+    found = _entry(path, data, kind.unit)
+    if isinstance(found, list):
+        return [Problem(p.place, p.reason, p.message, kind.unit) for p in found]
+    return found
+
+
+def parse_environment(path: str, data: bytes) -> Environment | list[Problem]:
+    """Read `environments/<name>/environment.yaml`."""
+    kind = classify(path)
+    if not isinstance(kind, EnvironmentPath):
+        return [Problem(Place(path), "PathInvalid", "this is no environment.yaml's path")]
+    document = strict.parse(path, data)
+    if not isinstance(document, Document):
+        return document
+    model = check(EnvironmentModel, document)
+    if isinstance(model, list):
+        return model
+    problems = [
+        *_later(document, model.model_fields_set, _LATER_ENVIRONMENT),
+        *_environment(document, model, kind.name),
+    ]
+    return problems or _environment_fact(document, model, kind.name)
+
+
+def _entry(path: str, data: bytes, unit: UnitId) -> Entry | list[Problem]:
+    document = strict.parse(path, data)
+    if not isinstance(document, Document):
+        return document
+    model = check(EntryModel, document)
+    if isinstance(model, list):
+        return model
+    environment = unit.partition("/")[0]
+    problems = [*_later(document, model.model_fields_set, _LATER_ENTRY), *_version(document, model)]
+    problems += _elsewhere(document)
+    inputs = {name: _expression(document, ("inputs", name), value, environment, problems)
+              for name, value in model.inputs.items()}  # fmt: skip
+    moved_from = _moved_from(document, model, unit, problems)
+    depends_on = tuple(_absolute(name, environment) for name in model.depends_on)
+    problems += _dependencies(document, unit, depends_on)
+    if problems:
+        return problems
+    return Entry(
+        unit=unit,
+        place=Place(path),
+        module=model.module,
+        version=model.version,
+        ref=model.ref,
+        inputs=inputs,
+        providers=model.providers,
+        depends_on=depends_on,
+        presence=Presence(model.state),
+        allowances=Allowances(model.allow_destroy, model.allow_downgrade, tuple(model.replace)),
+        moved_from=moved_from,
+        places=Places(path, data),
+    )
+
+
+def _later(document: Document, written: set[str], later: Mapping[str, str]) -> Iterator[Problem]:
+    for name, field in later.items():
+        if name in written:
+            yield unsupported(document.place_of((field,), key=True), field)
+
+
+def _version(document: Document, model: EntryModel) -> Iterator[Problem]:
+    if model.version is None and model.ref is None:
+        yield _problem(document.place_of(()), 'the field "version" is missing; add a version of catalog-lock.yaml')
+    if model.version is not None and model.ref is not None:
+        yield _problem(document.place_of(("ref",), key=True), "version and ref exclude each other; remove one of them")
+
+
+def _elsewhere(document: Document) -> Iterator[Problem]:
+    """`${{` outside of inputs is a mistake, not text."""
+    for name, node in document.root.value.items():
+        if name != "inputs":
+            yield from _no_templates(document, node)
+
+
+def _no_templates(document: Document, node: Node) -> Iterator[Problem]:
+    for one in _scalars(node):
+        if isinstance(one.value, str) and template.OPEN in one.value:
+            message = "${{ }} stands for a value only inside the inputs of an entry; write the value itself"
+            yield Problem(_opening(document, one, 0), "TemplateInvalid", message)
+
+
+def _scalars(node: Node) -> Iterator[Node]:
+    if type(node.value) is dict or type(node.value) is list:
+        for one in node.value.values() if type(node.value) is dict else node.value:
+            yield from _scalars(one)
+    else:
+        yield node
+
+
+def _expression(
+    document: Document, location: tuple[str | int, ...], value: Any, environment: str, problems: list[Problem]
+) -> Expression:
+    """The input with its references in place of their text; what is wrong with it goes to `problems`."""
+    if type(value) is str:
+        found = template.parse(value, environment)
+        if not isinstance(found, template.Mistake):
+            return found
+        place = _opening(document, document.find(location), found.number)
+        problems.append(Problem(place, "TemplateInvalid", found.message))
+    elif type(value) is dict:
+        for key in value:
+            if template.OPEN in key:
+                place = document.place_of((*location, key), key=True)
+                problems.append(Problem(place, "TemplateInvalid", "a key cannot hold ${{ }}; write the key itself"))
+        return {k: _expression(document, (*location, k), v, environment, problems) for k, v in value.items()}
+    elif type(value) is list:
+        return [_expression(document, (*location, n), v, environment, problems) for n, v in enumerate(value)]
+    return value
+
+
+def _opening(document: Document, node: Node, number: int) -> Place:
+    """Where the `number`th `${{` of a scalar stands in the file; its beginning where escapes hide it."""
+    raw = document.raw(node)
+    if raw.count(template.OPEN) != str(node.value).count(template.OPEN):
+        return document.place(node.start)
+    index = -1
+    for _ in range(number + 1):
+        index = raw.index(template.OPEN, index + 1)
+    lines = raw.count("\n", 0, index)
+    column = index - raw.rfind("\n", 0, index) if lines else node.start.column + index + 1
+    return Place(document.path, node.start.line + lines + 1, column)
+
+
+def _absolute(name: str, environment: str) -> UnitId:
+    return UnitId(name[1:] if name.startswith("/") else f"{environment}/{name}")
+
+
+def _moved_from(document: Document, model: EntryModel, unit: UnitId, problems: list[Problem]) -> UnitId | None:
+    if model.moved_from is None:
+        return None
+    environment = unit.partition("/")[0]
+    source = _absolute(model.moved_from, environment)
+    place = document.place_of(("moved_from",))
+    if source == unit:
+        problems.append(Problem(place, "MoveInvalid", "an entry cannot move from itself; write its former name"))
+    elif not source.startswith(f"{environment}/"):
+        message = f"a state can move only inside its environment; write a name of {environment}"
+        problems.append(Problem(place, "MoveInvalid", message))
+    return source
+
+
+def _dependencies(document: Document, unit: UnitId, names: tuple[UnitId, ...]) -> Iterator[Problem]:
+    for number, name in enumerate(names):
+        if "/" not in name:
+            message = f"/{name} names an environment; write /environment/unit, or depends_on in environment.yaml"
+            yield _problem(document.place_of(("depends_on", number)), message)
+        elif name == unit:
+            yield _problem(document.place_of(("depends_on", number)), "an entry cannot depend on itself; remove it")
+
+
+def _environment(document: Document, model: EnvironmentModel, name: str) -> Iterator[Problem]:
+    if model.review == "required":
+        message = 'review: required is not supported yet; write "when_available" or "off"'
+        yield Problem(document.place_of(("review",)), "NotSupportedYet", message)
+    if name in model.depends_on:
+        place = document.place_of(("depends_on", model.depends_on.index(name)))
+        yield _problem(place, "an environment cannot depend on itself; remove it")
+    yield from _no_templates(document, document.root)
+
+
+def _environment_fact(document: Document, model: EnvironmentModel, name: str) -> Environment:
+    limits = model.limits
+    return Environment(
+        name=name,
+        place=Place(document.path),
+        klass=EnvironmentClass(model.klass),
+        providers=model.providers,
+        drift=DriftMode(model.drift),
+        drift_interval=model.drift_interval,
+        depends_on=tuple(model.depends_on),
+        review=ReviewMode(model.review),
+        limits=Limits(limits.destroy, limits.recreate, frozenset(limits.free_replace)),
+        timeouts=Timeouts(model.timeouts.plan, model.timeouts.apply),
+    )
+
+
+def _collect(document: Document, node: Node, name: str, environment: str, places: dict[str, Place]) -> None:
+    """Note where the node and everything below it stands."""
+    if name:
+        places[name] = document.place(node.start)
+    if type(node.value) is dict:
+        for key, one in node.value.items():
+            _collect(document, one, f"{name}.{key}" if name else key, environment, places)
+    elif type(node.value) is list:
+        for number, one in enumerate(node.value):
+            _collect(document, one, f"{name}[{number}]", environment, places)
+    elif type(node.value) is str and name.startswith("inputs."):
+        for number, reference in template.references(node.value, environment):
+            places.setdefault(template.spell(reference), _opening(document, node, number))
+
+
+def _environment_of(path: str) -> str:
+    return path.split("/")[1]
+
+
+def _problem(place: Place, message: str) -> Problem:
+    return Problem(place, "SchemaInvalid", message)

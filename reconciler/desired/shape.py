@@ -1,0 +1,205 @@
+"""What the models of every file share: closed shapes, the small types, and mistakes told with their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from reconciler.desired.strict import Document, Node, close_to
+from reconciler.desired.template import SEGMENT
+from reconciler.errors import Place
+from reconciler.model import Problem
+
+M = TypeVar("M", bound=BaseModel)
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 366 * 86400  # seconds
+
+
+class Closed(BaseModel):
+    """A mapping in a file: unknown fields are errors, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+
+
+def duration(value: object) -> timedelta:
+    """`30s`, `15m`, `6h` or `7d`. Raises PydanticCustomError."""
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", value) if isinstance(value, str) else None
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST:
+        raise PydanticCustomError("duration", "a duration is a number and s, m, h or d, at most 366d; write 30s or 6h")
+    return timedelta(seconds=seconds)
+
+
+def short(value: timedelta) -> str:
+    """The duration as it is written in a file."""
+    seconds = int(value.total_seconds())
+    unit = next(unit for unit in reversed(_UNITS) if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(duration),
+    PlainSerializer(short),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]*[smhd]$", "examples": ["30s", "15m", "6h"]}),
+]
+
+
+def matching(pattern: str) -> Any:
+    """A string that matches the pattern as a whole."""
+    return StringConstraints(pattern=f"^(?:{pattern})$")
+
+
+MODULE = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+_PART = r"(?:0|[1-9][0-9]*)"
+_LETTERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
+SEMVER = rf"{_PART}\.{_PART}\.{_PART}(?:-{_LETTERS})?(?:\+{_LETTERS})?"
+
+Name = Annotated[str, matching(SEGMENT)]
+UnitName = Annotated[str, matching(rf"/?{SEGMENT}(?:/{SEGMENT})*")]
+ModuleName = Annotated[str, matching(MODULE)]
+Version = Annotated[str, matching(SEMVER)]
+Variable = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_-]{0,254}")]
+ProviderName = Annotated[str, matching(r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?")]
+GitRef = Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*")]
+Sha = Annotated[str, matching(r"[0-9a-f]{40}")]
+Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}")]
+Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}")]
+
+
+def check(model: type[M], document: Document, data: Any = None, context: Any = None) -> M | list[Problem]:
+    """The document's content as `model`, or everything that is wrong with it, in the order of the file."""
+    try:
+        return model.model_validate(document.root.plain() if data is None else data, context=context)
+    except ValidationError as error:
+        found = [problem_of(model, document, detail) for detail in error.errors(include_url=False)]
+        return sorted(found, key=lambda problem: (problem.place.line, problem.place.column))
+
+
+def problem_of(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Problem:
+    """One of pydantic's errors, with its place and in this project's words."""
+    location = detail["loc"]
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        place = document.place_of(location, key=True)
+        message = f'unknown field "{location[-1]}"{close_to(str(location[-1]), _known(model, location))}'
+    elif kind == "missing":
+        place = document.place_of(location[:-1])
+        message = f'the field "{location[-1]}" is missing; add it'
+    else:
+        key = location[-1:] == ("[key]",)
+        place = document.place_of(location, key=key)
+        message = f"{_field(location)}: {_say(document, document.find(location), detail)}"
+    return Problem(place, "SchemaInvalid", message)
+
+
+def unsupported(place: Place, field: str) -> Problem:
+    """The answer to a field that is part of the format and not yet brought to life."""
+    return Problem(place, "NotSupportedYet", f"{field} is not supported yet; remove it")
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    """`limits.free_replace[0]`, without what pydantic adds."""
+    text = ""
+    for step in location:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif step.isprintable() and not step.startswith(("[", "<")):
+            text += f".{step}" if text else step
+    return text or "the file"
+
+
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "list_type": "a list",
+}
+
+
+def _say(document: Document, node: Node, detail: ErrorDetails) -> str:
+    kind = detail["type"]
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    if kind == "string_type" and isinstance(node.value, bool | int | float):
+        raw = document.raw(node)
+        return f'{raw} is {"true or false" if isinstance(node.value, bool) else "a number"} here; quote it: "{raw}"'
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, not {_what(node)}"
+    if kind == "literal_error":
+        known = re.findall(r"'([^']+)'", str(context["expected"]))
+        return f"{document.raw(node)} is none of {', '.join(known)}{_meant(node, known)}"
+    if kind == "string_pattern_mismatch":
+        shown = node.value if detail["loc"][-1:] != ("[key]",) else detail["input"]
+        return f'"{shown}" does not have the form of {_form(context["pattern"])}'
+    return detail["msg"]
+
+
+def _meant(node: Node, known: list[str]) -> str:
+    hint = close_to(str(node.value), known)
+    return hint if "did you mean" in hint else ""
+
+
+def _what(node: Node) -> str:
+    value = node.value
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'the string "{value[:40]}"'
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+_FORMS = {
+    SEGMENT: "a name (lower-case letters, digits, - and _)",
+    MODULE: "<catalog repository>/<module>",
+    SEMVER: "a version like 1.4.2",
+    r"[0-9a-f]{40}": "a commit (40 hexadecimal digits)",
+    r"sha256:[0-9a-f]{64}": "a digest (sha256: and 64 hexadecimal digits)",
+}
+
+
+def _form(pattern: str) -> str:
+    return _FORMS.get(pattern[4:-2], pattern)
+
+
+def _known(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """The fields that may stand beside the unknown one at `location`."""
+    models = {model}
+    for step in location[:-1]:
+        inner = {found for one in models for found in _below(one, step)}
+        models = inner or models
+    return [field.alias or name for one in models for name, field in one.model_fields.items()]
+
+
+def _below(model: type[BaseModel], step: str | int) -> Iterator[type[BaseModel]]:
+    """The models that the field `step` of the model can hold."""
+    for name, field in model.model_fields.items():
+        if step == (field.alias or name):
+            yield from _models_in(field.annotation)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
