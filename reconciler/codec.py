@@ -6,7 +6,7 @@ know, so that an older reader survives a newer writer's additions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
@@ -78,12 +78,12 @@ def decode(kind: type[T], data: bytes | str) -> T:
     Raises:
         ValueError: the bytes are not JSON, or not of that type; the message names the field.
     """
-    return cast("T", _adapter(kind).validate_json(data, strict=True))
+    return cast("T", _adapter(cast("Hashable", kind)).validate_json(data, strict=True))
 
 
 @cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast("type[Any]", kind))
 
 
 def action_of(event: Event) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from reconciler.errors import PassError
 
@@ -104,7 +105,7 @@ class FileLock:
             os.close(self._handle)
             self._handle = None
 
-    def __enter__(self) -> FileLock:
+    def __enter__(self) -> Self:
         self.take(wait=True)
         return self
 

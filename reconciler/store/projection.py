@@ -1,0 +1,141 @@
+"""The ledger as the events make it: shared by every store, so that all of them mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TypeVar
+
+from reconciler.ledger import (
+    CheckScheduled,
+    Event,
+    Frozen,
+    HeadAccepted,
+    HoldChanged,
+    JobDispatched,
+    JobEnded,
+    Paused,
+    ReconcileRequested,
+    Resumed,
+    Started,
+    Thawed,
+    after,
+    unit_of,
+)
+from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Delta:
+    """What a batch of events changes in a ledger; a record or pause that is None goes."""
+
+    head: Commit | None
+    frozen: Hold | None
+    commits: list[Commit] = field(default_factory=list)
+    units: dict[UnitId, UnitRecord | None] = field(default_factory=dict)
+    pauses: dict[str, Pause | None] = field(default_factory=dict)
+
+
+def subject_of(event: Event) -> str | None:
+    """The unit or scope that the event is about; None where it is about the whole installation."""
+    match event:
+        case JobDispatched() | JobEnded() | HoldChanged() | CheckScheduled():
+            return unit_of(event)
+        case Paused(pause):
+            return pause.scope
+        case Resumed(scope) | ReconcileRequested(scope):
+            return scope
+        case HeadAccepted() | Frozen() | Thawed() | Started():
+            return None
+
+
+def project(ledger: Ledger, events: Iterable[Event]) -> Delta:
+    """What the events make of the ledger. Pure; the ledger is left as it is."""
+    delta = Delta(ledger.head, ledger.frozen)
+    for event in events:
+        _project(delta, ledger.units, event)
+    return delta
+
+
+def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> None:
+    match event:
+        case HeadAccepted(commit, chain):
+            delta.head = commit
+            delta.commits += [*chain, commit]
+        case Frozen(hold):
+            delta.frozen = hold
+        case Thawed():
+            delta.frozen = None
+        case Paused(pause):
+            delta.pauses[pause.scope] = pause
+        case Resumed(scope):
+            delta.pauses[scope] = None
+        case ReconcileRequested(units=asked, at=at):
+            for unit in asked:
+                _keep(delta, _asked(_record(delta, units, unit), at))
+        case Started():
+            pass
+        case _:
+            _keep(delta, after(_record(delta, units, unit_of(event)), event))
+            if isinstance(event, JobEnded) and event.result.moved_from is not None:
+                delta.units[event.result.moved_from] = None
+
+
+def _record(delta: Delta, units: Mapping[UnitId, UnitRecord], unit: UnitId) -> UnitRecord:
+    known = delta.units[unit] if unit in delta.units else units.get(unit)
+    return known or UnitRecord(unit)
+
+
+def _keep(delta: Delta, record: UnitRecord) -> None:
+    """A record that says nothing is not kept."""
+    delta.units[record.unit] = None if record == UnitRecord(record.unit) else record
+
+
+def _asked(record: UnitRecord, at: datetime) -> UnitRecord:
+    """An admin wants the unit looked at now: its check is due, and what failed is tried again at once.
+
+    A unit of which nothing is known yet needs no push: it is decided at every tick.
+    """
+    if record.applied is None and record.failure is None:
+        return record
+    failure = record.failure and replace(record.failure, retry_at=min(record.failure.retry_at, at))
+    return replace(record, next_check=at, failure=failure)
+
+
+class Projection:
+    """The ledger in memory. What it hands out never changes: the first change after that works on a copy."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._units = dict(ledger.units)
+        self._pauses = {pause.scope: pause for pause in ledger.pauses}
+        self._ledger: Ledger | None = None
+        self._head, self._frozen = ledger.head, ledger.frozen
+
+    def ledger(self) -> Ledger:
+        """The ledger as of the last `advance`; the same object until the next."""
+        if self._ledger is None:
+            pauses = tuple(self._pauses[scope] for scope in sorted(self._pauses))
+            self._ledger = Ledger(self._head, MappingProxyType(self._units), pauses, self._frozen)
+        return self._ledger
+
+    def advance(self, delta: Delta) -> None:
+        """Carry out what a batch of events changes."""
+        if self._ledger is not None and delta.units:
+            self._units = dict(self._units)
+        _merge(self._units, delta.units)
+        _merge(self._pauses, delta.pauses)
+        self._head, self._frozen = delta.head, delta.frozen
+        self._ledger = None
+
+
+def _merge(into: dict[K, V], changes: Mapping[K, V | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            into.pop(key, None)
+        else:
+            into[key] = value
