@@ -1,5 +1,5 @@
 # One environment, .venv, made from the lock files; every command below finds it or makes it.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
@@ -18,11 +18,10 @@ help:
 	@echo 'make check                 lint and the fast tests, before a commit'
 	@echo 'make bench | lock | format | venv | clean'
 
-# Made anew when the lock or the project changes, and only then.
-$(STAMP): $(LOCK) pyproject.toml script/python-is-new-enough
-	@script/python-is-new-enough '$(PYTHON)'
+# Made anew when the lock or the project's file changes, and only then.
+$(STAMP): $(LOCK) pyproject.toml script/find-python
 	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
+	python=$$(script/find-python $(PYTHON)) && $$python -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
