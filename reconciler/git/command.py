@@ -236,6 +236,7 @@ class _Running:
         self._where = git.where
         self._seconds = git.patience.deadline if deadline is None else deadline
         self._ends = time.monotonic() + self._seconds
+        self._ended = False
         self.err = bytearray()
         with _stdin(stdin) as source:
             self._owner = _SealedLayer().execute(argv, source, env=git.environment(), pass_fds=tuple(keep_open))
@@ -263,13 +264,16 @@ class _Running:
     def exit_code(self) -> int:
         """Wait for the end."""
         try:
-            return self.process.wait(max(0.0, self._ends - time.monotonic()))
+            code = self.process.wait(max(0.0, self._ends - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise timeout(self._where, self._seconds) from None
+        self._ended = True
+        return code
 
     def close(self) -> None:
-        """End the process group where the process has not ended, and release the pipes."""
-        if self.process.poll() is None:
+        """End the process group where it did not end by itself, and release the pipes."""
+        if not self._ended:
+            # Not waited for yet, so the process holds its number even if it is dead and only its children live.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -57,6 +57,11 @@ _KINDS = (
         "the branch no longer contains what was fetched before: find out who rewrote it, and put the branch back",
     ),
     _kind(
+        r"would clobber existing tag",
+        "TagMoved",
+        "a tag stands for another commit than before: find out who moved it; pins are not affected",
+    ),
+    _kind(
         r"transport '[^']*' not allowed",
         "ProtocolRefused",
         "only https and ssh are allowed, file only where the configuration says so: change the address",

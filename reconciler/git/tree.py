@@ -83,12 +83,13 @@ def list_blobs(
     records = _records(git, git.stream("ls-tree", *options, operands=(object_id(commit), *prefixes)))
     for number, record in enumerate(records):
         head, _, path = record.partition(b"\t")
-        mode, _, blob_id, size = head.decode().split()
-        total += int(size) if size != "-" else 0
+        mode, _, blob_id, shown_size = head.decode().split()
+        size = _size(git, blob_id, shown_size)
+        total += size
         if number >= limits.entries or total > limits.total:
             raise _too_large(git, f"commit {commit} has more than {limits.entries} files or {limits.total} bytes")
         problem = _problem(mode, path, limits, modes, names)
-        yield TreeEntry(mode, _shown(path, problem), blob_id, int(size) if size != "-" else 0, problem)
+        yield TreeEntry(mode, _shown(path, problem), blob_id, size, problem)
 
 
 def changed_paths(
@@ -228,12 +229,25 @@ def _shown(path: bytes, problem: str) -> str:
     return shown if len(path) <= 400 else f"{shown}..."
 
 
+def _size(git: Git, blob: str, shown: str) -> int:
+    """What `ls-tree -l` prints: `-` for a submodule, `BAD` for a blob that is not there."""
+    if shown == "-":
+        return 0
+    if shown == "BAD":
+        raise _missing(git, blob)
+    return int(shown)
+
+
 def _announced(git: Git, blob: str, header: bytes) -> int:
     """The size in `<id> blob <size>`."""
     words = header.split()
     if len(words) == 3 and words[1] == b"blob":
         return int(words[2])
-    raise PassError("ObjectMissing", f"{git.where}: blob {blob} is not in the mirror: the next poll checks the mirror")
+    raise _missing(git, blob)
+
+
+def _missing(git: Git, blob: str) -> PassError:
+    return PassError("ObjectMissing", f"{git.where}: blob {blob} is not in the mirror: the next poll checks the mirror")
 
 
 def _too_large(git: Git, what: str) -> PassError:
