@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import PurePath
 from typing import Any, TypeVar, cast
@@ -50,11 +50,15 @@ ACTIONS: Mapping[str, type[Event]] = {
 }
 _NAMES = {kind: name for name, kind in ACTIONS.items()}
 
-_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+_CANONICAL = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def encode(fact: object) -> bytes:
-    """The fact as JSON: keys and sets sorted, times in UTC with a Z, durations as ISO 8601."""
+    """The fact as JSON: keys and sets sorted, times in UTC with a Z, durations as ISO 8601.
+
+    Raises:
+        TypeError: something in it has no JSON form: a time without a zone, an integer beyond 64 bits.
+    """
     return orjson.dumps(fact, default=_plain, option=_CANONICAL)
 
 
@@ -65,6 +69,8 @@ def _plain(value: object) -> object:
         return dict(value)
     if isinstance(value, AbstractSet):
         return sorted(value, key=encode)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
         return _adapter(timedelta).dump_python(value, mode="json")
     if isinstance(value, PurePath):

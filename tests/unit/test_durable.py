@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.durable import FileLock, is_locked, read_json, write_atomic
+from reconciler.errors import PassError
+
+HOLDING = """
+import sys, pathlib
+from reconciler.durable import FileLock
+lock = FileLock(pathlib.Path(sys.argv[1]))
+print(lock.take(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    write_atomic(path, b'{"a": 1}')
+    write_atomic(path, b'{"a": 2}', mode=0o644)
+    assert read_json(path) == {"a": 2}
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "f", b"x")
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "kept").touch()
+    with pytest.raises(IsADirectoryError):
+        write_atomic(path, b"x")
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder", "kept"]
+
+
+def test_what_is_no_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b'{"a": ')
+    with pytest.raises(PassError, match="f: not JSON"):
+        read_json(tmp_path / "f")
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "f")
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    first, second = FileLock(tmp_path / "l"), FileLock(tmp_path / "l")
+    assert not is_locked(tmp_path / "l")
+    assert first.take()
+    assert first.take()
+    assert is_locked(tmp_path / "l")
+    assert not second.take()
+    first.release()
+    first.release()
+    assert not is_locked(tmp_path / "l")
+    with second:
+        assert not first.take()
+    assert first.take()
+    first.release()
+
+
+def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "True\n"
+        assert is_locked(path)
+        child.kill()
+    assert not is_locked(path)
+
+
+@pytest.mark.parametrize("inherit", [False, True])
+def test_a_started_program_holds_the_lock_only_when_it_shall(inherit: bool, tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "l")
+    lock.take()
+    if inherit:
+        lock.let_children_inherit()
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        close_fds=False,
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        lock.release()
+        assert is_locked(tmp_path / "l") is inherit
+        child.kill()
+    assert not is_locked(tmp_path / "l")
+
+
+def test_a_lock_that_is_not_held_has_no_descriptor(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "l")
+    with pytest.raises(ValueError, match="not held"):
+        lock.fileno()
+    lock.take()
+    assert os.fstat(lock.fileno()).st_ino == (tmp_path / "l").stat().st_ino
+    lock.release()
+
+
+def test_a_lock_in_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        FileLock(tmp_path / "no" / "l").take()
