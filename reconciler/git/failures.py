@@ -31,7 +31,7 @@ _KINDS = (
     ),
     _kind(
         r"certificate problem|certificate verification failed|ssl certificate|error setting certificate|"
-        r"certificate verify|SSL_ERROR|SSL routines|gnutls_handshake",
+        r"certificate verify|certificate subject|alternative certificate|SSL CA cert|SSL_ERROR|SSL routines|gnutls_handshake",
         "TlsInvalid",
         "the server's certificate is not trusted: check the address, and ca_file if the server has a private authority",
     ),
@@ -86,7 +86,7 @@ _KINDS = (
         r"could not resolve|failed to connect|connection refused|connection (was )?(reset|closed)|no route|"
         r"network is unreachable|could not read from remote|does not appear to be a git repository|"
         r"dubious ownership|unable to access|hung up|early eof|invalid index-pack|"
-        r"repository .* not (found|exist)|unexpected disconnect|bad line length|protocol error",
+        r"repository .* not (found|exist)|rpc failed|unexpected disconnect|bad line length|protocol error",
         "GitUnreachable",
         "check the address, the server and the network; the last good commit stays in force and the next poll "
         "tries again",

@@ -117,12 +117,10 @@ class Remote:
         options = [*_SSH_OPTIONS, f"ConnectTimeout={patience.connect}", f"ServerAliveInterval={patience.low_speed}"]
         options.append("ServerAliveCountMax=1")
         if self.known_hosts:
-            # ssh splits the value at blanks and expands % itself: quote for it too.
-            quoted = self.known_hosts.replace("%", "%%")
-            options += [f'UserKnownHostsFile="{quoted}"', "GlobalKnownHostsFile=/dev/null"]
-        words = ["ssh", "-F", "/dev/null", *(word for option in options for word in ("-o", option))]
+            options += [f"UserKnownHostsFile={_ssh_path(self.known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
         if self.ssh_key:
-            words += ["-i", self.ssh_key.replace("%", "%%")]
+            options.append(f"IdentityFile={_ssh_path(self.ssh_key)}")
+        words = ["ssh", "-F", "/dev/null", *(word for option in options for word in ("-o", option))]
         return shlex.join(words)
 
     def _token(self, path: str) -> str:
@@ -135,3 +133,9 @@ class Remote:
         if not token or _CONTROL.search(token):
             raise PassError("AuthFailed", f"{path}: holds no single-line token: put the token for {self.url} there")
         return token
+
+
+def _ssh_path(path: str) -> str:
+    """A path as ssh's options take it: ssh splits the value at blanks and expands `%` itself."""
+    escaped = path.replace("%", "%%")
+    return f'"{escaped}"'

@@ -24,6 +24,19 @@ _ENVIRONMENT = {
 }
 
 
+class Memory:
+    """The accepted head, kept in a variable."""
+
+    def __init__(self) -> None:
+        self.commit: Commit | None = None
+
+    def load(self) -> Commit | None:
+        return self.commit
+
+    def save(self, commit: Commit) -> None:
+        self.commit = commit
+
+
 @dataclass
 class RepoBuilder:
     """A bare repository that tests write to directly, commit by commit. Every commit is one minute after the last."""

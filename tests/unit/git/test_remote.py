@@ -60,7 +60,7 @@ def test_ssh_trusts_only_the_files_of_the_host() -> None:
     assert words[:3] == ["ssh", "-F", "/dev/null"]
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "ConnectTimeout=7"} <= set(words)
     assert {'UserKnownHostsFile="/keys/known hosts"', "GlobalKnownHostsFile=/dev/null"} <= set(words)
-    assert words[-2:] == ["-i", "/keys/it's mine"]
+    assert words[-1] == 'IdentityFile="/keys/it\'s mine"'
 
 
 @pytest.mark.parametrize(("content", "login"), [("t0ken\n", "x-access-token:t0ken"), ("bot:t0ken", "bot:t0ken")])

@@ -10,20 +10,7 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.git.command import Git, Remote
 from reconciler.git.source import CommitProver, EnvironmentsSource, Head
 from reconciler.model import Commit
-from tests.kit.gitrepo import RepoBuilder, loosen
-
-
-class Memory:
-    """The accepted head in a variable."""
-
-    def __init__(self) -> None:
-        self.commit: Commit | None = None
-
-    def load(self) -> Commit | None:
-        return self.commit
-
-    def save(self, commit: Commit) -> None:
-        self.commit = commit
+from tests.kit.gitrepo import Memory, RepoBuilder, loosen
 
 
 class World:
