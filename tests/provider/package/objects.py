@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 
-class Refused(Exception):  # noqa: N818 - a cloud's answer, not a defect
+class Refused(Exception):
     """The call was understood and refused; the text is for the person who reads Terraform's output."""
 
 
