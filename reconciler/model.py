@@ -6,6 +6,7 @@ Words are those of docs/architecture.md. Times are timezone-aware UTC; durations
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -270,7 +271,7 @@ class Unit:
     pin: Pin
     references: frozenset[Reference]
     secrets: frozenset[str]
-    upstream: frozenset[UnitId]  # units that must be in order first: references, depends_on, environments
+    upstream: AbstractSet[UnitId]  # units that must be in order first: references, depends_on, environments
     module_part: Digest
     inputs_part: Digest
     settings_part: Digest

@@ -26,9 +26,11 @@ from reconciler.desired.shape import (
 )
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
-RepositoryPath = Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")]
-ProviderSource = Annotated[str, matching(r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[A-Za-z0-9-]+/[A-Za-z0-9-]+")]
-ProviderHash = Annotated[str, matching(r"(?:h1|zh):[A-Za-z0-9+/=]{1,128}")]
+RepositoryPath = Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*", "a folder")]
+ProviderSource = Annotated[
+    str, matching(r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[A-Za-z0-9-]+/[A-Za-z0-9-]+", "a provider's source")
+]
+ProviderHash = Annotated[str, matching(r"(?:h1|zh):[A-Za-z0-9+/=]{1,128}", "an h1: or zh: hash")]
 
 
 class LimitsModel(Closed):

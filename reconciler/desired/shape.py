@@ -59,26 +59,33 @@ Duration = Annotated[
 ]
 
 
-def matching(pattern: str) -> Any:
-    """A string that matches the pattern as a whole."""
-    return StringConstraints(pattern=f"^(?:{pattern})$")
+_FORMS: dict[str, str] = {}  # pattern -> what a person calls it
 
 
-MODULE = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+def matching(pattern: str, form: str) -> Any:
+    """A string that as a whole matches the pattern, which people know as `form`."""
+    whole = f"^(?:{pattern})$"
+    _FORMS[whole] = form
+    return StringConstraints(pattern=whole)
+
+
 _PART = r"(?:0|[1-9][0-9]*)"
 _LETTERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
-SEMVER = rf"{_PART}\.{_PART}\.{_PART}(?:-{_LETTERS})?(?:\+{_LETTERS})?"
+_SEMVER = rf"{_PART}\.{_PART}\.{_PART}(?:-{_LETTERS})?(?:\+{_LETTERS})?"
+_MODULE = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+_PROVIDER = r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?"
+_REF = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*"
 
-Name = Annotated[str, matching(SEGMENT)]
-UnitName = Annotated[str, matching(rf"/?{SEGMENT}(?:/{SEGMENT})*")]
-ModuleName = Annotated[str, matching(MODULE)]
-Version = Annotated[str, matching(SEMVER)]
-Variable = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_-]{0,254}")]
-ProviderName = Annotated[str, matching(r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?")]
-GitRef = Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*")]
-Sha = Annotated[str, matching(r"[0-9a-f]{40}")]
-Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}")]
-Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}")]
+Name = Annotated[str, matching(SEGMENT, "a name (lower-case letters, digits, - and _)")]
+UnitName = Annotated[str, matching(rf"/?{SEGMENT}(?:/{SEGMENT})*", "a unit (dns, net/hub or /shared/net/hub)")]
+ModuleName = Annotated[str, matching(_MODULE, "<catalog repository>/<module>")]
+Version = Annotated[str, matching(_SEMVER, "a version like 1.4.2")]
+Variable = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_-]{0,254}", "a name (letters, digits, _ and -)")]
+ProviderName = Annotated[str, matching(_PROVIDER, "a provider (aws or aws.alias)")]
+GitRef = Annotated[str, matching(_REF, "a branch or tag")]
+Sha = Annotated[str, matching(r"[0-9a-f]{40}", "a commit (40 hexadecimal digits)")]
+Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "a digest (sha256: and 64 hexadecimal digits)")]
+Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}", "one line of text")]
 
 
 def check(model: type[M], document: Document, data: Any = None, context: Any = None) -> M | list[Problem]:
@@ -134,6 +141,9 @@ _EXPECTED = {
 }
 
 
+_BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most"}
+
+
 def _say(document: Document, node: Node, detail: ErrorDetails) -> str:
     kind = detail["type"]
     context: Mapping[str, Any] = detail.get("ctx", {})
@@ -147,7 +157,9 @@ def _say(document: Document, node: Node, detail: ErrorDetails) -> str:
         return f"{document.raw(node)} is none of {', '.join(known)}{_meant(node, known)}"
     if kind == "string_pattern_mismatch":
         shown = node.value if detail["loc"][-1:] != ("[key]",) else detail["input"]
-        return f'"{shown}" does not have the form of {_form(context["pattern"])}'
+        return f'"{shown}" is not {_FORMS[context["pattern"]]}'
+    if kind in _BOUNDS:
+        return f"{document.raw(node)} is out of bounds; write {_BOUNDS[kind]} {next(iter(context.values()))}"
     return detail["msg"]
 
 
@@ -167,19 +179,6 @@ def _what(node: Node) -> str:
     if isinstance(value, int | float):
         return f"the number {value}"
     return "a list" if isinstance(value, list) else "a mapping"
-
-
-_FORMS = {
-    SEGMENT: "a name (lower-case letters, digits, - and _)",
-    MODULE: "<catalog repository>/<module>",
-    SEMVER: "a version like 1.4.2",
-    r"[0-9a-f]{40}": "a commit (40 hexadecimal digits)",
-    r"sha256:[0-9a-f]{64}": "a digest (sha256: and 64 hexadecimal digits)",
-}
-
-
-def _form(pattern: str) -> str:
-    return _FORMS.get(pattern[4:-2], pattern)
 
 
 def _known(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

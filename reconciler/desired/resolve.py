@@ -1,0 +1,233 @@
+"""What one commit means: every entry tied to its pin, its environment and the units that it reads. Pure.
+
+A broken entry is a problem of that entry alone: it is missing from `units` and named in `broken`, and what depends on
+it stays in `units`, waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from reconciler.desired import fingerprint
+from reconciler.desired.links import (
+    Tree,
+    environment_of,
+    environments_without_file,
+    problems_of_entry,
+    problems_of_environment,
+)
+from reconciler.desired.lock import LockFile
+from reconciler.desired.order import components, cycle_in
+from reconciler.desired.paths import EnvironmentPath, classify, environment_path
+from reconciler.desired.pins import Refs, pin_of
+from reconciler.desired.template import named, spell
+from reconciler.errors import Place
+from reconciler.model import (
+    Commit,
+    Desired,
+    Digest,
+    Entry,
+    Environment,
+    Pin,
+    Problem,
+    Reference,
+    SecretReference,
+    Unit,
+    UnitId,
+)
+
+_HINTS = 50  # after so many problems none gets a "did you mean" any more: looking for it takes time
+_AFTER = "environment "  # marks, in the graph, the end of an environment; no unit's id has a space
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Union(AbstractSet[UnitId]):
+    """Disjoint sets as one, without copying: thousands of units may follow the thousands of another environment."""
+
+    sets: tuple[frozenset[UnitId], ...]
+
+    def __contains__(self, unit: object) -> bool:
+        return any(unit in one for one in self.sets)
+
+    def __iter__(self) -> Iterator[UnitId]:
+        return chain.from_iterable(self.sets)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+
+def resolve(
+    commit: Commit,
+    environments: Mapping[str, Environment],
+    entries: Mapping[UnitId, Entry],
+    lock: LockFile,
+    problems: Sequence[Problem],
+    *,
+    refs: Refs | None = None,
+    before: Mapping[UnitId, Unit] | None = None,
+) -> Desired:
+    """Tie everything together.
+
+    `problems` are those of reading the files; one with a unit says that this unit is broken. `refs` gives the pin of
+    each (module, branch) that a sandbox entry names. `before` are the units of an earlier commit: what is unchanged
+    is taken from there.
+    """
+    broken = {problem.unit: problem for problem in reversed(problems) if problem.unit is not None}
+    tree = Tree.of(environments, {id_: entries[id_] for id_ in sorted(entries) if id_ not in broken}, broken)
+    found = list(problems)
+    sound = _sound_environments(tree, found)
+    if lock.unreadable and tree.entries and lock.unreadable not in found:
+        found.append(lock.unreadable)
+    work = _Work(tree, sound, lock, refs or {}, before or {}, broken, found)
+    for entry in tree.entries.values():
+        work.add(entry)
+    order = work.untangle()
+    return Desired(commit, work.units, broken, sound, tuple(sorted(found, key=by_place)), order)
+
+
+def by_place(problem: Problem) -> tuple[str, int, int, str]:
+    """The order in which people read problems."""
+    place = problem.place
+    return place.path, place.line, place.column, problem.message
+
+
+def _sound_environments(tree: Tree, found: list[Problem]) -> dict[str, Environment]:
+    """The environments that nothing is wrong with; what is wrong with the others goes to `found`."""
+    unsound = {problem.place.path for problem in found}
+    unread = [name for name in _named_by(unsound) if name not in tree.environments]
+    new = [*environments_without_file(tree, unread)]
+    for environment in tree.environments.values():
+        new += problems_of_environment(tree, environment, {*unread, *tree.members})
+    found += new
+    unsound.update(problem.place.path for problem in new)
+    return {name: one for name, one in tree.environments.items() if environment_path(name) not in unsound}
+
+
+def _named_by(paths: Iterable[str]) -> Iterator[str]:
+    """The environments whose own files are among the paths."""
+    for path in paths:
+        kind = classify(path)
+        if isinstance(kind, EnvironmentPath):
+            yield kind.name
+
+
+@dataclass(slots=True)
+class _Work:
+    """Entries on their way to units. `units`, `broken` and `found` grow."""
+
+    tree: Tree
+    environments: Mapping[str, Environment]
+    lock: LockFile
+    refs: Refs
+    before: Mapping[UnitId, Unit]
+    broken: dict[UnitId, Problem]
+    found: list[Problem]
+    units: dict[UnitId, Unit] = field(default_factory=dict)
+    modules: dict[tuple[str, str], Digest] = field(default_factory=dict)
+    settings: dict[str, Digest] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Make a unit of the entry, or a problem."""
+        environment = self.environments.get(environment_of(entry.unit))
+        if environment is None:
+            self.broken[entry.unit] = _environment_first(entry.unit)
+            return
+        if self.lock.unreadable:
+            self.broken[entry.unit] = replace(self.lock.unreadable, unit=entry.unit)
+            return
+        old = self.before.get(entry.unit)
+        names = (old.references, old.secrets) if old and old.entry is entry else _names(entry)
+        pin = pin_of(entry, environment, self.lock, self.refs)
+        hint = len(self.found) < _HINTS
+        problems = [*problems_of_entry(self.tree, entry, environment, names[0], hint=hint)]
+        if isinstance(pin, Problem):
+            self._break([pin, *problems])
+        elif problems:
+            self._break(problems)
+        else:
+            self.units[entry.unit] = self._unit(entry, environment, pin, *names)
+
+    def untangle(self) -> tuple[UnitId, ...]:
+        """The order of the units, upstream first. Units on a cycle become problems."""
+        graph = self._graph()
+        order: list[UnitId] = []
+        for component in components(graph):
+            if cycle := cycle_in(graph, component):
+                self._break([self._cyclic(UnitId(node), cycle) for node in sorted(component) if node in self.units])
+            order += (UnitId(node) for node in component if node in self.units)
+        return tuple(order)
+
+    def _unit(
+        self,
+        entry: Entry,
+        environment: Environment,
+        pin: Pin,
+        references: frozenset[Reference],
+        secrets: frozenset[str],
+    ) -> Unit:
+        upstream = self._upstream(entry, environment, references)
+        old = self.before.get(entry.unit)
+        if old and old.entry is entry and old.environment is environment and old.pin == pin:
+            same = isinstance(upstream, frozenset) and old.upstream == upstream  # comparing a Union takes long
+            return old if same else replace(old, upstream=upstream)
+        module = self.modules.get((pin.module, pin.version)) or fingerprint.module_part(pin)
+        settings = self.settings.get(environment.name) or fingerprint.settings_part(environment)
+        self.modules[pin.module, pin.version] = module
+        self.settings[environment.name] = settings
+        inputs = fingerprint.inputs_part(entry)
+        intent = fingerprint.intent(module, inputs, settings, references)
+        return Unit(
+            entry.unit, entry, environment, pin, references, secrets, upstream, module, inputs, settings, intent
+        )
+
+    def _upstream(
+        self, entry: Entry, environment: Environment, references: frozenset[Reference]
+    ) -> frozenset[UnitId] | Union:
+        """What must be in order first, as far as there is a file for it."""
+        own = {*(one.unit for one in references), *entry.depends_on}
+        after = [name for name in environment.depends_on if name in self.tree.members]
+        rest = frozenset(unit for unit in own if self.tree.has(unit) and environment_of(unit) not in after)
+        return Union((rest, *(self.tree.members[name] for name in after))) if after else rest
+
+    def _graph(self) -> dict[str, list[str]]:
+        """What comes before each unit; before an environment's end come all of its units."""
+        graph: dict[str, list[str]] = {}
+        for id_, unit in self.units.items():
+            graph[id_] = sorted({*unit.reads, *unit.entry.depends_on})
+            graph[id_] += (_AFTER + name for name in unit.environment.depends_on)
+        for name in sorted({name for one in self.environments.values() for name in one.depends_on}):
+            graph[_AFTER + name] = sorted(self.tree.members.get(name, ()))
+        return graph
+
+    def _cyclic(self, id_: UnitId, cycle: Sequence[str]) -> Problem:
+        unit = self.units[id_]
+        place = unit.environment.place
+        following = cycle[cycle.index(id_) + 1] if id_ in cycle[:-1] else ""
+        names = [*sorted(spell(one) for one in unit.references if one.unit == following)]
+        names += (f"depends_on[{n}]" for n, one in enumerate(unit.entry.depends_on) if one == following)
+        if not following.startswith(_AFTER):
+            place = unit.entry.at(names[0]) if names else unit.entry.place
+        message = f"this is a cycle, each waiting for the next: {' -> '.join(cycle)}; break it at one of them"
+        return Problem(place, "DependencyCycle", message, id_)
+
+    def _break(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            unit = UnitId(str(problem.unit))
+            self.broken.setdefault(unit, problem)
+            self.units.pop(unit, None)
+            self.found.append(problem)
+
+
+def _environment_first(unit: UnitId) -> Problem:
+    path = environment_path(environment_of(unit))
+    return Problem(Place(path), "EnvironmentInvalid", f"{path} is missing or wrong; correct it first", unit)
+
+
+def _names(entry: Entry) -> tuple[frozenset[Reference], frozenset[str]]:
+    """The outputs and the secrets that the entry reads."""
+    found = [*named(entry.inputs)]
+    secrets = frozenset(one.name for one in found if isinstance(one, SecretReference))
+    return frozenset(one for one in found if isinstance(one, Reference)), secrets
