@@ -1,0 +1,287 @@
+"""What happened, for people and programs: log lines and Prometheus metrics. Nothing depends on what is said here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from structlog.typing import FilteringBoundLogger
+
+from reconciler.codec import encode
+from reconciler.decide import Held, Queued
+from reconciler.errors import PassError
+from reconciler.model import (
+    Cause,
+    Change,
+    Commit,
+    Dispatched,
+    JobId,
+    Operation,
+    Outcome,
+    Phase,
+    PlanSummary,
+    Result,
+    UnitId,
+)
+
+ACTIONS = ("create", "update", "delete", "replace", "forget")
+ADMIN_ACTIONS = ("pause", "resume", "reconcile")
+_REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
+
+# --- log ---------------------------------------------------------------------------------------------------------
+
+_FIELDS = {"event": "message", "level": "log.level", "action": "event.action", "exception": "error.stack_trace"}
+_OWN = ("unit", "job", "commit", "repository", "scope", "reason", "outcome", "operation", "cause", "environment")
+
+
+def open_log(stream: TextIO | None = None, *, as_json: bool | None = None, level: str = "info") -> FilteringBoundLogger:
+    """A logger for the stream (stderr): JSON lines, or readable ones on a terminal."""
+    out = stream or sys.stderr
+    terminal = out.isatty()
+    shape: list[Any] = [_fields, structlog.processors.JSONRenderer(serializer=_json)]
+    if terminal if as_json is None else not as_json:
+        shape = [
+            structlog.dev.ConsoleRenderer(
+                colors=terminal and not os.environ.get("NO_COLOR"), timestamp_key="@timestamp"
+            )
+        ]
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="@timestamp")
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(out),
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, stamp, *shape],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+    )
+    return log
+
+
+def _fields(_logger: Any, _method: str, said: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Names as the Elastic Common Schema has them; what it does not know stands under `reconciler.`."""
+    return {_FIELDS.get(key, f"reconciler.{key}" if key in _OWN else key): value for key, value in said.items()}
+
+
+def _json(said: object, **_options: Any) -> str:
+    return encode(said).decode()
+
+
+class LibraryLog(logging.Handler):
+    """What libraries say through the standard logging, in the same shape. Attach it to the root logger."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        self._log.log(
+            record.levelno, record.getMessage(), action="library", logger=record.name, exc_info=record.exc_info
+        )
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+class Observer:
+    """Told what happens, it logs and counts. One per daemon: it has a registry of its own.
+
+    It is a `controller.Watcher`. Every method is safe to call from any thread and never raises for what it is told.
+    """
+
+    def __init__(
+        self, version: str, log: FilteringBoundLogger, now: Callable[[], datetime], repositories: Sequence[str] = ()
+    ) -> None:
+        """`repositories`: the names under which polls will be reported, so that their series start at zero."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+        self.log, self._version, self._now = log, version, now
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._accepted: dict[Commit, datetime] = {}
+        self._waiting: dict[UnitId, datetime] = {}
+        self._phases: dict[JobId, tuple[Phase, datetime]] = {}
+        self._environments: set[str] = set()
+        self._heartbeat: datetime | None = None
+        self._make_metrics()
+        self._start_at_zero(repositories)
+
+    def _make_metrics(self) -> None:
+        def named(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
+            return kind(f"reconciler_{name}", text, labels, registry=self.registry, **more)
+
+        self.beats: Gauge = named(Gauge, "loop_heartbeat_timestamp_seconds", "When the loop last finished a pass.")
+        self.missed_runs: Counter = named(Counter, "scheduler_missed_runs_total", "Wake-ups that came too late.")
+        self.polls: Counter = named(Counter, "git_polls_total", "Polls of a repository.", "repository", "result")
+        self.poll_seconds: Histogram = named(
+            Histogram, "git_poll_duration_seconds", "Time that a poll took.", "repository", buckets=_SECONDS[:11]
+        )
+        self.poll_success: Gauge = named(
+            Gauge, "git_last_success_timestamp_seconds", "When a repository was last reached.", "repository"
+        )
+        self.rejections: Counter = named(
+            Counter, "commits_rejected_total", "Commits that were not accepted.", "repository", "reason"
+        )
+        self.jobs: Counter = named(Counter, "jobs_total", "Jobs that ended.", "environment", "operation", "outcome")
+        self.job_seconds: Histogram = named(
+            Histogram, "job_duration_seconds", "Time of jobs by phase.", "environment", "phase", buckets=_SECONDS
+        )
+        self.merge_seconds: Histogram = named(
+            Histogram,
+            "merge_to_applied_seconds",
+            "From a commit's acceptance to its apply.",
+            "environment",
+            buckets=_SECONDS,
+        )
+        self.changed: Counter = named(
+            Counter, "resources_changed_total", "Objects that applies changed.", "environment", "action"
+        )
+        self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
+
+    def _start_at_zero(self, repositories: Iterable[str]) -> None:
+        for repository in repositories:
+            for result in ("ok", "failed"):
+                self.polls.labels(repository, result)
+            self.poll_seconds.labels(repository)
+            self.poll_success.labels(repository)
+            self.rejections.labels(repository, "HistoryRewritten")
+        for action in ADMIN_ACTIONS:
+            for result in ("ok", "refused"):
+                self.admin.labels(action, result)
+
+    def know(self, environments: Iterable[str]) -> None:
+        """Start the series of environments that are new at zero."""
+        for name in set(environments) - self._environments:
+            self._environment_at_zero(name)
+
+    def _environment_at_zero(self, name: str) -> None:
+        self._environments.add(name)
+        for operation in Operation:
+            for outcome in Outcome:
+                self.jobs.labels(name, operation.value, outcome.value)
+        for phase in Phase:
+            self.job_seconds.labels(name, phase.value)
+        for action in ACTIONS:
+            self.changed.labels(name, action)
+        self.merge_seconds.labels(name)
+
+    # --- verbs -----------------------------------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """The loop finished a pass."""
+        self._heartbeat = self._now()
+        self.beats.set(self._heartbeat.timestamp())
+
+    def heartbeat(self) -> datetime | None:
+        """When the loop last finished a pass."""
+        return self._heartbeat
+
+    def missed_run(self) -> None:
+        """The scheduler woke the loop too late."""
+        self.missed_runs.inc()
+        self.log.warning("A wake-up came too late", action="scheduler-missed-run")
+
+    def polled(self, repository: str, ok: bool, seconds: float, message: str = "") -> None:
+        """A repository was asked for its head. `message` is what went wrong."""
+        self.polls.labels(repository, "ok" if ok else "failed").inc()
+        self.poll_seconds.labels(repository).observe(seconds)
+        if ok:
+            self.poll_success.labels(repository).set(self._now().timestamp())
+        else:
+            self.log.warning(message or "A repository did not answer", action="poll-failed", repository=repository)
+
+    def head_accepted(self, repository: str, commit: Commit) -> None:
+        """A commit was proven and is now what the world shall become."""
+        self._accepted[commit] = self._now()
+        while len(self._accepted) > _REMEMBERED:
+            self._accepted.pop(next(iter(self._accepted)))
+        self.log.info("A new head was accepted", action="head-accepted", repository=repository, commit=commit)
+
+    def commit_rejected(self, repository: str, error: PassError) -> None:
+        """A commit was not accepted; the last good one stays in force."""
+        self.rejections.labels(repository, error.reason).inc()
+        self.log.error(str(error), action="commit-rejected", repository=repository, reason=error.reason)
+
+    def job_started(self, dispatched: Dispatched) -> None:
+        """A job was handed to the runner."""
+        job = dispatched.job
+        self._phases[job.id] = (Phase.QUEUED, dispatched.at)
+        more = {"unit": job.unit, "job": job.id, "operation": job.operation.value, "cause": dispatched.cause.value}
+        self.log.info("A job was started", action="job-dispatched", commit=job.commit, **more)
+
+    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None:
+        """A running job was seen in the phase."""
+        last = self._phases.get(dispatched.job.id, (Phase.QUEUED, dispatched.at))
+        if last[0] is not phase:
+            self._close_phase(dispatched, self._now())
+            self._phases[dispatched.job.id] = (phase, self._now())
+
+    def _close_phase(self, dispatched: Dispatched, at: datetime) -> None:
+        phase, since = self._phases.pop(dispatched.job.id, (Phase.QUEUED, dispatched.at))
+        seconds = max((at - since).total_seconds(), 0.0)
+        self.job_seconds.labels(environment_of(dispatched.job.unit), phase.value).observe(seconds)
+
+    def job_ended(self, dispatched: Dispatched, result: Result) -> None:
+        """A job has a result."""
+        job, environment = dispatched.job, environment_of(dispatched.job.unit)
+        self._close_phase(dispatched, result.ended_at)
+        self.jobs.labels(environment, job.operation.value, result.outcome.value).inc()
+        if result.applied is not None and result.plan is not None and job.operation is Operation.APPLY:
+            for action, count in actions_of(result.plan).items():
+                self.changed.labels(environment, action).inc(count)
+        self._merged(environment, dispatched, result)
+        say = self.log.info if result.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED) else self.log.warning
+        more = {"unit": job.unit, "job": job.id, "outcome": result.outcome.value, "reason": result.reason}
+        say(result.message or "A job ended", action="job-ended", operation=job.operation.value, **more)
+
+    def _merged(self, environment: str, dispatched: Dispatched, result: Result) -> None:
+        accepted = self._accepted.get(result.applied.commit) if result.applied else None
+        if accepted is not None and (result.cause or dispatched.cause) is not Cause.DRIFT:
+            self.merge_seconds.labels(environment).observe(max((result.ended_at - accepted).total_seconds(), 0.0))
+
+    def unit_held(self, held: Held) -> None:
+        """The reason why a unit is not being changed is another now."""
+        if held.hold is None:
+            self.log.info("Nothing holds the unit any more", action="hold-ended", unit=held.unit)
+        else:
+            self.log.info(held.hold.message, action="hold-changed", unit=held.unit, reason=held.hold.reason)
+
+    def queued(self, waiting: list[Queued]) -> None:
+        """The units that would start, had they a slot."""
+        now = self._now()
+        self._waiting = {one.unit: self._waiting.get(one.unit, now) for one in waiting}
+
+    def waiting(self) -> dict[UnitId, datetime]:
+        """The units that wait for a slot, and since when."""
+        return dict(self._waiting)
+
+    def runner_silent(self, error: PassError) -> None:
+        """The runner did not answer."""
+        self.log.warning(str(error), action="runner-silent", reason=error.reason)
+
+    def admin_acted(self, action: str, ok: bool, owner: str, scope: str, message: str) -> None:
+        """An admin asked for something on the socket."""
+        known = action if action in ADMIN_ACTIONS else "unknown"
+        self.admin.labels(known, "ok" if ok else "refused").inc()
+        self.log.info(message, action=f"admin-{known}", scope=scope, **{"user.name": owner})
+
+
+def environment_of(unit: UnitId) -> str:
+    """The environment that the unit is in."""
+    return unit.partition("/")[0]
+
+
+def _action(change: Change) -> str | None:
+    """What a change does to its object in one word; None where it only reads."""
+    if change.replaces:
+        return "replace"
+    return next((action for action in change.actions if action in ACTIONS), None)
+
+
+def actions_of(plan: PlanSummary) -> Tally[str]:
+    """How many objects the plan would create, update, delete, replace or forget."""
+    return Tally(action for change in plan.changes if (action := _action(change)))

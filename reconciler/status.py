@@ -1,0 +1,292 @@
+"""How each unit fares, in Argo CD's words: pure, from what one commit means and what the ledger knows.
+
+`Outlook` at the end asks for those facts and remembers the answer for as long as they stay the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from reconciler.decide import expected as fingerprints
+from reconciler.ledger import is_pausing
+from reconciler.model import (
+    Applied,
+    Cause,
+    Desired,
+    Failure,
+    Fingerprint,
+    Health,
+    Hold,
+    Ledger,
+    Outcome,
+    Pause,
+    Phase,
+    Planned,
+    Presence,
+    RunnerFacts,
+    Sync,
+    UnitId,
+    UnitRecord,
+)
+
+# Holds that end by themselves when work elsewhere ends, and holds that somebody chose. All others want a person.
+WAITING = frozenset({"DependencyNotReady"})
+CHOSEN = frozenset({"Paused", "FreezeWindow", "BreakGlass", "PromotionPending"})
+
+# Outcomes that are not the unit's fault: its input changed while the job was on its way.
+_OVERTAKEN = frozenset({Outcome.SUCCEEDED, Outcome.SUPERSEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """How one unit fares. `phase` is that of its running job, else how its last one ended, else empty.
+
+    `held`: it is not being changed, and waiting will not help: somebody chose so, or somebody has to act.
+    """
+
+    unit: UnitId
+    sync: Sync
+    health: Health
+    reason: str = ""
+    message: str = ""
+    phase: str = ""
+    held: bool = False
+
+    @property
+    def environment(self) -> str:
+        """The folder that it is in."""
+        return self.unit.partition("/")[0]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nobody needs to look at it."""
+        return self.sync is Sync.SYNCED and self.health is Health.HEALTHY
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How everything fares. `units` is in the order of the ids."""
+
+    units: tuple[UnitStatus, ...] = ()
+
+    def count(self) -> Counter[tuple[str, Sync, Health]]:
+        """How many units of an environment are in each state."""
+        return Counter((unit.environment, unit.sync, unit.health) for unit in self.units)
+
+    @property
+    def troubled(self) -> bool:
+        """Whether anything is degraded or held."""
+        return any(unit.held or unit.health is Health.DEGRADED for unit in self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """One unit from both sides."""
+
+    unit: UnitId
+    wanted: Presence | None  # None: no entry
+    record: UnitRecord
+    expected: Fingerprint | None
+    pause: Pause | None
+
+
+def unit_status(
+    unit_id: UnitId,
+    desired: Desired | None,
+    record: UnitRecord | None,
+    expected: Fingerprint | None,
+    pauses: Iterable[Pause],
+    *,
+    now: datetime,
+    phase: Phase | None = None,
+) -> UnitStatus:
+    """How the unit fares now. `phase` is where its job is, for a caller that knows."""
+    record = record or UnitRecord(unit_id)
+    words = _phase(record, phase)
+    problem = desired.broken.get(unit_id) if desired else None
+    if problem is not None:
+        return UnitStatus(unit_id, Sync.UNKNOWN, Health.DEGRADED, problem.reason, str(problem), words, held=True)
+    unit = desired.units.get(unit_id) if desired else None
+    pause = next((pause for pause in pauses if is_pausing(pause, unit_id, now)), None)
+    sight = _Sight(unit_id, unit.presence if unit else None, record, expected, pause)
+    sync = Sync.UNKNOWN if desired is None else _sync(sight)
+    health, hold = _health(sight, sync)
+    held = hold is not None and hold.reason not in WAITING
+    reason, message = (hold.reason, hold.message) if hold else ("", "")
+    return UnitStatus(unit_id, sync, health, reason, message, words, held)
+
+
+def _phase(record: UnitRecord, phase: Phase | None) -> str:
+    if record.job is not None:
+        return (phase or Phase.QUEUED).value
+    if record.failure is not None:
+        return record.failure.outcome.value
+    return Outcome.SUCCEEDED.value if record.applied or record.planned else ""
+
+
+def _sync(sight: _Sight) -> Sync:
+    applied = sight.record.applied
+    if sight.wanted is None:
+        return Sync.OUT_OF_SYNC if _exists(applied) else Sync.SYNCED
+    if applied is None:
+        return Sync.OUT_OF_SYNC
+    if sight.expected is None:
+        return Sync.UNKNOWN
+    same = applied.fingerprint == sight.expected and pending(sight.record) is None
+    return Sync.SYNCED if same else Sync.OUT_OF_SYNC
+
+
+def _exists(applied: Applied | None) -> bool:
+    return applied is not None and applied.presence is Presence.PRESENT
+
+
+def pending(record: UnitRecord) -> Planned | None:
+    """The last plan, while it shows changes that have not been applied."""
+    planned, applied = record.planned, record.applied
+    if planned is None or planned.summary.empty:
+        return None
+    if applied is not None and (planned.job == applied.job or planned.at <= applied.at):
+        return None
+    return planned
+
+
+def _health(sight: _Sight, sync: Sync) -> tuple[Health, Hold | None]:
+    """The unit's health, and what there is to say about it."""
+    record, failure = sight.record, _standing(sight.record)
+    if record.job is not None and not _routine(record, failure):
+        return Health.PROGRESSING, None
+    if sight.pause is not None:
+        return Health.SUSPENDED, _paused(sight.pause)
+    if failure is not None:
+        return Health.DEGRADED, Hold(failure.reason, failure.message)
+    if sight.wanted is None and sync is Sync.OUT_OF_SYNC:
+        return Health.DEGRADED, record.hold or Hold(
+            "Orphaned", "The entry's file is gone, its objects are still there."
+        )
+    if record.hold is not None and (record.failure is None or record.hold.reason != record.failure.reason):
+        return _held(record, record.hold), record.hold
+    return _settled(sight, sync), None
+
+
+def _standing(record: UnitRecord) -> Failure | None:
+    """The failure that stands: a job for other input than what failed may well succeed."""
+    failure = record.failure
+    if failure is None or failure.outcome in _OVERTAKEN:
+        return None
+    fresh = record.job is not None and record.job.fingerprint != failure.fingerprint
+    return None if fresh else failure
+
+
+def _routine(record: UnitRecord, failure: Failure | None) -> bool:
+    """Whether the running job changes nothing in how the unit fares: a look for drift, or one more try of what failed."""
+    looking = record.job is not None and record.job.cause is Cause.DRIFT and record.drift_since is None
+    return failure is not None or looking
+
+
+def _paused(pause: Pause) -> Hold:
+    until = pause.until.strftime("%Y-%m-%d %H:%M UTC")
+    return Hold("Paused", f"{pause.owner} paused {pause.scope} until {until}: {pause.reason}")
+
+
+def _held(record: UnitRecord, hold: Hold) -> Health:
+    if hold.reason in CHOSEN:
+        return Health.SUSPENDED
+    if hold.reason in WAITING:
+        return Health.MISSING if record.applied is None else Health.PROGRESSING
+    return Health.DEGRADED
+
+
+def _settled(sight: _Sight, sync: Sync) -> Health:
+    """No job, no failure, no hold: in order, about to be, or left as it is because drift is only reported."""
+    if sync is Sync.UNKNOWN:
+        return Health.UNKNOWN
+    if sight.record.applied is None and sight.wanted is Presence.PRESENT:
+        return Health.MISSING
+    drifted = sight.record.applied is not None and sight.record.applied.fingerprint == sight.expected
+    return Health.HEALTHY if sync is Sync.SYNCED or drifted else Health.PROGRESSING
+
+
+def overview(
+    desired: Desired | None, ledger: Ledger, expected: Mapping[UnitId, Fingerprint | None], now: datetime
+) -> Overview:
+    """How everything fares: every entry, and everything that is still there without one."""
+    return Overview(
+        tuple(
+            unit_status(unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, now=now)
+            for unit in sorted(_known(desired, ledger))
+        )
+    )
+
+
+def _known(desired: Desired | None, ledger: Ledger) -> set[UnitId]:
+    entries = {*desired.units, *desired.broken} if desired else set()
+    return entries | set(_remaining(desired, ledger))
+
+
+def _remaining(desired: Desired | None, ledger: Ledger) -> Iterator[UnitId]:
+    """Units that something is known of although no entry is; one that was carried out to its end is history."""
+    claimed = {unit.entry.moved_from for unit in desired.units.values()} if desired else set()
+    for record in ledger.units.values():
+        if record.unit not in claimed and (_exists(record.applied) or record.job is not None):
+            yield record.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that can be seen at one moment."""
+
+    desired: Desired | None
+    ledger: Ledger
+    facts: RunnerFacts | None
+    now: datetime
+    expected: Mapping[UnitId, Fingerprint | None] = field(default_factory=dict)
+    overview: Overview = field(default_factory=Overview)
+
+    def status(self, unit: UnitId) -> UnitStatus | None:
+        """How the unit fares; None where it is unknown."""
+        index = bisect_left(self.overview.units, unit, key=lambda status: status.unit)
+        found = self.overview.units[index : index + 1]
+        return found[0] if found and found[0].unit == unit else None
+
+
+class Outlook:
+    """The newest picture, worked out again only when something in it is another. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        desired: Callable[[], Desired | None],
+        ledger: Callable[[], Ledger],
+        facts: Callable[[], RunnerFacts | None],
+        now: Callable[[], datetime],
+    ) -> None:
+        """Each argument asks for what is known; all must answer at once."""
+        self._desired, self._ledger, self._facts, self._now = desired, ledger, facts, now
+        self._guard = threading.Lock()
+        self._last: Picture | None = None
+
+    def picture(self) -> Picture:
+        """How everything fares now."""
+        with self._guard:
+            desired, ledger, facts, now = self._desired(), self._ledger(), self._facts(), self._now()
+            last = self._last
+            if last is None or not _same(last, desired, ledger, facts):
+                expected = fingerprints(desired, ledger, facts) if desired else {}
+                last = Picture(desired, ledger, facts, now, expected, overview(desired, ledger, expected, now))
+            elif _pauses(last.ledger, last.now) != _pauses(ledger, now):
+                last = replace(last, now=now, overview=overview(desired, ledger, last.expected, now))
+            self._last = replace(last, now=now)
+            return self._last
+
+
+def _same(last: Picture, desired: Desired | None, ledger: Ledger, facts: RunnerFacts | None) -> bool:
+    """By identity: comparing ten thousand units costs as much as looking at them. The runner's facts are few."""
+    return last.desired is desired and last.ledger is ledger and last.facts == facts
+
+
+def _pauses(ledger: Ledger, now: datetime) -> list[Pause]:
+    return [pause for pause in ledger.pauses if now < pause.until]

@@ -1,0 +1,145 @@
+"""The units' metrics: read from the picture at scrape time, so that nothing goes stale."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reconciler.model import Health, Sync, UnitId
+from reconciler.observe import Observer, actions_of, environment_of
+from reconciler.status import Picture, UnitStatus, pending
+
+SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
+
+
+class Exposition:
+    """`/metrics`: what the observer counted, and what the picture shows now."""
+
+    def __init__(self, observer: Observer, picture: Callable[[], Picture], version: str) -> None:
+        self._observer, self._picture = observer, picture
+        observer.registry.register(UnitSeries(picture, version, observer.waiting))
+
+    def __call__(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        desired = self._picture().desired
+        self._observer.know(desired.environments if desired else ())
+        return generate_latest(self._observer.registry)
+
+
+class UnitSeries(Collector):
+    """What the picture shows, as Prometheus' families."""
+
+    def __init__(
+        self, picture: Callable[[], Picture], version: str, waiting: Callable[[], dict[UnitId, datetime]]
+    ) -> None:
+        self._picture, self._version, self._waiting = picture, version, waiting
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is is known at scrape time only."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, for `CollectorRegistry`."""
+        picture = self._picture()
+        environments = sorted({*(picture.desired.environments if picture.desired else ()), *_seen(picture)})
+        yield self._build(picture)
+        yield _counts(picture, environments)
+        yield from _pauses(picture, environments)
+        yield from _queue(picture, environments, self._waiting())
+        units = picture.overview.units
+        shown = units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order]
+        yield from _units(picture, shown)
+
+    def _build(self, picture: Picture) -> Metric:
+        engine, version = (picture.facts.engine, picture.facts.engine_version) if picture.facts else ("", "")
+        labels = {"version": self._version, "engine": engine, "engine_version": version, "sandbox_tier": "off"}
+        return _family("build_info", "What runs here.", list(labels), [(list(labels.values()), 1)])
+
+
+Rows = Iterable[tuple[Sequence[str], float]]
+
+
+def _family(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
+    family = GaugeMetricFamily(f"reconciler_{name}", text, labels=labels)
+    for values, value in rows:
+        family.add_metric(values, value)
+    return family
+
+
+def _seen(picture: Picture) -> set[str]:
+    return {unit.environment for unit in picture.overview.units}
+
+
+def _counts(picture: Picture, environments: Sequence[str]) -> Metric:
+    counts = picture.overview.count()
+    rows = [
+        ((name, sync.value, health.value), counts[name, sync, health])
+        for name in environments
+        for sync in Sync
+        for health in Health
+    ]
+    return _family("units", "Units by how they fare.", ["environment", "sync_status", "health_status"], rows)
+
+
+def _pauses(picture: Picture, environments: Sequence[str]) -> Iterator[Metric]:
+    since = dict.fromkeys(("all", *environments), 0.0)
+    since |= {pause.scope: pause.since.timestamp() for pause in picture.ledger.pauses if picture.now < pause.until}
+    yield _family("paused", "Whether a scope is paused.", ["scope"], [((k,), bool(v)) for k, v in since.items()])
+    text = "When a scope was paused; 0: it is not."
+    yield _family("paused_since_timestamp_seconds", text, ["scope"], [((k,), v) for k, v in since.items()])
+
+
+def _queue(picture: Picture, environments: Sequence[str], waiting: dict[UnitId, datetime]) -> Iterator[Metric]:
+    running = Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None)
+    depth = Tally(environment_of(unit) for unit in waiting)
+    oldest: dict[str, float] = {}
+    for unit, since in waiting.items():
+        name = environment_of(unit)
+        oldest[name] = min(oldest.get(name, since.timestamp()), since.timestamp())
+    label = ["environment"]
+    yield _family("jobs_in_progress", "Jobs that run.", label, [((n,), running[n]) for n in environments])
+    yield _family("queue_depth", "Units that wait for a slot.", label, [((n,), depth[n]) for n in environments])
+    text = "Since when the first of the queue waits; 0: nobody does."
+    yield _family("queue_oldest_timestamp_seconds", text, label, [((n,), oldest.get(n, 0)) for n in environments])
+
+
+def _units(picture: Picture, shown: Sequence[UnitStatus]) -> Iterator[Metric]:
+    label = ["environment", "unit"]
+    names = [(unit.environment, unit.unit) for unit in shown]
+    records = [picture.ledger.units.get(unit.unit) for unit in shown]
+    yield _family("unit_info", "What a unit is.", [*label, "module", "version"], _info(picture, shown))
+    yield _family("unit_sync_status", "A unit's sync status.", [*label, "status"], _states(shown, Sync))
+    yield _family("unit_health_status", "A unit's health.", [*label, "status"], _states(shown, Health))
+    applied = [
+        (name, _stamp(r.applied.at if r and r.applied else None)) for name, r in zip(names, records, strict=True)
+    ]
+    yield _family("unit_last_success_timestamp_seconds", "When a unit was last in order; 0: never.", label, applied)
+    drift = [(name, _stamp(r.drift_since if r else None)) for name, r in zip(names, records, strict=True)]
+    yield _family("unit_drift_since_timestamp_seconds", "Since when a unit drifts; 0: it does not.", label, drift)
+    failures = [(name, r.failure.count if r and r.failure else 0) for name, r in zip(names, records, strict=True)]
+    yield _family("unit_consecutive_failures", "Failures of a unit in a row.", label, failures)
+    plans = [(name, r and pending(r)) for name, r in zip(names, records, strict=True)]
+    changes = [((*name, a), c) for name, p in plans if p for a, c in actions_of(p.summary).items()]
+    yield _family("unit_pending_changes", "Changes that a unit's last plan shows.", [*label, "action"], changes)
+
+
+def _info(picture: Picture, shown: Iterable[UnitStatus]) -> Rows:
+    for status in shown:
+        unit = picture.desired.units.get(status.unit) if picture.desired else None
+        if unit is not None:
+            yield (status.environment, status.unit, unit.pin.module, unit.pin.version), 1
+
+
+def _states(shown: Iterable[UnitStatus], states: type[Sync | Health]) -> Rows:
+    for status in shown:
+        for state in states:
+            yield (status.environment, status.unit, state.value), state in (status.sync, status.health)
+
+
+def _stamp(at: datetime | None) -> float:
+    return at.timestamp() if at else 0.0
