@@ -15,7 +15,6 @@ from datetime import datetime
 from reconciler.decide import expected as fingerprints
 from reconciler.ledger import is_pausing
 from reconciler.model import (
-    Applied,
     Cause,
     Desired,
     Failure,
@@ -132,7 +131,7 @@ def _phase(record: UnitRecord, phase: Phase | None) -> str:
 def _sync(sight: _Sight) -> Sync:
     applied = sight.record.applied
     if sight.wanted is None:
-        return Sync.OUT_OF_SYNC if _exists(applied) else Sync.SYNCED
+        return Sync.OUT_OF_SYNC if _exists(sight.record) else Sync.SYNCED
     if applied is None:
         return Sync.OUT_OF_SYNC
     if sight.expected is None:
@@ -141,8 +140,10 @@ def _sync(sight: _Sight) -> Sync:
     return Sync.SYNCED if same else Sync.OUT_OF_SYNC
 
 
-def _exists(applied: Applied | None) -> bool:
-    return applied is not None and applied.presence is Presence.PRESENT
+def _exists(record: UnitRecord) -> bool:
+    """Whether there is, or may be, anything of the unit in the real world."""
+    applied = record.applied
+    return (applied is not None and applied.presence is Presence.PRESENT) or record.unfinished is not None
 
 
 def pending(record: UnitRecord) -> Planned | None:
@@ -232,7 +233,7 @@ def _remaining(desired: Desired | None, ledger: Ledger) -> Iterator[UnitId]:
     """Units that something is known of although no entry is; one that was carried out to its end is history."""
     claimed = {unit.entry.moved_from for unit in desired.units.values()} if desired else set()
     for record in ledger.units.values():
-        if record.unit not in claimed and (_exists(record.applied) or record.job is not None):
+        if record.unit not in claimed and (_exists(record) or record.job is not None):
             yield record.unit
 
 

@@ -132,6 +132,10 @@ CASES = {
         look(replace(APPLIED, hold=Hold("Orphaned", "bring it back")), GONE, None),
         (O, Health.DEGRADED, "Orphaned"),
     ),
+    "an orphan that was never finished": (
+        look(UnitRecord(NETWORK, unfinished=frozenset()), GONE, None),
+        (O, Health.DEGRADED, "Orphaned"),
+    ),
     "gone for good": (
         look(UnitRecord(NETWORK, applied=applied(presence=Presence.ABSENT)), GONE, None),
         (S, Health.HEALTHY, ""),

@@ -1,0 +1,156 @@
+"""What the API says, as plain data. No values of inputs, outputs or attributes: addresses, actions and words only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from reconciler.ledger import is_pausing, reads_now
+from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Unit, UnitId, UnitRecord
+from reconciler.status import Picture, UnitStatus, pending
+
+Shape = dict[str, object]
+
+# The parts of a fingerprint, by the words that people know them by.
+_PARTS = {"module": "catalog", "inputs": "desired", "settings": "settings", "upstream": "upstream"}
+
+
+def row(status: UnitStatus) -> Shape:
+    """A unit in a list."""
+    return {
+        "unit": status.unit,
+        "environment": status.environment,
+        "sync": status.sync,
+        "health": status.health,
+        "phase": status.phase,
+        "reason": status.reason,
+        "message": status.message,
+        "held": status.held,
+    }
+
+
+def summary(picture: Picture, waiting: Mapping[UnitId, datetime], heartbeat: datetime | None) -> Shape:
+    """The whole installation in a few lines."""
+    counts = picture.overview.count()
+    running = [_job(record.job) for record in picture.ledger.units.values() if record.job is not None]
+    return {
+        "commit": picture.ledger.head,
+        "resolved": picture.desired.commit if picture.desired else None,
+        "frozen": picture.ledger.frozen,
+        "troubled": picture.overview.troubled or picture.ledger.frozen is not None,
+        "counts": [{"environment": e, "sync": s, "health": h, "units": n} for (e, s, h), n in sorted(counts.items())],
+        "pauses": _active(picture.ledger.pauses, picture.now),
+        "problems": [_problem(problem) for problem in (picture.desired.problems if picture.desired else ())],
+        "running": running,
+        "queued": [{"unit": unit, "since": since} for unit, since in sorted(waiting.items())],
+        "heartbeat": heartbeat,
+        "runner": picture.facts and {"engine": picture.facts.engine, "version": picture.facts.engine_version},
+    }
+
+
+def detail(picture: Picture, status: UnitStatus) -> Shape:
+    """All that explains one unit."""
+    unit = picture.desired.units.get(status.unit) if picture.desired else None
+    broken = picture.desired.broken.get(status.unit) if picture.desired else None
+    record = picture.ledger.units.get(status.unit) or UnitRecord(status.unit)
+    return {
+        **row(status),
+        "desired": unit and _desired(picture, unit),
+        "problem": broken and _problem(broken),
+        "applied": record.applied and _applied(record.applied),
+        "differs": differs(record.applied, picture.expected.get(status.unit)),
+        "job": record.job and _job(record.job),
+        "plan": record.planned and _plan(record.planned, pending(record) is not None),
+        "hold": record.hold,
+        "failure": _failure(record),
+        "drift_since": record.drift_since,
+        "next_check": record.next_check,
+        "pauses": [pause for pause in picture.ledger.pauses if is_pausing(pause, status.unit, picture.now)],
+        "dependencies": _neighbours(picture, unit.upstream if unit else reads_now(record)),
+        "dependents": _neighbours(picture, _followers(picture, status.unit)),
+    }
+
+
+def differs(applied: Applied | None, expected: Fingerprint | None) -> list[str]:
+    """Which parts of the fingerprint are not as applied, in words; empty where either is unknown."""
+    if applied is None or expected is None:
+        return []
+    return [word for part, word in _PARTS.items() if getattr(applied.fingerprint, part) != getattr(expected, part)]
+
+
+def _desired(picture: Picture, unit: Unit) -> Shape:
+    return {
+        "commit": picture.desired.commit if picture.desired else None,
+        "file": str(unit.entry.place),
+        "module": unit.pin.module,
+        "version": unit.pin.version,
+        "digest": unit.pin.digest,
+        "state": unit.presence,
+    }
+
+
+def _applied(applied: Applied) -> Shape:
+    return {
+        "commit": applied.commit,
+        "at": applied.at,
+        "job": applied.job,
+        "module": applied.module,
+        "version": applied.version,
+        "state": applied.presence,
+    }
+
+
+def _job(dispatched: Dispatched) -> Shape:
+    job = dispatched.job
+    shape: Shape = {"id": job.id, "unit": job.unit, "operation": job.operation, "commit": job.commit}
+    return {**shape, "cause": dispatched.cause, "at": dispatched.at}
+
+
+def _plan(planned: Planned, is_pending: bool) -> Shape:
+    return {
+        "job": planned.job,
+        "cause": planned.cause,
+        "at": planned.at,
+        "pending": is_pending,
+        "changes": planned.summary.changes,
+        "missing": planned.summary.missing,
+        "outputs_changed": planned.summary.outputs_changed,
+    }
+
+
+def _failure(record: UnitRecord) -> Shape | None:
+    failure = record.failure
+    if failure is None:
+        return None
+    return {
+        "job": failure.job,
+        "outcome": failure.outcome,
+        "reason": failure.reason,
+        "message": failure.message,
+        "count": failure.count,
+        "at": failure.at,
+        "retry_at": failure.retry_at,
+    }
+
+
+def _problem(problem: Problem) -> Shape:
+    place = problem.place
+    shape: Shape = {"file": place.path, "line": place.line, "column": place.column}
+    return {**shape, "reason": problem.reason, "message": problem.message, "unit": problem.unit}
+
+
+def _active(pauses: Iterable[Pause], now: datetime) -> list[Pause]:
+    return [pause for pause in pauses if now < pause.until]
+
+
+def _followers(picture: Picture, unit_id: UnitId) -> set[UnitId]:
+    """The units that come after this one: by their entries, or as they were applied."""
+    wanted = {
+        unit.id for unit in (picture.desired.units.values() if picture.desired else ()) if unit_id in unit.upstream
+    }
+    return wanted | {record.unit for record in picture.ledger.units.values() if unit_id in reads_now(record)}
+
+
+def _neighbours(picture: Picture, units: Iterable[UnitId]) -> list[Shape]:
+    found = [picture.status(unit) for unit in sorted(units)]
+    return [row(status) for status in found if status is not None]

@@ -1,0 +1,48 @@
+"""What the pages show, asked of whoever knows: the daemon makes one, and so does every test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from reconciler.model import Commit, JobId, UnitId
+from reconciler.ports import HistoryEvent
+from reconciler.status import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that has to hold before the daemon is ready. `message` says what to do where it does not."""
+
+    ok: bool
+    message: str = ""
+
+
+class View(Protocol):
+    """Everything is read-only, and safe to call from any thread. A PassError becomes a 503 with its message."""
+
+    def picture(self) -> Picture:
+        """How everything fares now."""
+
+    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
+        """The newest journaled events of a unit, an environment or `all`, newest first."""
+
+    def accepted(self, commit: Commit) -> bool:
+        """Whether the commit was ever part of what the daemon accepted."""
+
+    def log(self, job: JobId, offset: int) -> bytes:
+        """The job's masked engine output from a byte offset on; empty at its end so far."""
+
+    def waiting(self) -> Mapping[UnitId, datetime]:
+        """The units that wait for a slot, and since when."""
+
+    def heartbeat(self) -> datetime | None:
+        """When the loop last finished a pass."""
+
+    def checks(self) -> Mapping[str, Check]:
+        """Readiness, by name: git fresh, store open, runner answering."""
+
+    def metrics(self) -> bytes:
+        """Prometheus' text format."""
