@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from reconciler.desired.strict import printable
 from reconciler.desired.template import SEGMENT
 from reconciler.errors import Place
 from reconciler.model import Problem, UnitId
@@ -71,12 +72,6 @@ def unit_of(path: str) -> UnitId | None:
     return found.unit if isinstance(found, EntryPath) else None
 
 
-def printable(text: str) -> str:
-    """Text from outside, for a message: one line, nothing that moves the cursor, not endless."""
-    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:80])
-    return shown if len(text) <= 80 else shown + "..."
-
-
 def _entry(path: str, unit: str, stem: str) -> EntryPath | Problem:
     if len(unit) > ID_LIMIT:
         return _problem(path, f"the entry's id has {len(unit)} characters and may have {ID_LIMIT}; shorten it")
@@ -92,9 +87,4 @@ def _wrong_suffix(path: str, suffix: str) -> Problem:
 
 
 def _problem(path: str, message: str) -> Problem:
-    return Problem(Place(printable_path(path)), "PathInvalid", message)
-
-
-def printable_path(path: str) -> str:
-    """The path as it can be shown."""
-    return path if path.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in path)
+    return Problem(Place(path if path.isprintable() else printable(path, len(path))), "PathInvalid", message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
@@ -18,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from reconciler.desired.strict import Document, Node, close_to
+from reconciler.desired.strict import Document, Node, close_to, printable
 from reconciler.desired.template import SEGMENT
 from reconciler.errors import Place
 from reconciler.model import Problem
@@ -88,30 +89,46 @@ Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "a digest (sha256: and 
 Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}", "one line of text")]
 
 
-def check(model: type[M], document: Document, data: Any = None, context: Any = None) -> M | list[Problem]:
-    """The document's content as `model`, or everything that is wrong with it, in the order of the file."""
+def check(
+    model: type[M],
+    document: Document,
+    data: Any = None,
+    context: Any = None,
+    elsewhere: Mapping[tuple[str | int, ...], Place] | None = None,
+) -> M | list[Problem]:
+    """The document's content as `model`, or everything that is wrong with it, in the order of the file.
+
+    `data` stands in for the content when some of it comes from elsewhere; `elsewhere` says of what from where.
+    """
     try:
         return model.model_validate(document.root.plain() if data is None else data, context=context)
     except ValidationError as error:
-        found = [problem_of(model, document, detail) for detail in error.errors(include_url=False)]
+        found = [problem_of(model, document, detail, elsewhere or {}) for detail in error.errors(include_url=False)]
         return sorted(found, key=lambda problem: (problem.place.line, problem.place.column))
 
 
-def problem_of(model: type[BaseModel], document: Document, detail: ErrorDetails) -> Problem:
+def problem_of(
+    model: type[BaseModel],
+    document: Document,
+    detail: ErrorDetails,
+    elsewhere: Mapping[tuple[str | int, ...], Place] = MappingProxyType({}),
+) -> Problem:
     """One of pydantic's errors, with its place and in this project's words."""
     location = detail["loc"]
     kind = detail["type"]
     if kind == "extra_forbidden":
         place = document.place_of(location, key=True)
-        message = f'unknown field "{location[-1]}"{close_to(str(location[-1]), _known(model, location))}'
+        message = (
+            f'unknown field "{printable(str(location[-1]))}"{close_to(str(location[-1]), _known(model, location))}'
+        )
     elif kind == "missing":
         place = document.place_of(location[:-1])
         message = f'the field "{location[-1]}" is missing; add it'
     else:
         key = location[-1:] == ("[key]",)
         place = document.place_of(location, key=key)
-        message = f"{_field(location)}: {_say(document, document.find(location), detail)}"
-    return Problem(place, "SchemaInvalid", message)
+        message = f"{field_name(location)}: {_say(document, document.find(location), detail)}"
+    return Problem(elsewhere.get(location, place), "SchemaInvalid", message)
 
 
 def unsupported(place: Place, field: str) -> Problem:
@@ -119,7 +136,7 @@ def unsupported(place: Place, field: str) -> Problem:
     return Problem(place, "NotSupportedYet", f"{field} is not supported yet; remove it")
 
 
-def _field(location: tuple[str | int, ...]) -> str:
+def field_name(location: tuple[str | int, ...]) -> str:
     """`limits.free_replace[0]`, without what pydantic adds."""
     text = ""
     for step in location:
@@ -146,36 +163,31 @@ _BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most"}
 
 def _say(document: Document, node: Node, detail: ErrorDetails) -> str:
     kind = detail["type"]
+    value = detail["input"]
     context: Mapping[str, Any] = detail.get("ctx", {})
-    if kind == "string_type" and isinstance(node.value, bool | int | float):
+    if kind == "string_type" and isinstance(value, bool | int | float):
         raw = document.raw(node)
-        return f'{raw} is {"true or false" if isinstance(node.value, bool) else "a number"} here; quote it: "{raw}"'
+        return f'{raw} is {"true or false" if isinstance(value, bool) else "a number"} here; quote it: "{raw}"'
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, not {_what(node)}"
+        return f"expected {_EXPECTED[kind]}, not {_what(value)}"
     if kind == "literal_error":
-        known = re.findall(r"'([^']+)'", str(context["expected"]))
-        return f"{document.raw(node)} is none of {', '.join(known)}{_meant(node, known)}"
+        known = re.findall(r"[\w.]+", str(context["expected"]).replace(" or ", " "))
+        hint = close_to(str(value), known)
+        return f"expected {' or '.join(known)}, not {_what(value)}{hint if 'did you mean' in hint else ''}"
     if kind == "string_pattern_mismatch":
-        shown = node.value if detail["loc"][-1:] != ("[key]",) else detail["input"]
-        return f'"{shown}" is not {_FORMS[context["pattern"]]}'
+        return f'"{printable(str(value))}" is not {_FORMS[context["pattern"]]}'
     if kind in _BOUNDS:
-        return f"{document.raw(node)} is out of bounds; write {_BOUNDS[kind]} {next(iter(context.values()))}"
+        return f"{_what(value)} is out of bounds; write {_BOUNDS[kind]} {next(iter(context.values()))}"
     return detail["msg"]
 
 
-def _meant(node: Node, known: list[str]) -> str:
-    hint = close_to(str(node.value), known)
-    return hint if "did you mean" in hint else ""
-
-
-def _what(node: Node) -> str:
-    value = node.value
+def _what(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'the string "{value[:40]}"'
+        return f'the string "{printable(value)}"'
     if isinstance(value, int | float):
         return f"the number {value}"
     return "a list" if isinstance(value, list) else "a mapping"
@@ -194,11 +206,11 @@ def _below(model: type[BaseModel], step: str | int) -> Iterator[type[BaseModel]]
     """The models that the field `step` of the model can hold."""
     for name, field in model.model_fields.items():
         if step == (field.alias or name):
-            yield from _models_in(field.annotation)
+            yield from models_in(field.annotation)
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)

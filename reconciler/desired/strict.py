@@ -120,7 +120,13 @@ def close_to(word: str, known: list[str]) -> str:
     return f"; known are {', '.join(sorted(known)[:20])}" if known else ""
 
 
-class _Stop(Exception):  # noqa: N818 - control flow: the problem is already noted
+def printable(text: str, limit: int = 80) -> str:
+    """Text from outside, for a message: one line, nothing that moves the cursor, not endless."""
+    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:limit])
+    return shown if len(text) <= limit else shown + "..."
+
+
+class _Stop(Exception):
     """Reading on would make no sense."""
 
 
@@ -211,7 +217,7 @@ class _Builder:
             self._note(event.start_mark, "directives (%YAML, %TAG) are not allowed; remove them")
 
     def alias(self, event: Any) -> None:
-        self._note(event.start_mark, f"aliases (*{event.anchor}) are not allowed; write the value out")
+        self._note(event.start_mark, f"aliases (*{printable(event.anchor)}) are not allowed; write the value out")
         self._put(Node(None, event.start_mark, event.end_mark))
 
     def scalar(self, event: Any) -> None:
@@ -251,7 +257,7 @@ class _Builder:
         message = _wrong_key(key, quoted=bool(event.style))
         if message is None and key in frame.node.value:
             first = frame.node.value[key].key.line + 1
-            message = f'"{key}" stands here a second time, after line {first}; keep one of the two'
+            message = f'"{printable(key)}" stands here a second time, after line {first}; keep one of the two'
         if message:
             self._note(event.start_mark, message)
         frame.key = key
@@ -297,9 +303,9 @@ class _Builder:
 
     def _refuse_marks(self, event: Any) -> None:
         if event.anchor is not None:
-            self._note(event.start_mark, f"anchors (&{event.anchor}) are not allowed; remove it")
+            self._note(event.start_mark, f"anchors (&{printable(event.anchor)}) are not allowed; remove it")
         if event.tag is not None:
-            self._note(event.start_mark, f"tags ({event.tag}) are not allowed; remove it")
+            self._note(event.start_mark, f"tags ({printable(event.tag)}) are not allowed; remove it")
 
     def _note(self, mark: Mark, message: str) -> None:
         self.problems.append(_problem(Place(self._path, mark.line + 1, mark.column + 1), message))

@@ -1,0 +1,24 @@
+"""The host's own files, reconciler.yaml and runner.yaml: read strictly, with the place of every mistake."""
+
+from __future__ import annotations
+
+from reconciler.config.controller import ControllerConfig
+from reconciler.config.fields import CatalogRepo, EnvironmentsRepo, Repository
+from reconciler.config.read import SCHEMAS, load_controller, load_runner, show
+from reconciler.config.runner import Allow, Credential, Engine, HostEnvironment, RunnerConfig
+
+__all__ = [
+    "SCHEMAS",
+    "Allow",
+    "CatalogRepo",
+    "ControllerConfig",
+    "Credential",
+    "Engine",
+    "EnvironmentsRepo",
+    "HostEnvironment",
+    "Repository",
+    "RunnerConfig",
+    "load_controller",
+    "load_runner",
+    "show",
+]

@@ -1,0 +1,112 @@
+"""reconciler.yaml: the controller's host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from reconciler.config.fields import (
+    CatalogRepo,
+    EnvironmentsRepo,
+    HostPath,
+    Installation,
+    Listen,
+    Positive,
+    exactly_one,
+    given,
+)
+from reconciler.desired.shape import Closed, Line, Name
+
+
+class Store(Closed):
+    """Where the controller's journal is."""
+
+    path: HostPath | None = None
+    dynamodb: dict[str, Any] | None = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _one(self) -> Store:
+        exactly_one(self, "path", "dynamodb")
+        return self
+
+
+class LocalExecutor(Closed):
+    """The runner of this host."""
+
+    socket: HostPath = Field(description="where it listens")
+    workers: Positive = Field(default=4, description="jobs at a time")
+    per_environment: Positive = Field(default=2, description="jobs at a time in one environment")
+
+
+class Executor(Closed):
+    """Where jobs run."""
+
+    local: LocalExecutor | None = None
+    fargate: dict[str, Any] | None = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _one(self) -> Executor:
+        exactly_one(self, "local", "fargate")
+        return self
+
+
+class Http(Closed):
+    """The page, the API and the metrics: read-only."""
+
+    listen: Listen = "127.0.0.1:8080"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Trigger(Closed):
+    """Where CI servers wake the controller."""
+
+    listen: Listen
+    oidc: list[Any] = Field(default=[])
+
+
+class Admin(Closed):
+    """Where the command line talks to the daemon."""
+
+    socket: HostPath | None = Field(default=None, description="admin.sock beside the store, if not written")
+    users: list[Line] = Field(default=["root"], description="users of this host that may pause and resume")
+
+
+class ControllerConfig(Closed):
+    """reconciler.yaml"""
+
+    installation: Installation = Field(default="reconciler", description="stands in the tags of every resource")
+    environments_repo: EnvironmentsRepo
+    catalog_repos: dict[Name, CatalogRepo] = Field(default={})
+    store: Store
+    executor: Executor
+    work: HostPath | None = Field(default=None, description="for mirrors; a folder beside the store, if not written")
+    http: Http = Field(default_factory=Http)
+    trigger: Trigger | None = Field(default=None, description="not supported yet")
+    admin: Admin = Field(default_factory=Admin)
+
+    @property
+    def store_path(self) -> Path:
+        """The journal's file."""
+        return given(self.store.path)
+
+    @property
+    def work_path(self) -> Path:
+        """The folder for mirrors and pinned trees."""
+        return self.work or self.store_path.parent / "work"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where the daemon listens for the command line."""
+        return self.admin.socket or self.store_path.parent / "admin.sock"
+
+    @property
+    def local(self) -> LocalExecutor:
+        """The runner of this host."""
+        return given(self.executor.local)

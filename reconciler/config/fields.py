@@ -1,0 +1,125 @@
+"""The parts that both of the host's files share: small types, and where repositories are."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from reconciler.desired.shape import Closed, Duration, GitRef, Line, Sha, matching
+from reconciler.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """A path of the host, relative ones from the folder of the file."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise PydanticCustomError("path", "expected a path; write it as a string")
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return Path(os.path.abspath(folder / value))  # noqa: PTH100 - without following links
+
+
+HostPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
+Listen = Annotated[str, matching(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", "an address (127.0.0.1:8080)")]
+Positive = Annotated[int, Field(ge=1, le=10_000)]
+Installation = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name (letters, digits, _, . and -)")]
+Glob = Annotated[str, matching(r"environments/[A-Za-z0-9_./*?-]+", "a pattern of paths (environments/prod/**)")]
+AccountId = Annotated[str, matching(r"[0-9]{12}", "an AWS account id (12 digits in quotes)")]
+_URL = re.compile(r"(?:https|ssh|file)://[^\s]+|/[^\s]*|(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
+
+
+def word_or_mapping(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict) else "<word>"
+
+
+def exactly_one(model: BaseModel, *names: str) -> None:
+    """Raises PydanticCustomError unless one of the fields is written."""
+    if len(model.model_fields_set & set(names)) != 1:
+        raise PydanticCustomError("one_of", "write exactly one of {names}", {"names": ", ".join(names)})
+
+
+class Repository(Closed):
+    """Where a git repository is, and the host's files that open it."""
+
+    url: Line = Field(description="https://, ssh:// or user@host:path; with allow_file also file:// or a path")
+    branch: GitRef = Field(default="main", description="the protected branch")
+    ssh_key: HostPath | None = Field(default=None, description="a private key for ssh")
+    known_hosts: HostPath | None = Field(default=None, description="the keys that the server may have")
+    ca_file: HostPath | None = Field(default=None, description="the authorities for https, instead of the system's")
+    token_file: HostPath | None = Field(default=None, description="a file with a token, or user:token, for https")
+    allow_file: bool = Field(default=False, description="may the repository be a folder of this host?")
+
+    @field_validator("url")
+    @classmethod
+    def _known_kind(cls, url: str) -> str:
+        if not _URL.fullmatch(url):
+            raise PydanticCustomError("url", "no repository's address; write https://, ssh:// or user@host:path")
+        if re.match(r"https://[^/]*@", url) or re.match(r"ssh://[^/]*:[^/]*@", url):
+            raise PydanticCustomError("url", "an address holds no user or password; put the token into token_file")
+        return url
+
+    @model_validator(mode="after")
+    def _file_allowed(self) -> Repository:
+        if self.url.startswith(("/", "file://")) and not self.allow_file:
+            raise PydanticCustomError("url", "url is a folder of this host; say allow_file: true if that is meant")
+        return self
+
+
+class Signatures(Closed):
+    """Who may sign commits."""
+
+    allowed_signers: HostPath
+
+
+class Forge(Closed):
+    """Where pull requests are merged."""
+
+    kind: Literal["github", "gitlab"]
+    repository: Line
+    token_file: HostPath
+    min_approvals: Positive = 1
+
+
+class EnvironmentsRepo(Repository):
+    """The protected repository of environments."""
+
+    genesis: Sha | None = Field(default=None, description="the commit where trust starts")
+    poll_interval: Duration = timedelta(seconds=30)
+    signatures: Annotated[
+        Annotated[Literal["off"], Tag("<word>")] | Annotated[Signatures, Tag("<mapping>")],
+        Discriminator(word_or_mapping),
+    ]
+    forge: Forge | None = Field(default=None, description="not supported yet")
+
+
+class CatalogRepo(Repository):
+    """A repository of vetted modules."""
+
+    tags: Line = Field(default="v*", description="the tags that are releases")
+    allowed_signers: HostPath | None = Field(default=None, description="not supported yet")
+    allow_providers: list[Line] = Field(default=[], description="the providers that its modules may use; none: any")
+    exceptions: list[Line] = Field(default=[], description="findings of the audit that are accepted")
+
+
+def given(value: T | None) -> T:
+    """The value of the one alternative that is supported. Raises ConfigError for the others."""
+    if value is None:
+        raise ConfigError("this alternative is not supported yet; write the other one")
+    return value

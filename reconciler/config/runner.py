@@ -1,0 +1,207 @@
+"""runner.yaml: the runner's host, which the controller can neither read nor write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from reconciler.config.fields import (
+    AccountId,
+    CatalogRepo,
+    EnvironmentsRepo,
+    Glob,
+    HostPath,
+    Installation,
+    exactly_one,
+    given,
+    word_or_mapping,
+)
+from reconciler.desired.shape import Closed, Line, Name, Variable, matching
+from reconciler.model import EnvironmentClass, Operation
+
+
+class Memory(Closed):
+    """What the runner accepted and applied."""
+
+    path: HostPath | None = None
+    s3: dict[str, Any] | None = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _one(self) -> Memory:
+        exactly_one(self, "path", "s3")
+        return self
+
+
+class Allow(Closed):
+    """One line of the allow-list."""
+
+    operations: list[Literal["plan", "apply"]]
+    refs: Literal["merged", "pulls"] = "merged"
+    folders: list[Glob]
+
+    @property
+    def operation_set(self) -> frozenset[Operation]:
+        """The operations as the model has them."""
+        return frozenset(map(Operation, self.operations))
+
+
+class Engine(Closed):
+    """The Terraform or OpenTofu binary, pinned."""
+
+    binary: HostPath
+    version: Line
+    sha256: Annotated[str, matching(r"(?:sha256:)?[0-9a-f]{64}", "a digest (64 hexadecimal digits)")]
+
+
+class S3Backend(Closed):
+    """A bucket of states."""
+
+    bucket: Line
+    region: Line
+    endpoint: Line | None = None
+    use_path_style: bool = False
+    kms_key_id: Line | None = None
+
+    @property
+    def options(self) -> dict[str, str | bool]:
+        """What goes into Terraform's backend block besides the address."""
+        found: dict[str, str | bool] = {}
+        if self.use_path_style:
+            found["use_path_style"] = True
+        return found | ({"kms_key_id": self.kms_key_id} if self.kms_key_id else {})
+
+
+class LocalBackend(Closed):
+    """A folder of states."""
+
+    path: HostPath
+
+
+class Backend(Closed):
+    """Where the states of an environment are."""
+
+    s3: S3Backend | None = None
+    local: LocalBackend | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Backend:
+        exactly_one(self, "s3", "local")
+        return self
+
+
+class Secret(Closed):
+    """Where a secret's value is."""
+
+    file: HostPath | None = None
+    secretsmanager: Line | None = Field(default=None, description="not supported yet")
+    ssm: Line | None = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _one(self) -> Secret:
+        exactly_one(self, "file", "secretsmanager", "ssm")
+        return self
+
+
+_KINDS = ("static_file", "assume_role", "profile", "web_identity", "command", "environment")
+
+
+class Credential(Closed):
+    """How one operation gets its credentials."""
+
+    static_file: HostPath | None = Field(default=None, description="a file of NAME=value lines")
+    assume_role: Any = Field(default=None, description="not supported yet")
+    profile: Any = Field(default=None, description="not supported yet")
+    web_identity: Any = Field(default=None, description="not supported yet")
+    command: Any = Field(default=None, description="not supported yet")
+    environment: Any = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _one(self) -> Credential:
+        exactly_one(self, *_KINDS)
+        return self
+
+
+class Credentials(Closed):
+    """How plans and applies get their credentials."""
+
+    plan: Credential | None = None
+    apply: Credential | None = None
+
+
+class HostEnvironment(Closed):
+    """An environment that this runner may change."""
+
+    klass: Literal["protected", "sandbox"] = Field(alias="class", description="wins over environment.yaml")
+    backend: Backend
+    allowed_account_ids: list[AccountId] = Field(default=[], description="AWS accounts; none: any")
+    max_destroy: Annotated[int, Field(ge=0)] | None = Field(default=None, description="no allowance goes beyond")
+    readable_by: list[Name] = Field(default=[], description="environments that may read its outputs")
+    secrets: dict[Variable, Secret] = Field(default={})
+    env: dict[Variable, str] = Field(default={}, description="variables for the engine and its providers")
+    credentials: Credentials = Field(default_factory=Credentials)
+
+    @property
+    def environment_class(self) -> EnvironmentClass:
+        """The class as the model has it."""
+        return EnvironmentClass(self.klass)
+
+
+class Sandbox(Closed):
+    """The jail that jobs run in."""
+
+    tier: Literal["strict", "fallback", "task"]
+
+
+class ProviderMirror(Closed):
+    """A folder of providers in Terraform's mirror layout, read-only: nothing else is installed from then."""
+
+    path: HostPath
+
+
+class RunnerConfig(Closed):
+    """runner.yaml"""
+
+    installation: Installation = Field(default="reconciler", description="stands in the tags of every resource")
+    environments_repo: EnvironmentsRepo
+    catalog_repos: dict[Name, CatalogRepo] = Field(default={})
+    memory: Memory
+    socket: HostPath | None = Field(default=None, description="runner.sock in the memory's folder, if not written")
+    controller_uid: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="the user id of the controller; the runner's own, if not written"
+    )
+    work: HostPath | None = Field(default=None, description="for mirrors; a folder in the memory's, if not written")
+    allow: list[Allow] = Field(description="what this runner does at all")
+    engine: Annotated[
+        Annotated[Literal["auto", "embedded"], Tag("<word>")] | Annotated[Engine, Tag("<mapping>")],
+        Discriminator(word_or_mapping),
+    ]
+    provider_mirror: ProviderMirror | None = None
+    environments: dict[Name, HostEnvironment]
+    sandbox: Sandbox | None = Field(default=None, description="not supported yet")
+
+    @property
+    def memory_path(self) -> Path:
+        """The folder of the runner's memory."""
+        return given(self.memory.path)
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the runner listens."""
+        return self.socket or self.memory_path / "runner.sock"
+
+    @property
+    def work_path(self) -> Path:
+        """The folder for mirrors, pinned trees and jobs."""
+        return self.work or self.memory_path / "work"
+
+    @property
+    def provider_mirror_path(self) -> Path | None:
+        """The folder of providers, if there is one."""
+        return self.provider_mirror.path if self.provider_mirror else None
+
+    @property
+    def rules(self) -> tuple[Allow, ...]:
+        """The allow-list."""
+        return tuple(self.allow)
