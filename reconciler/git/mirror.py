@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import secrets
@@ -224,9 +225,15 @@ def branch_ref(branch: str) -> str:
 def _note(lock: int, child: int) -> None:
     """Write into the lock file who holds it: us and our git process, each with its start time."""
     us = os.getpid()
-    text = f"{us} {_started(us)} {child} {_started(child)}\n"
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, text.encode(), 0)
+    words = (us, _our_start(us), child, _started(child) if child else 0)
+    # Of one width, so that nothing has to be cut off: truncating costs more than all the rest of a poll.
+    os.pwrite(lock, b"%20d %20d %20d %20d\n" % words, 0)
+
+
+@functools.cache
+def _our_start(pid: int) -> int:
+    """Our own start time; by process id, because a fork is another process."""
+    return _started(pid)
 
 
 def _end_orphan(lock: int) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -167,6 +167,18 @@ def test_the_lock_file_names_a_holder_that_lives_so_nothing_is_ended(
             child.kill()
 
 
+def test_a_git_process_that_writes_holds_the_lock_itself(
+    tmp_path: Path, mirror: Mirror, repo: RepoBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "bin"
+    stand_in.mkdir()
+    (stand_in / "git").write_text(f"#!/bin/sh\nls -l /proc/$$/fd > {tmp_path}/held\n")
+    (stand_in / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in}:{os.environ['PATH']}")
+    mirror_of(repo, tmp_path / "mirror").fetch()
+    assert f"-> {tmp_path}/mirror/lock\n" in (tmp_path / "held").read_text()
+
+
 @pytest.mark.parametrize(
     ("damage", "replaced"),
     [("empty", True), ("gone", False), ("ref", True), ("head", True), ("all", True)],
@@ -241,25 +253,18 @@ def test_hostile_objects_do_not_get_in(mirror: Mirror, repo: RepoBuilder, name: 
 
 
 def test_mirrors_of_one_folder_take_turns(tmp_path: Path, repo: RepoBuilder) -> None:
-    failures: list[BaseException] = []
-
     def fetch_often() -> None:
         mirror = mirror_of(repo, tmp_path / "shared")
-        try:
-            for _ in range(4):
-                mirror.fetch()
-        except BaseException as error:
-            failures.append(error)
+        for _ in range(4):
+            mirror.fetch()
 
-    threads = [threading.Thread(target=fetch_often) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    new = repo.commit({"a": "2"})
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(fetch_often) for _ in range(4)]
+        new = repo.commit({"a": "2"})
+    for future in running:
+        future.result()
     mirror = mirror_of(repo, tmp_path / "shared")
     mirror.fetch()
-    assert failures == []
     assert mirror.ref(HEAD) == new
     assert len(list((tmp_path / "shared").glob("mirror-*"))) == 1
 
