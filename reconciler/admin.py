@@ -1,0 +1,251 @@
+"""The admin socket: pause, resume, reconcile. It needs nothing but the store, so it works with all else away.
+
+One JSON line asks, one answers: {"action": "pause", "scope": ..., "reason": ..., "until": ...}.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import threading
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from reconciler.errors import ConfigError, PassError
+from reconciler.ledger import Event, Paused, ReconcileRequested, Resumed
+from reconciler.model import Pause, UnitId
+from reconciler.ports import Clock, Store
+from reconciler.wire import Message, peer_uid, receive, send
+
+LONGEST_PAUSE = timedelta(days=30)
+LONGEST_REASON = 500  # characters
+PATIENCE = 10.0  # seconds that a peer may take over its line
+_NO_REASON = "say why, in one line of at most 500 characters: --reason"
+
+
+class Acted(Protocol):
+    """Told of every request, for log and metrics."""
+
+    def admin_acted(self, action: str, ok: bool, owner: str, scope: str, message: str) -> None:
+        """An admin asked for something."""
+
+
+class AdminServer:
+    """Answers on a unix socket that only its owner can open, and only the listed users."""
+
+    def __init__(
+        self,
+        socket_path: Path,
+        users: Collection[str],
+        store: Store,
+        scopes: Callable[[], Collection[str]],
+        wake: Callable[[], None],
+        clock: Clock,
+        observer: Acted | None = None,
+    ) -> None:
+        """`scopes`: every environment and unit there is; empty while that is unknown. `wake`: run the loop soon."""
+        self._path, self._users, self._observer = socket_path, frozenset(users), observer
+        self._desk = Desk(store, scopes, wake, clock)
+        self._listener: socket.socket | None = None
+        self._thread = threading.Thread(target=self._accept, name="admin", daemon=True)
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: the folder or the socket cannot be made, or another daemon listens there.
+        """
+        try:
+            self._listener = _listen(self._path)
+        except OSError as error:
+            raise ConfigError(
+                f"admin.socket {self._path}: {error}; its folder must belong to the daemon's user"
+            ) from error
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening and remove the socket. Returns when the thread has ended."""
+        if self._listener is None:
+            return
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accept
+        self._thread.join(PATIENCE)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+        self._listener = None
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _accept(self) -> None:
+        listener = self._listener
+        while listener is not None:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(peer,), name="admin-peer", daemon=True).start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with peer, suppress(OSError):  # a peer that went away does not want its answer
+            peer.settimeout(PATIENCE)
+            owner = _user(peer_uid(peer))
+            try:
+                request = receive(peer)
+            except ValueError as error:
+                send(peer, {"error": f"{error}: send one line of JSON", "reason": "RequestInvalid"})
+                return
+            send(peer, self._answer(owner, request))
+
+    def _answer(self, owner: str, request: Message) -> Message:
+        action, scope = str(request.get("action", "")), str(request.get("scope", ""))
+        try:
+            self._admit(owner)
+            answer = self._desk.do(action, scope, request, owner)
+        except PassError as error:
+            answer = {"error": str(error), "reason": error.reason}
+        if self._observer is not None:
+            said = str(answer.get("error", answer.get("message", "")))
+            self._observer.admin_acted(action, "error" not in answer, owner, scope, said)
+        return answer
+
+    def _admit(self, owner: str) -> None:
+        if owner not in self._users:
+            allowed = ", ".join(sorted(self._users))
+            raise PassError("NotAdmin", f"user {owner} is not in admin.users of reconciler.yaml; it has {allowed}")
+
+
+def _listen(path: Path) -> socket.socket:
+    """The socket, 0600 from its first moment on, in a folder made 0700; one that a dead daemon left is replaced."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _answers(path):
+        raise FileExistsError("another daemon listens there: stop it first")
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listener.fileno(), 0o600)  # the socket's file takes the mode of the descriptor
+        listener.bind(str(path))
+        path.chmod(0o600)  # and where the system does not do so, the folder kept others out until now
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class Desk:
+    """What the admins' requests do: each is journaled before it is answered."""
+
+    def __init__(
+        self, store: Store, scopes: Callable[[], Collection[str]], wake: Callable[[], None], clock: Clock
+    ) -> None:
+        self._store, self._scopes, self._wake, self._clock = store, scopes, wake, clock
+
+    def do(self, action: str, scope: str, request: Message, owner: str) -> Message:
+        """Carry the request out and say so.
+
+        Raises:
+            PassError: it is refused or could not be recorded; nothing was changed.
+        """
+        match action:
+            case "pause":
+                return self._pause(scope, request, owner)
+            case "resume":
+                return self._resume(scope, owner)
+            case "reconcile":
+                return self._reconcile(scope, owner)
+        raise _invalid(f"unknown action {action!r}: there is pause, resume and reconcile")
+
+    def _record(self, event: Event, owner: str) -> None:
+        self._store.append(event, actor=owner)
+        self._wake()
+
+    def _pause(self, scope: str, request: Message, owner: str) -> Message:
+        warning = self._check(scope)
+        now = self._clock.now()
+        pause = Pause(scope, owner, _reason(request.get("reason")), now, _until(request.get("until"), now))
+        self._record(Paused(pause), owner)
+        until = pause.until.strftime("%Y-%m-%d %H:%M UTC")
+        return {"message": f"{scope} is paused until {until}; applies that run now end", "warning": warning}
+
+    def _resume(self, scope: str, owner: str) -> Message:
+        paused = [pause.scope for pause in self._store.ledger().pauses]
+        if scope not in paused:
+            has = ", ".join(paused) or "nothing"
+            raise _invalid(f"{scope!r} is not paused; paused is: {has}")
+        self._record(Resumed(scope, owner), owner)
+        return {"message": f"{scope} is resumed", "warning": None}
+
+    def _reconcile(self, scope: str, owner: str) -> Message:
+        warning = self._check(scope)
+        now = self._clock.now()
+        units = tuple(UnitId(name) for name in sorted(self._scopes()) if "/" in name and _covers(scope, name))
+        self._record(ReconcileRequested(scope, owner, units, now), owner)
+        return {"message": f"{len(units)} units of {scope} are looked at now", "warning": warning}
+
+    def _check(self, scope: str) -> str | None:
+        """Refuse a scope that does not exist; a warning where nobody knows.
+
+        Stopping must work before the first commit is read, and with git away.
+        """
+        known = self._scopes()
+        if scope == "all" or scope in known:
+            return None
+        if not scope or len(scope) > 500 or not scope.isprintable():
+            raise _invalid("a scope is `all`, an environment or a unit")
+        if not known:
+            return f"it is not known yet whether {scope} exists: no commit has been read"
+        near = get_close_matches(scope, known, 5, 0.4) or sorted(name for name in known if "/" not in name)
+        raise _invalid(f"no environment or unit is called {scope!r}; there is: all, {', '.join(near)}")
+
+
+def _covers(scope: str, unit: str) -> bool:
+    return scope in ("all", unit, unit.partition("/")[0])
+
+
+def _reason(said: object) -> str:
+    if not isinstance(said, str) or not said.strip() or len(said) > LONGEST_REASON or not said.isprintable():
+        raise _invalid(_NO_REASON)
+    return said.strip()
+
+
+def _until(said: object, now: datetime) -> datetime:
+    try:
+        until = datetime.fromisoformat(said) if isinstance(said, str) else None
+    except ValueError:
+        until = None
+    if until is None or until.tzinfo is None:
+        raise _invalid("say until when, with a time zone: --until 2h, --until 2026-11-24T10:00Z")
+    if until <= now:
+        raise _invalid(f"--until {until.isoformat()} is over: it is {now.isoformat(timespec='seconds')}")
+    if until > now + LONGEST_PAUSE:
+        latest = (now + LONGEST_PAUSE).isoformat(timespec="minutes")
+        raise _invalid(f"a pause ends within 30 days, by {latest}; what stays longer belongs into the repository")
+    return until.astimezone(UTC)
+
+
+def _invalid(message: str) -> PassError:
+    return PassError("RequestInvalid", message)

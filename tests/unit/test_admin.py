@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from reconciler.admin import AdminServer
+from reconciler.errors import ConfigError
+from reconciler.ledger import JobEnded
+from reconciler.store.sqlite import SqliteStore
+from reconciler.wire import Message, receive, send
+from tests.kit.facts import NETWORK, NOW, FixedClock, dispatched, result
+
+ME = getpass.getuser()
+UNTIL = (NOW + timedelta(hours=2)).isoformat()
+
+
+@dataclass
+class Heard:
+    """Who was told what."""
+
+    acts: list[tuple[str, bool, str, str]] = field(default_factory=list)
+
+    def admin_acted(self, action: str, ok: bool, owner: str, scope: str, message: str) -> None:
+        assert message
+        self.acts.append((action, ok, owner, scope))
+
+
+@dataclass
+class Office:
+    """A served socket over a real store."""
+
+    path: Path
+    store: SqliteStore
+    scopes: list[str] = field(default_factory=lambda: ["prod", "prod/network", "stage", "stage/app"])
+    users: tuple[str, ...] = (ME,)
+    woken: threading.Event = field(default_factory=threading.Event)
+    heard: Heard = field(default_factory=Heard)
+
+    def server(self) -> AdminServer:
+        return AdminServer(
+            self.path, self.users, self.store, lambda: self.scopes, self.woken.set, FixedClock(), self.heard
+        )
+
+    def raw(self, line: bytes) -> Message:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(10)
+            peer.connect(str(self.path))
+            peer.sendall(line)
+            peer.shutdown(socket.SHUT_WR)
+            return receive(peer)
+
+    def ask(self, action: str, scope: str = "prod", **more: object) -> Message:
+        return self.raw(json.dumps({"action": action, "scope": scope, **more}).encode() + b"\n")
+
+    def pause(self, scope: str = "prod", **more: object) -> Message:
+        return self.ask("pause", scope, **{"reason": "migration", "until": UNTIL, **more})
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    store = SqliteStore(tmp_path / "s.db", FixedClock())
+    office = Office(tmp_path / "run" / "admin.sock", store)
+    with office.server():
+        yield office
+    store.close()
+    assert not office.path.exists()
+
+
+def test_a_pause_is_journaled_with_its_owner_and_wakes_the_loop(office: Office) -> None:
+    answer = office.pause()
+    assert answer == {"message": "prod is paused until 2026-11-24 12:00 UTC; applies that run now end", "warning": None}
+    (one,) = office.store.ledger().pauses
+    assert (one.scope, one.owner, one.reason, one.since, one.until) == (
+        "prod",
+        ME,
+        "migration",
+        NOW,
+        NOW + timedelta(hours=2),
+    )
+    assert office.store.history("prod", 1)[0].actor == ME
+    assert office.woken.is_set()
+    assert office.heard.acts == [("pause", True, ME, "prod")]
+
+
+def test_a_resume_ends_it(office: Office) -> None:
+    office.pause()
+    assert office.ask("resume")["message"] == "prod is resumed"
+    assert office.store.ledger().pauses == ()
+
+
+def test_what_is_not_paused_cannot_be_resumed(office: Office) -> None:
+    office.pause("stage")
+    assert office.ask("resume")["error"] == "'prod' is not paused; paused is: stage"
+
+
+def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
+    asked = dispatched()
+    office.store.append(JobEnded(asked, result(asked), None, NOW + timedelta(hours=1)))
+    assert office.ask("reconcile")["message"] == "1 units of prod are looked at now"
+    assert office.store.ledger().units[NETWORK].next_check == NOW
+    assert office.ask("reconcile", "all")["message"] == "2 units of all are looked at now"
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"reason": ""}, "say why"),
+        ({"reason": None}, "say why"),
+        ({"reason": "two\nlines"}, "say why"),
+        ({"reason": "x" * 501}, "say why"),
+        ({"until": None}, "say until when"),
+        ({"until": "tomorrow"}, "say until when"),
+        ({"until": "2026-11-25T10:00"}, "with a time zone"),
+        ({"until": NOW.isoformat()}, "is over"),
+        ({"until": (NOW + timedelta(days=31)).isoformat()}, "within 30 days"),
+        ({"scope": "prd"}, "no environment or unit is called 'prd'; there is: all, prod"),
+        ({"scope": "zzzzzz"}, "there is: all, prod, stage"),
+        ({"scope": ""}, "a scope is `all`"),
+        ({"action": "destroy"}, "there is pause, resume and reconcile"),
+    ],
+)
+def test_what_is_refused_changes_nothing_and_says_what_to_do(
+    office: Office, more: dict[str, object], says: str
+) -> None:
+    request = {"action": "pause", "scope": "prod", "reason": "migration", "until": UNTIL, **more}
+    answer = office.raw(json.dumps(request).encode() + b"\n")
+    assert says in str(answer["error"])
+    assert office.store.verify() == 0
+    assert not office.woken.is_set()
+    assert [ok for _, ok, _, _ in office.heard.acts] == [False]
+
+
+def test_with_nothing_known_a_pause_is_taken_with_a_warning(office: Office) -> None:
+    office.scopes = []
+    answer = office.pause("prod/anything")
+    assert "not known yet" in str(answer["warning"])
+    assert office.store.ledger().pauses[0].scope == "prod/anything"
+    assert office.pause("all")["warning"] is None
+
+
+def test_another_user_is_refused(office: Office, tmp_path: Path) -> None:
+    office.path = tmp_path / "run" / "other.sock"
+    office.users = ("nobody-here",)
+    with office.server():
+        assert "user " + ME + " is not in admin.users" in str(office.pause()["error"])
+    assert office.store.verify() == 0
+
+
+@pytest.mark.parametrize("line", [b"no json\n", b"[]\n", b"{", b'"x"\n'])
+def test_what_is_no_request_is_refused(office: Office, line: bytes) -> None:
+    assert "send one line of JSON" in str(office.raw(line)["error"])
+
+
+def test_a_line_without_end_is_cut(office: Office) -> None:
+    assert "too long" in str(office.raw(b"x" * ((1 << 20) + 100))["error"])
+
+
+def test_a_peer_that_says_nothing_holds_nobody_up(office: Office) -> None:
+    with socket.socket(socket.AF_UNIX) as idle:
+        idle.connect(str(office.path))
+        assert office.pause()["message"]
+
+
+def test_a_peer_that_leaves_at_once_harms_nothing(office: Office) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(office.path))
+        send(peer, {"action": "pause", "scope": "prod", "reason": "r", "until": UNTIL})
+    assert office.woken.wait(10)
+    assert office.ask("resume")["message"] == "prod is resumed"
+
+
+def test_a_store_that_cannot_write_is_said(office: Office) -> None:
+    (pages,) = office.store._db.execute("PRAGMA page_count").fetchone()
+    office.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    for n in range(200):  # the last page has some room left
+        answer = office.pause(reason=f"{n:0500}")
+        if "error" in answer:
+            break
+    assert answer["reason"] == "StoreFull"
+    assert "Free space" in str(answer["error"])
+
+
+def test_only_the_owner_can_open_the_socket(office: Office) -> None:
+    assert office.path.stat().st_mode & 0o777 == 0o600
+    assert office.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_socket_that_a_dead_daemon_left_is_replaced(office: Office, tmp_path: Path) -> None:
+    office.path = tmp_path / "run" / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(office.path))
+    with office.server():
+        assert office.pause()["message"]
+
+
+def test_a_socket_that_is_in_use_is_left_alone(office: Office) -> None:
+    with pytest.raises(ConfigError, match="another daemon listens"):
+        office.server().start()
+    assert office.pause()["message"]
+
+
+def test_a_socket_that_cannot_be_made_is_said(office: Office, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    office.path = tmp_path / "file" / "admin.sock"
+    with pytest.raises(ConfigError, match=r"admin\.socket"):
+        office.server().start()
+    office.path = tmp_path / "run" / "admin.sock"
+
+
+def test_stopping_twice_is_no_harm(office: Office, tmp_path: Path) -> None:
+    office.path = tmp_path / "run" / "twice.sock"
+    server = office.server()
+    server.start()
+    server.stop()
+    server.stop()
