@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.model import Allowances, Cause, Change, Hold, Limits, PlanSummary, Presence
 
@@ -60,15 +60,16 @@ def _recreates(plan: PlanSummary, bounds: Bounds) -> Hold | None:
 
 
 def _destroys(plan: PlanSummary, bounds: Bounds, path: str) -> Hold | None:
+    most = bounds.max_destroy
+    capped = counted(plan, replace(bounds, open=Allowances()))  # no allowance goes beyond the host's, `replace` neither
+    if most is not None and len(capped) > most:
+        what = f"The plan destroys or replaces {len(capped)} objects and {most} are allowed: {_names(capped)}"
+        return Hold("DestroyLimit", f"{what}. The host's max_destroy is {most}; no entry goes beyond it.")
     doomed = counted(plan, bounds)
     allowed = max(bounds.limits.destroy, bounds.open.destroy)
-    if bounds.max_destroy is not None:
-        allowed = min(allowed, bounds.max_destroy)
     if len(doomed) <= allowed:
         return None
     what = f"The plan destroys or replaces {len(doomed)} objects and {allowed} are allowed: {_names(doomed)}"
-    if bounds.max_destroy is not None and len(doomed) > bounds.max_destroy:
-        return Hold("DestroyLimit", f"{what}. The host's max_destroy is {bounds.max_destroy}; no entry goes beyond it.")
     return Hold("DestroyLimit", f"{what}. If that is meant, write `allow_destroy: {len(doomed)}` in {path}.")
 
 
