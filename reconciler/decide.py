@@ -10,12 +10,11 @@ from datetime import datetime, timedelta
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.gates import GATES, Need, World, readers_of
 from reconciler.model import (
-    Applied,
     Cause,
     Desired,
+    Dispatched,
     DriftMode,
     EnvironmentClass,
-    Failure,
     Fingerprint,
     Hold,
     Ledger,
@@ -73,9 +72,11 @@ class Queued:
 Decision = Dispatch | Held | Queued
 
 
-def survey(desired: Desired, ledger: Ledger, facts: RunnerFacts | None, now: datetime) -> World:
-    """Gather what the gates look at."""
-    return World(desired, ledger, facts, expected(desired, ledger, facts), readers_of(ledger), now)
+def survey(
+    desired: Desired, ledger: Ledger, facts: RunnerFacts | None, now: datetime, *, answers: bool = True
+) -> World:
+    """Gather what the gates look at. `answers`: whether the runner does, now."""
+    return World(desired, ledger, facts, expected(desired, ledger, facts), readers_of(ledger), now, answers)
 
 
 def expected(desired: Desired, ledger: Ledger, facts: RunnerFacts | None) -> dict[UnitId, Fingerprint | None]:
@@ -85,7 +86,9 @@ def expected(desired: Desired, ledger: Ledger, facts: RunnerFacts | None) -> dic
 
 def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None) -> Fingerprint | None:
     host = facts.environments.get(unit.environment.name) if facts else None
-    if facts is None or host is None or not unit.secrets <= host.secrets.keys():
+    if facts is None or host is None:
+        return None
+    if unit.presence is Presence.PRESENT and not unit.secrets <= host.secrets.keys():
         return None
     outputs = _outputs(unit, ledger)
     return None if outputs is None else fingerprint(unit, facts, host, outputs)
@@ -126,20 +129,22 @@ def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dis
     if need is None or record.job is not None:
         return None, None
     hold = next((h for gate in GATES if (h := gate(world, unit, record, need))), None)
-    if need.fingerprint is None:
-        return hold or Hold("DependencyNotReady", "An input does not exist yet."), None
-    if hold is None:
+    if hold is None and need.fingerprint is not None:
         return None, Dispatch(unit, need.operation, need.fingerprint, need.cause)
-    if hold.plans and _unseen(record, need, world.now):
+    if hold is None or need.fingerprint is None:
+        return hold, None
+    if hold.plans and _unseen(unit, record, need, world.now):
         return hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause)
     return hold, None
 
 
-def _unseen(record: UnitRecord, need: Need, now: datetime) -> bool:
+def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
     """Whether what waits has not been planned yet, and no such plan has just failed."""
     failure = record.failure
     if failure is not None and failure.fingerprint == need.fingerprint and now < failure.retry_at:
         return False
+    if unit.presence is Presence.FORGOTTEN:
+        return False  # there is nothing to plan: its objects are let go as they are
     due = need.cause is Cause.DRIFT and (record.next_check is None or now >= record.next_check)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint
 
@@ -148,14 +153,19 @@ def need_of(world: World, unit: Unit, record: UnitRecord) -> Need | None:
     """What the unit needs, were no gate in the way: to be applied, to be tried again, to be looked at, or nothing."""
     wanted = world.expected.get(unit.id)
     applied = record.applied
+    stays = unit.presence is Presence.PRESENT
+    if wanted is None and not stays and applied is not None and applied.presence is unit.presence:
+        return None  # it is gone; the runner need not be there to say so
     if wanted is None or applied is None or applied.fingerprint != wanted:
         cause = cause_of(applied.fingerprint if applied else None, wanted) if wanted else Cause.DESIRED
         return Need(Operation.APPLY, wanted, cause)
-    if unit.presence is not Presence.PRESENT:
-        return None
-    again = record.failure is not None and record.failure.fingerprint == wanted
+    # What another commit began, and failed, may have left the unit neither as it was nor as that commit said.
+    failed = record.failure is not None or record.unfinished is not None
+    if not stays or record.unfinished is not None:
+        return Need(Operation.APPLY, wanted, Cause.DRIFT) if failed else None
+    found = record.drift_since is not None and corrects(unit)
     due = record.next_check is None or world.now >= record.next_check
-    return Need(_checking(unit), wanted, Cause.DRIFT) if again or due else None
+    return Need(_checking(unit), wanted, Cause.DRIFT) if failed or found or due else None
 
 
 def _checking(unit: Unit) -> Operation:
@@ -186,7 +196,8 @@ def _unwanted(world: World) -> Iterator[Decision]:
 
 
 def _orphaned(record: UnitRecord) -> Hold | None:
-    if record.applied is None or record.applied.presence is not Presence.PRESENT:
+    exists = record.applied is not None and record.applied.presence is Presence.PRESENT
+    if not exists and record.unfinished is None:
         return None
     message = (
         "The entry's file is gone and its objects are still there. Bring the file back with `state: absent` to destroy "
@@ -238,9 +249,9 @@ def schedule(unit: Unit | None, record: UnitRecord, result: Result) -> Schedule:
     """What follows from a job's result for the clock. `record` is as it was while the job ran."""
     now = result.ended_at
     asked = record.job
-    if result.outcome is Outcome.SUCCEEDED and not _elsewhere(asked and asked.fingerprint, result.applied):
+    if result.outcome is Outcome.SUCCEEDED and not (asked and _elsewhere(asked, result)):
         return Schedule(None, _next_check(unit, record, result, now))
-    count = record.failure.count if _same_failure(record) else 0
+    count = _failures(record)
     return Schedule(now + retry_after(result, count), record.next_check)
 
 
@@ -248,22 +259,30 @@ def retry_after(result: Result, failures: int) -> timedelta:
     """The back-off: doubling, with an upper bound; a job that was merely overtaken is decided afresh soon."""
     if result.outcome in (Outcome.SUPERSEDED, Outcome.UNCERTAIN) and failures == 0:
         return timedelta(seconds=1)
-    return min(FIRST_RETRY * 2 ** min(failures, 20), LAST_RETRY)
+    return min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)
 
 
-def _elsewhere(asked: Fingerprint | None, applied: Applied | None) -> bool:
-    """Whether the runner applied something else than what it was asked to: it knows a newer head, or another host."""
-    return applied is not None and applied.fingerprint != asked
+def _elsewhere(asked: Dispatched, result: Result) -> bool:
+    """Whether the runner did something else than what it was asked to: it knows a newer head, or another host.
+
+    Asking again at once would give the same answer.
+    """
+    if result.applied is None and asked.job.operation is Operation.APPLY:
+        return True
+    return result.fingerprint is not None and result.fingerprint != asked.fingerprint
 
 
-def _same_failure(record: UnitRecord) -> bool:
-    failure: Failure | None = record.failure
-    job = record.job
-    return failure is not None and job is not None and failure.fingerprint == job.fingerprint
+def _failures(record: UnitRecord) -> int:
+    """How often what the job was asked to do has failed in a row before it."""
+    failure, job = record.failure, record.job
+    if failure is None or job is None or (failure.fingerprint, failure.policy) != (job.fingerprint, job.policy):
+        return 0
+    return failure.count
 
 
 def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: datetime) -> datetime | None:
-    if unit is None or (result.cause is not Cause.DRIFT and result.applied is None):
+    looked = Cause.DRIFT in (result.cause, record.job and record.job.cause)
+    if unit is None or (not looked and result.applied is None):
         return record.next_check
     corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty
     if corrected and result.applied is not None:

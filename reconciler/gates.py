@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from reconciler.ledger import applied_reads, is_pausing
+from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
     Cause,
     Desired,
@@ -30,7 +30,7 @@ from reconciler.model import (
 class World:
     """All that a decision may look at, fixed for one pass.
 
-    `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
+    `facts` is what the runner said last, and `answers` whether it does now. `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
     unit to those that, as applied, must go before it.
     """
 
@@ -40,6 +40,7 @@ class World:
     expected: Mapping[UnitId, Fingerprint | None]
     readers: Mapping[UnitId, tuple[UnitId, ...]]
     now: datetime
+    answers: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ def policy(unit: Unit) -> str:
 
 
 def readers_of(ledger: Ledger) -> dict[UnitId, tuple[UnitId, ...]]:
-    """For each unit that something applied reads: who."""
+    """For each unit that something is built on: what."""
     readers: dict[UnitId, list[UnitId]] = {}
     for record in ledger.units.values():
-        for unit in applied_reads(record):
+        for unit in reads_now(record):
             readers.setdefault(unit, []).append(record.unit)
     return {unit: tuple(sorted(who)) for unit, who in readers.items()}
 
@@ -91,7 +92,7 @@ def paused(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
 
 def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """The runner answers, knows the environment, and agrees on its class."""
-    if world.facts is None:
+    if world.facts is None or not world.answers:
         return Hold("RunnerUnavailable", "The runner does not answer. Start it, or see executor in reconciler.yaml.")
     name = unit.environment.name
     host = world.facts.environments.get(name)
@@ -99,14 +100,17 @@ def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
         return Hold("EnvironmentNotHosted", f"The runner's runner.yaml does not list {name}; add it there.")
     if host.klass is not unit.environment.klass:
         mine, its = unit.environment.klass, host.klass
-        return Hold("PolicyMismatch", f"environment.yaml says class {mine}, the runner's host says {its}; the host wins.")
+        return Hold(
+            "PolicyMismatch", f"environment.yaml says class {mine}, the runner's host says {its}; the host wins."
+        )
     return None
 
 
 def yanked(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """A yanked version is not put to new use. What already runs on it stays, and may be destroyed with it."""
     pin = unit.pin
-    in_use = record.applied is not None and record.applied.version == pin.version
+    applied = record.applied
+    in_use = applied is not None and (applied.module, applied.version) == (pin.module, pin.version)
     if pin.yanked is None or in_use or unit.presence is not Presence.PRESENT:
         return None
     return Hold("Yanked", f"{pin.module} {pin.version} was yanked: {pin.yanked}. Use another version.")
@@ -125,11 +129,18 @@ def dependency(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold
     if unit.presence is not Presence.PRESENT or (need.cause is Cause.DRIFT and need.fingerprint is not None):
         return None
     for upstream in sorted(unit.upstream):
+        if _goes(world, upstream):
+            continue  # the end of an environment's unit is no start of another's: that one may still be in its way
         why = _unready(world, upstream)
         if why:
             message = f"{upstream} {why}; this unit follows it."
             return Hold("DependencyNotReady", message, plans=need.fingerprint is not None)
     return None if need.fingerprint is not None else _missing_output(world, unit)
+
+
+def _goes(world: World, upstream: UnitId) -> bool:
+    unit = world.desired.units.get(upstream)
+    return unit is not None and unit.presence is not Presence.PRESENT
 
 
 def _unready(world: World, upstream: UnitId) -> str | None:
@@ -142,7 +153,17 @@ def _unready(world: World, upstream: UnitId) -> str | None:
         return _failed(record) or "has not been applied yet"
     if record.applied.fingerprint != world.expected.get(upstream):
         return _failed(record) or "has a change of its own to apply first"
-    return None
+    if _turning(record):
+        return "is being changed to what another commit said"
+    return (_failed(record) or "is half done") if record.unfinished is not None else None
+
+
+def _turning(record: UnitRecord) -> bool:
+    """Whether the unit is as it shall be, and a job is at work that was started for something else."""
+    job, applied = record.job, record.applied
+    if job is None or applied is None or job.job.operation is Operation.PLAN:
+        return False
+    return job.fingerprint != applied.fingerprint
 
 
 def _failed(record: UnitRecord | None) -> str | None:
@@ -159,17 +180,20 @@ def _missing_output(world: World, unit: Unit) -> Hold:
             has = ", ".join(sorted(applied.outputs)) if applied and applied.outputs else "none"
             message = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}."
             return Hold("OutputMissing", message)
-    return Hold("SecretMissing", f"The runner's host lists no secret of these names: {', '.join(sorted(unit.secrets))}.")
+    host = world.facts.environments.get(unit.environment.name) if world.facts else None
+    names = ", ".join(sorted(unit.secrets - host.secrets.keys() if host else unit.secrets))
+    return Hold("SecretMissing", f"The host's runner.yaml lists no secret of these names: {names}; add them there.")
 
 
 def still_referenced(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """Nothing goes while something that is applied still reads it."""
     if unit.presence is Presence.PRESENT:
         return None
-    readers = [reader for reader in world.readers.get(unit.id, ()) if reader != unit.id]
+    names = {unit.id, unit.entry.moved_from or unit.id}  # what read it under its former name reads it still
+    readers = {reader for name in names for reader in world.readers.get(name, ())} - names
     if not readers:
         return None
-    who = ", ".join(readers)
+    who = ", ".join(sorted(readers))
     return Hold("StillReferenced", f"{who} still reads this unit; remove the reference, or destroy the reader, first.")
 
 

@@ -114,9 +114,7 @@ class Started:
 
 
 UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled
-Event = (
-    UnitEvent | HeadAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
-)
+Event = UnitEvent | HeadAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
 
 
 def unit_of(event: UnitEvent) -> UnitId:
@@ -152,6 +150,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         failure=_failure(record, event),
         drift_since=_drift_since(record, result),
         next_check=event.next_check,
+        unfinished=_unfinished(record, event),
     )
 
 
@@ -168,18 +167,37 @@ def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
     if result.outcome is Outcome.SUCCEEDED and event.retry_at is None:
         return None
     before = record.failure
+    reason, message = _said(result)
     again = before is not None and (before.fingerprint, before.policy) == (asked.fingerprint, asked.policy)
     return Failure(
         job=result.job.id,
         outcome=result.outcome,
-        reason=result.reason,
-        message=result.message,
+        reason=reason,
+        message=message,
         fingerprint=asked.fingerprint,
         policy=asked.policy,
         count=before.count + 1 if before and again else 1,
         at=result.ended_at,
         retry_at=event.retry_at or result.ended_at,
     )
+
+
+def _said(result: Result) -> tuple[str, str]:
+    """Reason and message of what is to be tried again; a success is when it was one of something else."""
+    if result.outcome is not Outcome.SUCCEEDED:
+        return result.reason, result.message
+    what = "The runner did something else than it was asked to: it knows a newer commit, or its host is another now"
+    return "Superseded", f"{what}; the unit is decided afresh."
+
+
+def _unfinished(record: UnitRecord, event: JobEnded) -> frozenset[UnitId] | None:
+    """An apply that may have begun leaves something half done, until the unit is found or made to be in order."""
+    result, asked = event.result, event.dispatched
+    if result.applied is not None:
+        return None
+    planned = result.outcome is Outcome.FAILED and result.plan is not None
+    began = asked.job.operation is Operation.APPLY and (planned or result.outcome is Outcome.UNCERTAIN)
+    return (record.unfinished or frozenset()) | asked.reads if began else record.unfinished
 
 
 def _drift_since(record: UnitRecord, result: Result) -> datetime | None:
@@ -189,6 +207,14 @@ def _drift_since(record: UnitRecord, result: Result) -> datetime | None:
     if result.cause is Cause.DRIFT and result.plan is not None:
         return None if result.plan.empty else record.drift_since or result.ended_at
     return record.drift_since
+
+
+def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
+    """The record of a unit that has another's state now: what stood for that one stands for this one."""
+    if record.applied is not None:
+        return record
+    half = record.unfinished if source.unfinished is None else source.unfinished | (record.unfinished or frozenset())
+    return replace(record, applied=source.applied, drift_since=source.drift_since, unfinished=half)
 
 
 def is_pausing(pause: Pause, unit: UnitId, now: datetime) -> bool:
@@ -203,3 +229,9 @@ def applied_reads(record: UnitRecord) -> frozenset[UnitId]:
     if applied is None or applied.presence is not Presence.PRESENT:
         return frozenset()
     return applied.reads
+
+
+def reads_now(record: UnitRecord) -> frozenset[UnitId]:
+    """The units that this one may be built on: as it was applied, as an apply left it half done, as one is making it."""
+    making = record.job.reads if record.job is not None else frozenset()
+    return applied_reads(record) | (record.unfinished or frozenset()) | making

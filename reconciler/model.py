@@ -448,13 +448,17 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Dispatched:
-    """A job that was journaled and handed over, and what it was meant to do."""
+    """A job that was journaled and handed over, and what it was meant to do.
+
+    `reads` are the units that an apply builds on, from the moment it is handed over.
+    """
 
     job: Job
     fingerprint: Fingerprint
     policy: str  # digest of the limits and allowances that the job is judged by; see `gates.policy`
     cause: Cause
     at: datetime
+    reads: frozenset[UnitId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,7 +489,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """What the ledger knows of one unit."""
+    """What the ledger knows of one unit.
+
+    `unfinished` is set while an apply that may have begun has not been made good: the units that it read.
+    """
 
     unit: UnitId
     applied: Applied | None = None
@@ -495,6 +502,7 @@ class UnitRecord:
     hold: Hold | None = None
     drift_since: datetime | None = None
     next_check: datetime | None = None
+    unfinished: frozenset[UnitId] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from reconciler.ledger import (
     Started,
     Thawed,
     after,
+    take_over,
     unit_of,
 )
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
@@ -80,10 +81,12 @@ def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> 
                 _keep(delta, _asked(_record(delta, units, unit), at))
         case Started():
             pass
+        case JobEnded(result=result) if result.moved_from is not None:
+            moved = take_over(_record(delta, units, unit_of(event)), _record(delta, units, result.moved_from))
+            _keep(delta, after(moved, event))
+            delta.units[result.moved_from] = None
         case _:
             _keep(delta, after(_record(delta, units, unit_of(event)), event))
-            if isinstance(event, JobEnded) and event.result.moved_from is not None:
-                delta.units[event.result.moved_from] = None
 
 
 def _record(delta: Delta, units: Mapping[UnitId, UnitRecord], unit: UnitId) -> UnitRecord:
