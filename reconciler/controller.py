@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from reconciler.decide import Capacity, Decision, Dispatch, Held, Queued, decide, next_due, schedule, survey
+from reconciler.decide import Capacity, Dispatch, Held, Queued, decide, next_due, schedule, survey
 from reconciler.errors import PassError
-from reconciler.gates import World, policy
+from reconciler.gates import policy
 from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, Resumed, is_pausing
 from reconciler.model import (
     Desired,
@@ -19,6 +19,7 @@ from reconciler.model import (
     JobId,
     Operation,
     Outcome,
+    Presence,
     Result,
     RunnerFacts,
     UnitRecord,
@@ -26,6 +27,7 @@ from reconciler.model import (
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
 
 FACTS_MAX_AGE = timedelta(seconds=15)
+ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer
 
 
 class Watcher(Protocol):
@@ -54,7 +56,7 @@ def new_job_id(now: datetime) -> JobId:
 
 @dataclass(slots=True)
 class Runtime:
-    """What a tick works with. `facts` is what the runner last said of itself; None while it does not answer."""
+    """What a tick works with. `facts` is what the runner last said of itself; `silent`: it does not answer now."""
 
     source: Source
     store: Store
@@ -66,6 +68,7 @@ class Runtime:
     new_id: Callable[[datetime], JobId] = new_job_id
     facts: RunnerFacts | None = None
     facts_at: datetime | None = None
+    silent: bool = False
     cancelled: set[JobId] = field(default_factory=set)
 
 
@@ -76,14 +79,22 @@ def tick(rt: Runtime) -> datetime | None:
     desired = rt.source.latest()
     _refresh_facts(rt, now)
     collect(rt, desired)
-    if desired is None:
-        return None
-    world = survey(desired, rt.store.ledger(), rt.facts, now)
-    _cancel_paused(rt, world)
-    waiting: list[Queued] = []
-    for decision in list(decide(world, rt.capacity)):
-        act(rt, desired, decision, waiting)
-    rt.watcher.queued(waiting)
+    _cancel_paused(rt, now)
+    due = _decide_and_act(rt, desired, now) if desired is not None else None
+    if rt.silent:
+        return min(due or now + ASK_AGAIN, now + ASK_AGAIN)
+    return due
+
+
+def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | None:
+    """Journal what holds which unit, all of it at once, then start what can start."""
+    world = survey(desired, rt.store.ledger(), rt.facts, now, answers=not rt.silent)
+    decisions = list(decide(world, rt.capacity))
+    _hold(rt, [d for d in decisions if isinstance(d, Held)])
+    for decision in decisions:
+        if isinstance(decision, Dispatch):
+            _dispatch(rt, desired, decision)
+    rt.watcher.queued([d for d in decisions if isinstance(d, Queued)])
     return next_due(world)
 
 
@@ -94,13 +105,17 @@ def _end_pauses(rt: Runtime, now: datetime) -> None:
 
 
 def _refresh_facts(rt: Runtime, now: datetime) -> None:
-    if rt.facts is not None and rt.facts_at is not None and now - rt.facts_at < FACTS_MAX_AGE:
+    if not rt.silent and rt.facts_at is not None and now - rt.facts_at < FACTS_MAX_AGE:
         return
     try:
-        rt.facts, rt.facts_at = rt.executor.describe(), now
+        rt.facts, rt.facts_at, rt.silent = rt.executor.describe(), now, False
     except PassError as error:
-        rt.facts = None
-        rt.watcher.runner_silent(error)
+        _fell_silent(rt, error)
+
+
+def _fell_silent(rt: Runtime, error: PassError) -> None:
+    rt.silent = True
+    rt.watcher.runner_silent(error)
 
 
 def collect(rt: Runtime, desired: Desired | None) -> None:
@@ -109,7 +124,7 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
         try:
             state = rt.executor.poll(dispatched.job.id)
         except PassError as error:
-            rt.watcher.runner_silent(error)
+            _fell_silent(rt, error)
             return
         if isinstance(state, Running):
             continue
@@ -141,43 +156,42 @@ def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: D
     rt.store.append(JobEnded(dispatched, result, plan.retry_at, plan.next_check))
     rt.cancelled.discard(dispatched.job.id)
     rt.watcher.job_ended(dispatched, result)
-    if result.applied is not None and plan.retry_at is not None:
-        rt.facts_at = None  # the runner's host is another than we thought: ask again
+    if result.outcome is Outcome.SUCCEEDED and plan.retry_at is not None:
+        rt.facts_at = None  # the runner's host may be another than we thought: ask again
 
 
-def _cancel_paused(rt: Runtime, world: World) -> None:
+def _cancel_paused(rt: Runtime, now: datetime) -> None:
     """A job that has not begun its apply when its unit is paused shall not begin it."""
+    ledger = rt.store.ledger()
     for record, dispatched in list(_running(rt)):
-        stopped = world.ledger.frozen or any(is_pausing(p, record.unit, world.now) for p in world.ledger.pauses)
+        stopped = ledger.frozen or any(is_pausing(p, record.unit, now) for p in ledger.pauses)
         if not stopped or dispatched.job.operation is Operation.PLAN or dispatched.job.id in rt.cancelled:
             continue
         try:
             rt.executor.cancel(dispatched.job.id)
         except PassError as error:
-            rt.watcher.runner_silent(error)
+            _fell_silent(rt, error)
             return
         rt.cancelled.add(dispatched.job.id)
 
 
-def act(rt: Runtime, desired: Desired, decision: Decision, waiting: list[Queued]) -> None:
-    """Carry out one decision: journal first."""
-    match decision:
-        case Dispatch():
-            _dispatch(rt, desired, decision)
-        case Held(unit, hold):
-            rt.store.append(HoldChanged(unit, hold))
-            rt.watcher.unit_held(decision)
-        case Queued():
-            waiting.append(decision)
+def _hold(rt: Runtime, held: list[Held]) -> None:
+    if held:
+        rt.store.append(*(HoldChanged(h.unit, h.hold) for h in held))
+    for one in held:
+        rt.watcher.unit_held(one)
 
 
 def _dispatch(rt: Runtime, desired: Desired, decision: Dispatch) -> None:
-    now = rt.clock.now()
-    job = Job(rt.new_id(now), decision.operation, decision.unit.id, desired.commit, rt.fence)
-    dispatched = Dispatched(job, decision.fingerprint, policy(decision.unit), decision.cause, now)
+    """Journal the job, then hand it over."""
+    now, unit = rt.clock.now(), decision.unit
+    job = Job(rt.new_id(now), decision.operation, unit.id, desired.commit, rt.fence)
+    builds = decision.operation is Operation.APPLY and unit.presence is Presence.PRESENT
+    reads = unit.reads | frozenset(unit.entry.depends_on) if builds else frozenset()
+    dispatched = Dispatched(job, decision.fingerprint, policy(unit), decision.cause, now, reads)
     rt.store.append(JobDispatched(dispatched))
     rt.watcher.job_started(dispatched)
     try:
         rt.executor.start(job)
     except PassError as error:
-        rt.watcher.runner_silent(error)  # the next tick finds that the runner never heard of it
+        _fell_silent(rt, error)  # a later tick finds that the runner never heard of it
