@@ -189,8 +189,7 @@ def test_commands_run_from_many_threads(repo: RepoBuilder) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert answers == [commit.encode() + b"
-"] * 12
+    assert answers == [commit.encode() + b"\n"] * 12
 
 
 def test_without_git_the_remedy_is_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
