@@ -212,7 +212,12 @@ def test_sensitive_output_is_named_so_that_the_root_can_mark_it(bench: Workbench
 def test_interrupted_apply_keeps_what_it_did(bench: Workbench) -> None:
     bench.module(SLOW)
     talk, _ = bench.plan()
-    watcher = threading.Thread(target=lambda: (until(lambda: waiting(bench), "the create"), talk.interrupt()))
+
+    def interrupt() -> None:
+        until(lambda: waiting(bench), "the create")
+        talk.interrupt()
+
+    watcher = threading.Thread(target=interrupt)
     watcher.start()
     result = talk.apply(deadline_in(SECONDS))
     watcher.join()
