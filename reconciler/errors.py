@@ -55,3 +55,14 @@ class ConfigError(ReconcilerError):
     def __init__(self, message: str, place: Place | None = None) -> None:
         super().__init__("ConfigInvalid", f"{place}: {message}" if place else message)
         self.place = place
+
+
+class HeldError(UnitError):
+    """The runner will not do it as things stand: no proof, or a limit. Not a failure; a person decides."""
+
+
+class SupersededError(UnitError):
+    """The job no longer means anything at the newest head. Not a failure; the unit is decided afresh."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Superseded", message, transient=True)

@@ -1,0 +1,139 @@
+"""The protected branch as both planes read it: commits that passed the ratchet, and what each of them means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reconciler.config import ControllerConfig, RunnerConfig
+from reconciler.config import Repository as Configured
+from reconciler.desired.load import Loader
+from reconciler.desired.paths import LOCK_PATH, ROOT
+from reconciler.errors import Place, UnitError
+from reconciler.git.catalog import CatalogRepo, digest_of
+from reconciler.git.pinned import CatalogStore
+from reconciler.git.remote import Remote
+from reconciler.git.source import AcceptedHead, EnvironmentsSource
+from reconciler.git.tree import TreeEntry
+from reconciler.model import Commit, Desired, Digest, Pin, Problem
+
+ENVIRONMENTS = ROOT.rstrip("/")
+
+
+class Catalogs:
+    """The catalog repositories that the host's configuration names, and the pinned trees taken from them."""
+
+    def __init__(self, repositories: Mapping[str, CatalogRepo], folder: Path) -> None:
+        self._repositories = repositories
+        self._store = CatalogStore(folder)
+        self._digests: dict[Commit, Digest] = {}
+
+    def tree(self, pin: Pin) -> Path:
+        """The folder with exactly the pinned tree, its digest proven now.
+
+        Raises:
+            UnitError: the catalog is not configured, or the commit has another digest, or is refused.
+            PassError: the catalog cannot be fetched, or the disk.
+        """
+        catalog = self._repository(pin.module)
+        if not catalog.has(pin.commit):
+            catalog.update()
+        return self._store.open(pin.digest, catalog, pin.commit)
+
+    def refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
+        """What each branch that a sandbox names is now. A branch that does not exist has no pin.
+
+        Raises:
+            PassError: a catalog cannot be fetched.
+        """
+        found: dict[tuple[str, str], Pin] = {}
+        for module, ref in sorted(wanted):
+            try:
+                catalog = self._repository(module)
+                commit = catalog.fetch_branch(ref)
+                found[module, ref] = Pin(module, ref, "", ref, commit, self._digest(catalog, commit))
+            except UnitError:
+                continue  # the entry says so, with its place
+        return found
+
+    def _digest(self, catalog: CatalogRepo, commit: Commit) -> Digest:
+        if commit not in self._digests:
+            self._digests[commit] = digest_of(catalog.contents(commit))
+        return self._digests[commit]
+
+    def _repository(self, module: str) -> CatalogRepo:
+        name = module.partition("/")[0]
+        if name not in self._repositories:
+            known = ", ".join(sorted(self._repositories)) or "none"
+            message = f"{module}: catalog_repos of this host's configuration has no {name}; it has: {known}."
+            raise UnitError("CatalogUnknown", message)
+        return self._repositories[name]
+
+
+class ProtectedBranch:
+    """One environments repository's branch. Keeps what the last commit that was asked for means."""
+
+    def __init__(self, source: EnvironmentsSource, catalogs: Catalogs) -> None:
+        self.source = source
+        self.catalogs = catalogs
+        self._loader = Loader()
+        self._commit: Commit | None = None
+        self._blobs: dict[str, str] = {}
+        self._problems: list[Problem] = []
+
+    def load(self, commit: Commit, *, offline: bool = False) -> Desired:
+        """What the commit means. Reads the mirror, parses only what changed since the last call.
+
+        Only the branches that sandboxes name are looked up over the network, at every call; not if `offline`.
+
+        Raises:
+            PassError: the mirror cannot be read, or a catalog not be reached.
+        """
+        if self._commit != commit:
+            self._list(commit)
+        refs = None if offline else self.catalogs.refs
+        return self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs)
+
+    def contains(self, commit: Commit, head: Commit) -> bool:
+        """Whether `commit` is `head` or on its first-parent chain."""
+        return commit == head or self.source.is_ancestor_on_first_parent(commit, head)
+
+    def _list(self, commit: Commit) -> None:
+        entries = list(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
+        self._blobs = {entry.path: entry.blob_id for entry in entries if not entry.problem}
+        self._problems = [_problem(entry) for entry in entries if entry.problem]
+        self._commit = commit
+
+    def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:
+        return self.source.read_blobs(sorted(ids))
+
+
+def _problem(entry: TreeEntry) -> Problem:
+    return Problem(Place(entry.path), "PathInvalid", entry.problem)
+
+
+def open_branch(config: ControllerConfig | RunnerConfig, accepted: AcceptedHead) -> ProtectedBranch:
+    """The protected branch and its catalogs as one plane's own configuration describes them."""
+    repo, work = config.environments_repo, config.work_path
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    source = EnvironmentsSource(
+        _remote(repo),
+        repo.branch,
+        work / "environments.git",
+        accepted,
+        genesis=Commit(repo.genesis) if repo.genesis else None,
+        genesis_required=repo.signatures != "off",
+        allow_file=repo.allow_file,
+    )
+    catalogs = {
+        name: CatalogRepo(
+            _remote(catalog), catalog.branch, work / f"catalog-{name}.git", catalog.allow_file, tags=catalog.tags
+        )
+        for name, catalog in config.catalog_repos.items()
+    }
+    return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"))
+
+
+def _remote(repo: Configured) -> Remote:
+    files = (repo.ssh_key, repo.known_hosts, repo.ca_file, repo.token_file)
+    return Remote(repo.url, *(str(path) if path else None for path in files))

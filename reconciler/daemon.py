@@ -1,0 +1,236 @@
+"""The long-running process: everything is wired here, and everything only wakes one loop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from apscheduler.events import EVENT_JOB_MISSED
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from reconciler import __version__
+from reconciler.admin import AdminServer
+from reconciler.branch import open_branch
+from reconciler.config import ControllerConfig
+from reconciler.controller import Runtime, tick
+from reconciler.decide import Capacity
+from reconciler.errors import PassError
+from reconciler.executor.local import LocalExecutor
+from reconciler.ledger import Started
+from reconciler.model import Commit, JobId, UnitId
+from reconciler.observe import Observer
+from reconciler.poller import AcceptedInStore, Poller
+from reconciler.ports import HistoryEvent
+from reconciler.status import Outlook, Picture
+from reconciler.store.sqlite import SqliteStore
+from reconciler.watch import Watch
+from reconciler.web.app import make_app
+from reconciler.web.series import Exposition
+from reconciler.web.server import WebServer
+from reconciler.web.view import Check
+
+IDLE = 10.0  # seconds after which the loop shows that it lives, though nothing happened
+BUSY = 2.0  # seconds between two looks at running jobs, should the runner's word of an end be lost
+STALE_POLLS = 10  # poll intervals without a success before the daemon says that it is not ready
+
+
+class SystemClock:
+    """The host's clock."""
+
+    def now(self) -> datetime:
+        """See `ports.Clock`."""
+        return datetime.now(UTC)
+
+
+class Daemon:
+    """One controller: made from its configuration, run until it is stopped."""
+
+    def __init__(self, config: ControllerConfig, config_path: Path, observer: Observer) -> None:
+        """Open the store, and make everything else ready to start.
+
+        Raises:
+            ConfigError: the configuration does not fit the host.
+            PassError: the store cannot be opened.
+        """
+        self._config, self._config_path, self._observer = config, config_path, observer
+        self._awake, self._stopping = threading.Event(), threading.Event()
+        self._clock = SystemClock()
+        config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = SqliteStore(config.store_path, self._clock)
+        branch = open_branch(config, AcceptedInStore(self.store))
+        self._poller = Poller(branch, self.store, observer, self.wake)
+        self._executor = LocalExecutor(config.local.socket)
+        self._runtime = Runtime(
+            source=self._poller,
+            store=self.store,
+            executor=self._executor,
+            clock=self._clock,
+            watcher=observer,
+            capacity=Capacity(config.local.workers, config.local.per_environment),
+            fence=self.store.next_fence(),
+        )
+        self._scheduler = _scheduler(observer)
+        self._polled_at: datetime | None = None
+        self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
+        self._metrics = Exposition(observer, self._outlook.picture, __version__)
+
+    def wake(self) -> None:
+        """Run the loop soon. Safe from any thread and from a signal handler."""
+        self._awake.set()
+
+    def stop(self) -> None:
+        """Begin no new work, and end. Running jobs go on in the runner."""
+        self._stopping.set()
+        self._awake.set()
+
+    def run(self, ready: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
+        """Work until `stop`. `ready` is told where the HTTP listener is."""
+        with ExitStack() as stack:
+            stack.callback(self.store.close)
+            self.store.append(Started(__version__, self._runtime.fence))
+            self._poller.resume()
+            self._start(stack, ready)
+            self._loop()
+
+    def _start(self, stack: ExitStack, ready: Callable[[tuple[str, int]], None]) -> None:
+        admin = AdminServer(
+            self._config.admin_socket,
+            self._config.admin.users,
+            self.store,
+            self._scopes,
+            self.wake,
+            self._clock,
+            self._observer,
+        )
+        stack.enter_context(admin)
+        server = WebServer(make_app(self), *self._config.http.address)
+        ready(stack.enter_context(server))
+        stack.callback(self._executor.close)
+        self._executor.listen(self.wake)
+        stack.callback(self._scheduler.shutdown)
+        self._scheduler.start()
+        interval = self._config.environments_repo.poll_interval.total_seconds()
+        self._scheduler.add_job(self._poll, "interval", seconds=interval, id="poll", next_run_time=self._clock.now())
+        watch = self._watching()
+        stack.callback(watch.stop)
+        watch.start()
+
+    def _watching(self) -> Watch:
+        watch = Watch()
+        repo = self._config.environments_repo
+        if repo.url.startswith(("/", "file://")):
+            watch.repository(Path(urlsplit(repo.url).path), self._poll_now)
+        watch.files([self._config_path], self._config_changed)
+        return watch
+
+    def _loop(self) -> None:
+        """One thread decides. Everything else only sets `_awake`."""
+        while not self._stopping.is_set():
+            self._awake.clear()
+            due = self._pass()
+            self._observer.beat()
+            self._wait(due)
+
+    def _pass(self) -> datetime | None:
+        """One tick. A store that cannot be written ends the pass, not the daemon: nothing was acted on."""
+        try:
+            return tick(self._runtime)
+        except PassError as error:
+            self._observer.pass_failed(error)
+            return None
+
+    def _wait(self, due: datetime | None) -> None:
+        """Sleep until something happens or falls due; show that the loop lives meanwhile."""
+        busy = any(record.job for record in self.store.ledger().units.values())
+        if due is not None:
+            self._scheduler.add_job(self.wake, "date", run_date=due, id="due", replace_existing=True)
+        while not self._awake.wait(BUSY if busy else IDLE):
+            self._observer.beat()
+            if busy:
+                return
+
+    def _poll(self) -> None:
+        self._poller.poll()
+        if self._poller.error is None:
+            self._polled_at = self._clock.now()
+
+    def _poll_now(self) -> None:
+        """A repository on this host has changed: do not wait for the next poll."""
+        self._scheduler.modify_job("poll", next_run_time=self._clock.now())
+
+    def _config_changed(self) -> None:
+        self._observer.config_changed(self._config_path)
+
+    def _scopes(self) -> Sequence[str]:
+        desired = self._poller.latest()
+        known = set(self.store.ledger().units)
+        if desired is not None:
+            known |= desired.units.keys() | desired.broken.keys()
+        return sorted({*known, *(unit.partition("/")[0] for unit in known)})
+
+    # --- the view that the pages are made of; see `web.view.View`
+
+    def picture(self) -> Picture:
+        """See `View`."""
+        return self._outlook.picture()
+
+    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
+        """See `View`."""
+        return self.store.history(scope, limit)
+
+    def accepted(self, commit: Commit) -> bool:
+        """See `View`."""
+        return self.store.accepted(commit)
+
+    def log(self, job: JobId, offset: int) -> bytes:
+        """See `View`."""
+        return self._executor.log(job, offset)
+
+    def waiting(self) -> Mapping[UnitId, datetime]:
+        """See `View`."""
+        return self._observer.waiting()
+
+    def heartbeat(self) -> datetime | None:
+        """See `View`."""
+        return self._observer.heartbeat()
+
+    def checks(self) -> Mapping[str, Check]:
+        """See `View`."""
+        facts = self._runtime.facts
+        socket = self._config.local.socket
+        silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
+        return {"git": self._git_check(), "store": Check(True), "runner": Check(True) if facts else silent}
+
+    def metrics(self) -> bytes:
+        """See `View`."""
+        return self._metrics()
+
+    def _git_check(self) -> Check:
+        error, at = self._poller.error, self._polled_at
+        limit = STALE_POLLS * self._config.environments_repo.poll_interval
+        if at is not None and self._clock.now() - at <= limit:
+            return Check(True)
+        said = str(error) if error else "It was not polled yet."
+        return Check(False, f"The last success was {at.isoformat(timespec='seconds') if at else 'never'}. {said}")
+
+
+def _scheduler(observer: Observer) -> BackgroundScheduler:
+    """A clock that runs late rather than never, and counts when it does."""
+    defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+    pool = ThreadPoolExecutor(2)
+    scheduler = BackgroundScheduler(executors={"default": pool}, job_defaults=defaults, timezone=UTC)
+    scheduler.add_listener(lambda _event: observer.missed_run(), EVENT_JOB_MISSED)
+    return scheduler
+
+
+def install_signals(daemon: Daemon) -> None:
+    """SIGTERM and SIGINT end the daemon; SIGHUP is ignored, since the configuration is read at start."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,85 @@
+"""Jobs on this host: a client of the runner's socket."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler import codec, wire
+from reconciler.model import Job, JobId, Phase, Result, RunnerFacts
+from reconciler.ports import Lost, Running
+
+RECONNECT = 1.0  # seconds between two tries to hear from a runner that went away
+
+
+class LocalExecutor:
+    """The runner behind a unix socket. Implements `ports.Executor`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stopped = threading.Event()
+        self._listener: threading.Thread | None = None
+
+    def start(self, job: Job) -> None:
+        """See `Executor`."""
+        wire.ask(self._path, {"verb": "start", "job": codec.encode(job).decode()})
+
+    def poll(self, job_id: JobId) -> Running | Result | Lost:
+        """See `Executor`."""
+        answer = wire.ask(self._path, {"verb": "poll", "job": job_id})
+        match answer["state"]:
+            case "result":
+                return codec.decode(Result, str(answer["result"]).encode())
+            case "running":
+                return Running(Phase(str(answer["phase"])))
+            case _:
+                return Lost(applying=bool(answer["applying"]))
+
+    def cancel(self, job_id: JobId) -> None:
+        """See `Executor`."""
+        wire.ask(self._path, {"verb": "cancel", "job": job_id})
+
+    def describe(self) -> RunnerFacts:
+        """See `Executor`."""
+        answer = wire.ask(self._path, {"verb": "describe"})
+        return codec.decode(RunnerFacts, str(answer["facts"]).encode())
+
+    def log(self, job_id: JobId, offset: int) -> bytes:
+        """See `Executor`."""
+        answer = wire.ask(self._path, {"verb": "log", "job": job_id, "offset": offset})
+        return base64.b64decode(str(answer["data"]))
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever a job ends, from a thread of its own, until `close`."""
+        self._listener = threading.Thread(target=self._listen, args=(wake,), name="runner-events", daemon=True)
+        self._listener.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._stopped.set()
+        if self._listener is not None:
+            self._listener.join(timeout=2 * RECONNECT)
+
+    def _listen(self, wake: Callable[[], None]) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._follow(wake)
+            except OSError:
+                self._stopped.wait(RECONNECT)
+
+    def _follow(self, wake: Callable[[], None]) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(RECONNECT)
+            peer.connect(str(self._path))
+            wire.send(peer, {"verb": "watch"})
+            wake()  # whatever ended while nobody listened
+            while not self._stopped.is_set():
+                try:
+                    if not peer.recv(4096):
+                        raise ConnectionResetError
+                except TimeoutError:
+                    continue
+                wake()

@@ -1,0 +1,63 @@
+"""What survives a job: a state that a dead job left in its workspace, and a state that moves to a renamed unit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.errors import HeldError
+from reconciler.model import Desired, Presence, Unit, UnitId
+from reconciler.runner.engine import ERRORED_STATE
+from reconciler.runner.host import Host, Hosted
+from reconciler.runner.memory import UnitMemory
+from reconciler.runner.state import State
+
+
+def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
+    """Bring back the state that an apply without an end left in its workspace.
+
+    The job is dead, and so is its engine: both held the unit's lock, which this job has now.
+
+    Raises:
+        HeldError: the only copy of a state lies there, and only a person can put it where it belongs.
+    """
+    unfinished = memory.applying
+    if unfinished is None:
+        return memory
+    folder = host.spool.job(unfinished.job)
+    unwritten = folder.work / ERRORED_STATE
+    if unwritten.exists():
+        how = f"push it (`{host.engine.binary} state push {unwritten}` in {folder.work}), then remove that file"
+        raise HeldError("StateUnwritten", f"the last apply could not write its state to the backend: {how}.")
+    if folder.work.exists():
+        hosted.backend.take_back(memory.unit, folder.work)
+    state = hosted.backend.read(memory.unit)
+    memory = replace(memory, tainted=memory.tainted | tainted(state), corrected=None)
+    host.memory.save(memory)
+    folder.clean()
+    return memory
+
+
+def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired) -> UnitMemory:
+    """Move the state of a renamed unit, and what is remembered of it. Each step can be repeated.
+
+    Raises:
+        HeldError: the old entry is still there, or the old unit has no state.
+    """
+    if old in desired.units or old in desired.broken:
+        raise HeldError("MoveBlocked", f"{old} still has an entry; remove it in the commit that moves its state here.")
+    source = host.memory.unit(old)
+    if source.moved_to not in (None, unit.id):
+        raise HeldError("MoveBlocked", f"the state of {old} has moved to {source.moved_to} already.")
+    if source.applied is None or source.applied.presence is not Presence.PRESENT:
+        raise HeldError("MoveBlocked", f"{old} has no state to move; remove `moved_from` from {unit.entry.place.path}.")
+    source = recover(host, hosted, source)
+    host.memory.save(replace(source, moved_to=unit.id))
+    hosted.backend.move(old, unit.id)
+    moved = replace(source, unit=unit.id, moved_to=None)
+    host.memory.save(moved)
+    return moved
+
+
+def tainted(state: State | None) -> frozenset[str]:
+    """The objects that the state marks as tainted."""
+    return frozenset(r.address for r in state.resources if r.tainted) if state else frozenset()

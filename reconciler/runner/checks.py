@@ -1,0 +1,91 @@
+"""What must hold before Terraform is started at all. Absence of proof is a hold."""
+
+from __future__ import annotations
+
+import semver
+
+from reconciler.errors import HeldError
+from reconciler.model import Allowances, Operation, Presence, Unit
+from reconciler.runner.allow import allowed, why_not
+from reconciler.runner.host import Host, Hosted
+from reconciler.runner.memory import Memory, UnitMemory
+from reconciler.runner.state import State
+
+
+def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
+    """The environment as this host knows it, once the allow-list and the host's class let the job in.
+
+    Raises:
+        HeldError: they do not.
+    """
+    rules = host.rules
+    if not allowed(rules, operation, unit.entry.place.path):
+        raise HeldError("NotAllowed", why_not(rules, operation, unit.entry.place.path))
+    hosted = host.environment(unit.environment.name)
+    if hosted.part.klass is not unit.environment.klass:
+        mine, its = hosted.part.klass, unit.environment.klass
+        raise HeldError("PolicyMismatch", f"runner.yaml says class {mine}, environment.yaml says {its}; the host wins.")
+    return hosted
+
+
+def still_unread(memory: Memory, unit: Unit) -> None:
+    """Nothing goes while something that is applied still reads it.
+
+    Raises:
+        HeldError: something does.
+    """
+    if unit.presence is Presence.PRESENT:
+        return
+    readers = [
+        other.unit
+        for other in memory.units()
+        if other.unit != unit.id and other.applied is not None and other.applied.presence is Presence.PRESENT
+        and other.moved_to is None and unit.id in other.applied.reads
+    ]
+    if readers:
+        raise HeldError("StillReferenced", f"{', '.join(sorted(readers))} still reads {unit.id}.")
+
+
+def state_is_ours(memory: UnitMemory, state: State | None) -> None:
+    """The state is the one that this runner left behind: same lineage, not older. First deploys have none.
+
+    Raises:
+        HeldError: it is missing, foreign or older (`StateLost`).
+    """
+    mark = memory.mark
+    if mark is None:
+        if state is not None and memory.applying is None and state.resources:
+            raise _lost(f"there is a state (lineage {state.mark.lineage}) that this runner never wrote")
+        return
+    if state is None:
+        raise _lost(f"the state (lineage {mark.lineage}, serial {mark.serial}) is gone")
+    if state.mark.lineage != mark.lineage:
+        raise _lost(f"the state's lineage is {state.mark.lineage}, and {mark.lineage} was left there")
+    if state.mark.serial < mark.serial:
+        raise _lost(f"the state's serial is {state.mark.serial}, and {mark.serial} was left there")
+
+
+def _lost(what: str) -> HeldError:
+    return HeldError("StateLost", f"{what}. Bring the right state back (a backup, an older version of the object).")
+
+
+def no_downgrade(unit: Unit, memory: UnitMemory, allowances: Allowances) -> None:
+    """An older version of the same module needs a reviewed line.
+
+    Raises:
+        HeldError: there is none.
+    """
+    applied = memory.applied
+    if applied is None or applied.module != unit.pin.module or allowances.downgrade:
+        return
+    if _older(unit.pin.version, applied.version):
+        what = f"{unit.pin.module} {unit.pin.version} is older than {applied.version}, which is applied"
+        raise HeldError("Downgrade", f"{what}; if that is meant, write `allow_downgrade: true` in {unit.entry.place.path}.")
+
+
+def _older(wanted: str, applied: str) -> bool:
+    """Whether `wanted` comes before `applied`. A sandbox's `ref:` is no version and never does."""
+    try:
+        return semver.Version.parse(wanted) < semver.Version.parse(applied)
+    except ValueError:
+        return False

@@ -1,0 +1,119 @@
+"""The runner's own view of the protected branch: its ratchet, and what every accepted commit did to the allowances."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from reconciler.branch import ENVIRONMENTS, ProtectedBranch
+from reconciler.desired.entries import parse_entry
+from reconciler.desired.paths import EntryPath, classify
+from reconciler.errors import HeldError
+from reconciler.git.source import Head
+from reconciler.model import Allowances, Commit, Desired, Entry, UnitId
+from reconciler.runner.allowances import Allowed, fold, spend
+from reconciler.runner.memory import Memory, Trust
+
+FRESH = 5.0  # seconds for which a fetch counts as now
+WORTH_PARSING = (b"allow_", b"replace")  # an entry without these bytes has no allowance
+
+
+class AcceptedInMemory:
+    """The accepted head, for `git.source`: read from the memory; written with the fold, not by itself."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def load(self) -> Commit | None:
+        """See `AcceptedHead`."""
+        return self._memory.trust().commit
+
+    def save(self, commit: Commit) -> None:
+        """See `AcceptedHead`. The runner saves head and allowances in one write, in `History`."""
+        raise AssertionError("the runner accepts a head by History.newest only")
+
+
+class History:
+    """The newest accepted head, and the meaning of it."""
+
+    def __init__(self, branch: ProtectedBranch, memory: Memory) -> None:
+        self._branch = branch
+        self._memory = memory
+        self._stamp = memory.folder / "fetched"
+
+    def newest(self, at_least: Commit) -> Desired:
+        """What the newest accepted head means; fetched first, unless that was done a moment ago and suffices.
+
+        Raises:
+            HeldError: `at_least` is not on the accepted first-parent chain.
+            PassError: the fetch failed, or history was rewritten.
+        """
+        with self._memory.trusting():
+            commit = self._memory.trust().commit
+            if commit is None or not self._fresh() or not self._branch.contains(at_least, commit):
+                commit = self._advance()
+        if not self._branch.contains(at_least, commit):
+            what = f"{at_least[:12]} is not on the protected branch's accepted history, which ends at {commit[:12]}"
+            raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.")
+        return self._branch.load(commit)
+
+    def known(self) -> Desired | None:
+        """What the accepted head means, without a look at the network; None before the first."""
+        commit = self._memory.trust().commit
+        return self._branch.load(commit) if commit else None
+
+    def spend(self, unit: UnitId) -> None:
+        """Close the unit's allowances."""
+        with self._memory.trusting():
+            trust = self._memory.trust()
+            if trust.allowances.get(unit, Allowed()).opened:
+                self._memory.save_trust(Trust(trust.commit, spend(trust.allowances, unit)))
+
+    def _advance(self) -> Commit:
+        """Fetch, and accept what the ratchet lets through."""
+        head = self._branch.source.poll()
+        trust = self._memory.trust()
+        if head.commit != trust.commit:
+            self._memory.save_trust(Trust(head.commit, self._folded(trust, head)))
+        self._stamp.write_bytes(b"")
+        return head.commit
+
+    def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
+        known, before = dict(trust.allowances), trust.commit
+        if before is None:
+            before = head.since or head.commit
+            known = fold({}, self._all_lines(before), None)
+        for commit in head.chain:
+            if commit != before:
+                known = fold(known, self._changed_lines(before, commit), datetime.now(UTC))
+                before = commit
+        return known
+
+    def _all_lines(self, commit: Commit) -> dict[UnitId, Allowances]:
+        entries = self._branch.source.read_tree(commit, ENVIRONMENTS)
+        return self._lines((e.path, e.blob_id) for e in entries if not e.problem)
+
+    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Allowances]:
+        """What every added, changed or removed entry says now; a removed one says nothing."""
+        changes = self._branch.source.changed_paths(old, new, ENVIRONMENTS)
+        gone = {path.unit: Allowances() for c in changes if isinstance(path := classify(c.path), EntryPath)}
+        return gone | self._lines((c.path, c.blob_id) for c in changes if not c.removed and not c.problem)
+
+    def _lines(self, files: Iterable[tuple[str, str]]) -> dict[UnitId, Allowances]:
+        """What the entries say. One that does not parse, or has no allowance, says nothing."""
+        blobs = [(path, blob) for path, blob in files if isinstance(classify(path), EntryPath)]
+        contents = self._branch.source.read_blobs(sorted({blob for _, blob in blobs}))
+        lines: dict[UnitId, Allowances] = {}
+        for path, blob in blobs:
+            data = contents.get(blob, b"")
+            entry = parse_entry(path, data) if any(word in data for word in WORTH_PARSING) else None
+            if isinstance(entry, Entry):
+                lines[entry.unit] = entry.allowances
+        return lines
+
+    def _fresh(self) -> bool:
+        try:
+            return 0 <= time.time() - self._stamp.stat().st_mtime < FRESH
+        except FileNotFoundError:
+            return False

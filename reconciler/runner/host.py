@@ -1,0 +1,157 @@
+"""What a job works with: the host's configuration brought to life. Made once; every job inherits it by fork."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.branch import open_branch
+from reconciler.config import Engine as EngineConfig
+from reconciler.config import HostEnvironment, RunnerConfig
+from reconciler.errors import HeldError, PassError
+from reconciler.model import HostPart, Operation, Pin, RunnerFacts
+from reconciler.runner.allow import Rule
+from reconciler.runner.credentials import read_secret, static_credentials
+from reconciler.runner.engine import Engine, find_engine
+from reconciler.runner.history import AcceptedInMemory, History
+from reconciler.runner.memory import Memory
+from reconciler.runner.s3 import S3Backend
+from reconciler.runner.spool import Spool
+from reconciler.runner.state import Backend, LocalBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """An environment as its host knows it. `variables` are what the engine and its providers see."""
+
+    name: str
+    part: HostPart
+    backend: Backend
+    max_destroy: int | None
+    readable_by: frozenset[str]
+    allowed_account_ids: tuple[str, ...]
+    variables: Mapping[str, str]
+    secrets: frozenset[str]
+
+
+class Host:
+    """The runner's host: what it may do, where things are, and what it remembers."""
+
+    def __init__(self, config: RunnerConfig) -> None:
+        """Raises ConfigError when the engine is not what the configuration pins."""
+        self.config = config
+        self.memory = Memory(config.memory_path)
+        self.spool = Spool(config.memory_path / "spool")
+        self.engine = _engine(config)
+        self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
+        self._branch = open_branch(config, AcceptedInMemory(self.memory))
+        self.history = History(self._branch, self.memory)
+
+    def warm(self) -> None:
+        """Read what the accepted head means, so that the next job inherits it. Asks no network, and never fails."""
+        with suppress(PassError):
+            self.history.known()
+
+    def tree(self, pin: Pin) -> Path:
+        """The pinned tree of a module; see `Catalogs.tree`."""
+        return self._branch.catalogs.tree(pin)
+
+    def environment(self, name: str, operation: Operation = Operation.PLAN) -> Hosted:
+        """The environment, with the credentials of the operation.
+
+        Raises:
+            HeldError: the host does not list it, or its credentials cannot be read.
+        """
+        listed = self.config.environments.get(name)
+        if listed is None:
+            raise HeldError("EnvironmentNotHosted", f"runner.yaml does not list the environment {name}; add it there.")
+        given = _credentials(listed, operation)
+        return Hosted(
+            name=name,
+            part=self._part(name, listed),
+            backend=_backend(listed, given),
+            max_destroy=listed.max_destroy,
+            readable_by=frozenset(listed.readable_by),
+            allowed_account_ids=tuple(listed.allowed_account_ids),
+            variables={**listed.env, **given},
+            secrets=frozenset(given.values()),
+        )
+
+    def secret(self, environment: str, name: str) -> str:
+        """The value of one of the environment's secrets.
+
+        Raises:
+            HeldError: the host does not list it, or it cannot be read.
+        """
+        listed = self.config.environments[environment].secrets
+        source = listed.get(name)
+        if source is None or source.file is None:
+            known = ", ".join(sorted(listed)) or "none"
+            what = f"runner.yaml: environments.{environment}.secrets has no {name}; it has: {known}"
+            raise HeldError("SecretMissing", f"{what}.")
+        return read_secret(source.file, f"secret {name} of {environment}")
+
+    def facts(self) -> RunnerFacts:
+        """What this runner publishes of itself: nothing that could be guessed back."""
+        parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
+        return RunnerFacts(self.engine.kind, self.engine.version, parts)
+
+    def about(self) -> dict[str, object]:
+        """What a caller may do here, for people and programs: `runner describe`."""
+        return {
+            "installation": self.config.installation,
+            "engine": {"kind": self.engine.kind, "version": self.engine.version, "binary": str(self.engine.binary)},
+            "sandbox_tier": "none",
+            "paused": self.memory.paused(),
+            "accepted_head": self.memory.trust().commit,
+            "repository": {"url": self.config.environments_repo.url, "branch": self.config.environments_repo.branch},
+            "allow": [{"operations": sorted(r.operations), "refs": "merged", "folders": list(r.folders)} for r in self.rules],
+            "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
+        }
+
+    def _part(self, name: str, listed: HostEnvironment) -> HostPart:
+        """The environment's half of every fingerprint: what can change a plan, sealed."""
+        backend = listed.backend.model_dump(mode="json")
+        digest = self.memory.seal([listed.klass, backend, dict(listed.env), sorted(listed.allowed_account_ids)])
+        secrets = {}
+        for secret in listed.secrets:
+            with suppress(HeldError):  # a secret that cannot be read is not there, and its readers say so
+                secrets[secret] = self.memory.seal(self.secret(name, secret))
+        return HostPart(listed.environment_class, digest, secrets)
+
+
+def _engine(config: RunnerConfig) -> Engine:
+    scratch = config.memory_path / "engine"
+    scratch.mkdir(exist_ok=True, mode=0o700)
+    pinned = config.engine
+    if isinstance(pinned, EngineConfig):
+        return find_engine(str(pinned.binary), pinned.version, pinned.sha256.removeprefix("sha256:"), scratch)
+    return find_engine(pinned, None, None, scratch)
+
+
+def _credentials(listed: HostEnvironment, operation: Operation) -> Mapping[str, str]:
+    chosen = listed.credentials.apply if operation is Operation.APPLY else listed.credentials.plan
+    return static_credentials(chosen.static_file) if chosen else {}
+
+
+def _backend(listed: HostEnvironment, given: Mapping[str, str]) -> Backend:
+    local, s3 = listed.backend.local, listed.backend.s3
+    if local is not None:
+        return LocalBackend(local.path)
+    assert s3 is not None  # noqa: S101 - the configuration has exactly one of them
+    variables = {**listed.env, **given}
+    return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=s3.endpoint)
+
+
+def _described(listed: HostEnvironment) -> dict[str, object]:
+    kind = "local" if listed.backend.local else "s3"
+    secrets = sorted(listed.secrets)
+    return {
+        "class": listed.klass,
+        "backend": kind,
+        "max_destroy": listed.max_destroy,
+        "readable_by": sorted(listed.readable_by),
+        "secrets": secrets,
+    }

@@ -1,0 +1,165 @@
+"""What the runner remembers by itself: the accepted head, open allowances, and what was applied to each unit.
+
+The controller can neither read nor write it. Every file is replaced atomically and is on disk before anything
+depends on it; what is read back after a crash is either the old fact or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+from reconciler import codec
+from reconciler.durable import FileLock, write_atomic
+from reconciler.errors import PassError
+from reconciler.model import Applied, Commit, Job, JobId, Json, StateMark, UnitId
+from reconciler.runner.allowances import Allowed
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The accepted head of the protected branch, and the allowances as of that commit."""
+
+    commit: Commit | None = None
+    allowances: Mapping[UnitId, Allowed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """An apply that was begun. While it stands without an end, its outcome is uncertain."""
+
+    job: JobId
+    at: datetime
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitMemory:
+    """What is remembered of one unit.
+
+    `mark` is the state as last seen; `corrected` the change set of the last correction that no empty plan followed;
+    `tainted` the objects that the last, failed, apply left tainted; `moved_to` where the state went.
+    """
+
+    unit: UnitId
+    applied: Applied | None = None
+    mark: StateMark | None = None
+    applying: Applying | None = None
+    corrected: str | None = None
+    tainted: frozenset[str] = frozenset()
+    sensitive_outputs: frozenset[str] = frozenset()
+    moved_to: UnitId | None = None
+
+
+class Memory:
+    """The runner's memory in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._key = self._load_key()
+
+    def _load_key(self) -> bytes:
+        path = self.folder / "key"
+        with FileLock(self.folder / "key.lock"):
+            if not path.exists():
+                write_atomic(path, secrets.token_bytes(KEY_BYTES))
+            return path.read_bytes()
+
+    @property
+    def key(self) -> bytes:
+        """The key of every HMAC that leaves the runner: equal values are recognised, none can be guessed."""
+        return self._key
+
+    def seal(self, value: Json) -> str:
+        """An opaque name for a JSON value: equal for equal values, and nothing else can be learned from it."""
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:32]
+
+    # --- trust
+
+    def trust(self) -> Trust:
+        """The accepted head and the open allowances."""
+        path = self.folder / "trust.json"
+        return codec.decode(Trust, path.read_bytes()) if path.exists() else Trust()
+
+    @contextmanager
+    def trusting(self) -> Iterator[None]:
+        """Hold the right to change `trust`. One process at a time."""
+        with FileLock(self.folder / "trust.lock"):
+            yield
+
+    def save_trust(self, trust: Trust) -> None:
+        """Replace `trust`; only inside `trusting`."""
+        write_atomic(self.folder / "trust.json", codec.encode(trust))
+
+    # --- units
+
+    def unit(self, unit: UnitId) -> UnitMemory:
+        """What is remembered of the unit; nothing, where nothing is."""
+        path = self._unit_path(unit)
+        return codec.decode(UnitMemory, path.read_bytes()) if path.exists() else UnitMemory(unit)
+
+    def save(self, memory: UnitMemory) -> None:
+        """Replace what is remembered of a unit; only by the job that holds the unit's lock."""
+        path = self._unit_path(memory.unit)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(path, codec.encode(memory))
+
+    def units(self) -> Iterator[UnitMemory]:
+        """Everything that is remembered of any unit."""
+        for path in sorted((self.folder / "units").rglob("*.json")):
+            yield codec.decode(UnitMemory, path.read_bytes())
+
+    def _unit_path(self, unit: UnitId) -> Path:
+        return self.folder / "units" / f"{unit}.json"
+
+    # --- fence and pause
+
+    def check_fence(self, job: Job) -> None:
+        """Refuse a job of a controller that another one has replaced.
+
+        Raises:
+            PassError: a job with a higher fence was seen before.
+        """
+        path = self.folder / "fence.json"
+        with FileLock(self.folder / "fence.lock"):
+            highest = int(path.read_bytes()) if path.exists() else 0
+            if job.fence < highest:
+                raise PassError("FenceStale", f"job {job.id} has fence {job.fence}; {highest} was seen already.")
+            if job.fence > highest:
+                write_atomic(path, str(job.fence).encode())
+
+    def paused(self) -> str | None:
+        """Why the runner's own pause is on, if it is: a file on its host that works with the daemon dead."""
+        path = self.folder / "pause"
+        return path.read_text() if path.exists() else None
+
+    def pause(self, reason: str) -> None:
+        """Stop every apply until `resume`."""
+        write_atomic(self.folder / "pause", reason.encode())
+
+    def resume(self) -> None:
+        """End the pause."""
+        (self.folder / "pause").unlink(missing_ok=True)
+
+
+def finished(memory: UnitMemory, applied: Applied, corrected: str | None) -> UnitMemory:
+    """The memory after the unit was found, or made, to be as it shall be."""
+    return replace(
+        memory,
+        applied=applied,
+        mark=applied.state or memory.mark,
+        applying=None,
+        corrected=corrected,
+        tainted=frozenset(),
+    )

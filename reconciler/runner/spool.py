@@ -1,0 +1,114 @@
+"""A job's life on disk: a folder per job, so that it is found again whoever dies.
+
+`job.json` what was asked; `events.jsonl` its phases as they began; `log.txt` the masked engine output; `result.json`
+how it ended; `lock` is held while any process of the job lives, the engine's own included; `work/` is the workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from reconciler import codec
+from reconciler.durable import FileLock, is_locked, sync_folder, write_atomic
+from reconciler.model import Job, JobId, Phase, Result
+from reconciler.ports import Lost, Running
+
+KEPT = 2000  # ended jobs whose logs are kept
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """One job's folder."""
+
+    path: Path
+
+    @property
+    def work(self) -> Path:
+        """The workspace; it holds secrets and goes when the job has ended well or failed."""
+        return self.path / "work"
+
+    @property
+    def log(self) -> Path:
+        """The masked engine output."""
+        return self.path / "log.txt"
+
+    @property
+    def lock(self) -> Path:
+        """Held while any process of the job lives."""
+        return self.path / "lock"
+
+    def create(self, job: Job) -> FileLock | None:
+        """Make the folder and take its lock; None when it is there already: the job was started before."""
+        try:
+            self.path.mkdir(mode=0o700)
+        except FileExistsError:
+            return None
+        lock = FileLock(self.lock)
+        lock.take()
+        write_atomic(self.path / "job.json", codec.encode(job))
+        sync_folder(self.path.parent)
+        return lock
+
+    def begin(self, phase: Phase) -> None:
+        """Journal that a phase begins. On disk when this returns."""
+        line = json.dumps({"at": datetime.now(UTC).isoformat(), "phase": phase.value})
+        before = self._events()
+        write_atomic(self.path / "events.jsonl", before + line.encode() + b"\n")
+
+    def end(self, result: Result) -> None:
+        """Journal the result."""
+        write_atomic(self.path / "result.json", codec.encode(result))
+
+    def cancel(self) -> None:
+        """Ask that no apply be begun."""
+        if self.path.exists():
+            write_atomic(self.path / "cancel", b"")
+
+    def cancelled(self) -> bool:
+        """Whether that was asked."""
+        return (self.path / "cancel").exists()
+
+    def state(self) -> Running | Result | Lost:
+        """Where the job is. The lock is asked before the result: a job that ends in between has one."""
+        alive = is_locked(self.lock)
+        result = self.path / "result.json"
+        if result.exists():
+            return codec.decode(Result, result.read_bytes())
+        return Running(self.phase()) if alive else Lost(applying=self.phase() is Phase.APPLYING)
+
+    def phase(self) -> Phase:
+        """The phase that began last."""
+        lines = self._events().splitlines()
+        return Phase(json.loads(lines[-1])["phase"]) if lines else Phase.QUEUED
+
+    def clean(self) -> None:
+        """Remove the workspace, and every secret in it."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _events(self) -> bytes:
+        path = self.path / "events.jsonl"
+        return path.read_bytes() if path.exists() else b""
+
+
+class Spool:
+    """Every job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def job(self, job_id: JobId) -> JobFolder:
+        """The folder of a job, existing or not. The id was checked where it came in."""
+        return JobFolder(self.folder / job_id)
+
+    def prune(self) -> None:
+        """Forget the oldest ended jobs beyond those that are kept. A job id sorts by time."""
+        names = sorted(p.name for p in self.folder.iterdir() if p.is_dir())
+        for name in names[:-KEPT]:
+            folder = self.job(JobId(name))
+            if (folder.path / "result.json").exists() and not folder.work.exists():
+                shutil.rmtree(folder.path, ignore_errors=True)

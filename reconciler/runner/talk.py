@@ -1,0 +1,121 @@
+"""The conversation of one job with the engine, over a generated root: plan, and apply of exactly that plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.durable import FileLock
+from reconciler.errors import UnitError
+from reconciler.model import Json, PlanSummary, Presence, Unit
+from reconciler.runner.diagnose import check_entry, diagnose
+from reconciler.runner.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.host import Host, Hosted
+from reconciler.runner.masking import mask
+from reconciler.runner.module import cached_module
+from reconciler.runner.plan import secrets_in, summarise
+from reconciler.runner.spool import JobFolder
+from reconciler.runner.values import Inputs
+from reconciler.runner.workspace import RootSpec, write_root
+
+AWS = "aws"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an apply ended. `unsure`: nobody knows what it did, or its state could not be written."""
+
+    error: UnitError | None
+    unsure: str | None
+
+
+class Talk:
+    """One root, one engine."""
+
+    def __init__(
+        self, host: Host, unit: Unit, hosted: Hosted, folder: JobFolder, inputs: Inputs, locks: tuple[FileLock, ...]
+    ) -> None:
+        self._host, self._unit, self._inputs = host, unit, inputs
+        self.hosted, self.folder = hosted, folder
+        self._secrets = inputs.secrets | hosted.secrets
+        self._tree = host.tree(unit.pin)
+        module = self._tree / unit.pin.path
+        self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
+        if unit.presence is Presence.PRESENT:
+            check_entry(unit.entry, self._interface)
+        self._conversation = Conversation(
+            host.engine,
+            folder.work,
+            hosted.variables,
+            folder.log,
+            locks=[lock.fileno() for lock in locks],
+            provider_mirror=host.config.provider_mirror_path,
+            mask=lambda text: mask(text, self._secrets),
+        )
+        self._ready = False
+
+    def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
+        """Plan afresh from the newest state.
+
+        Raises:
+            SensitiveOutputs: these outputs must be marked as well; plan again.
+            UnitError: the engine refused, with the place in the entry where there is one.
+        """
+        deadline = deadline_in(self._unit.environment.timeouts.plan.total_seconds())
+        self._write_root(sensitive)
+        try:
+            if not self._ready:
+                self._conversation.init(deadline)
+                self._ready = True
+            planned = self._conversation.plan(deadline, destroy=destroy, replace=targets)
+        except SensitiveOutputs:
+            raise
+        except UnitError as error:
+            raise self._told(error) from error
+        self._secrets |= secrets_in(planned.json)
+        return summarise(planned.json, self._host.memory.key)
+
+    def apply(self) -> Ending:
+        """Apply the plan that `plan` made, and bring the state back."""
+        timeout = self._unit.environment.timeouts.apply.total_seconds()
+        ended = self._conversation.apply(deadline_in(timeout))
+        if ended.killed:
+            return Ending(None, "Terraform was killed before it ended; the next job refreshes and plans afresh.")
+        if ended.errored_state is not None:
+            where = f"{ended.errored_state} on the runner's host"
+            return Ending(None, f"Terraform could not write the state to its backend; the only copy is {where}.")
+        self.hosted.backend.take_back(self._unit.id, self.folder.work)
+        return Ending(self._told(ended.failure) if ended.failure else None, None)
+
+    def _write_root(self, sensitive: frozenset[str]) -> None:
+        unit, host = self._unit, self._host
+        spec = RootSpec(
+            unit=unit.id,
+            installation=host.config.installation,
+            pin=unit.pin,
+            registry=host.engine.registry,
+            interface=self._interface,
+            inputs={n: v for n, v in self._inputs.values.items() if n in self._interface.variables},
+            providers=self._providers(),
+            provider_map=unit.entry.providers,
+            backend=self.hosted.backend.block(unit.id, self.folder.work),
+            sensitive_outputs=sensitive,
+        )
+        write_root(self.folder.work, spec, self._tree)
+        if not self._ready:
+            self.hosted.backend.bring(unit.id, self.folder.work)
+
+    def _providers(self) -> dict[str, Mapping[str, Json]]:
+        """The environment's provider configuration; the accounts that AWS may reach are the host's word."""
+        configured: dict[str, Mapping[str, Json]] = dict(self._unit.environment.providers)
+        accounts = self.hosted.allowed_account_ids
+        if accounts and any(p.source.endswith("hashicorp/aws") for p in self._unit.pin.providers):
+            configured.setdefault(AWS, {})
+            for name in [n for n in configured if n.partition(".")[0] == AWS]:
+                configured[name] = {**configured[name], "allowed_account_ids": list(accounts)}
+        return configured
+
+    def _told(self, error: UnitError) -> UnitError:
+        if not isinstance(error, EngineError):
+            return error
+        return diagnose(error, self._unit, lambda text: mask(text, self._secrets))

@@ -1,0 +1,103 @@
+"""The values of a unit's inputs: what it reads of other units' states and of the host's secrets, read here, outside the jail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.desired.template import render
+from reconciler.errors import HeldError
+from reconciler.model import Expression, Json, Presence, Reference, SecretReference, Text, Unit, UnitId
+from reconciler.runner.host import Host
+from reconciler.runner.memory import UnitMemory
+from reconciler.runner.state import State
+from reconciler.runner.workspace import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Every input's value; `seals` names each output read by an HMAC; `secrets` are the texts that no log may show."""
+
+    values: Mapping[str, Value]
+    seals: Mapping[Reference, str]
+    secrets: frozenset[str]
+
+
+def gather(host: Host, unit: Unit, memory: UnitMemory) -> Inputs:
+    """Read what the unit's inputs need, and render them.
+
+    A unit that goes needs nothing of its upstream: what is missing is null then.
+
+    Raises:
+        HeldError: an upstream has no state or no such output yet, may not be read, or a secret is not there.
+        UnitError: a reference does not fit the value that it points into.
+    """
+    states = {upstream: _state(host, unit, upstream) for upstream in sorted(unit.reads)}
+    found: dict[Reference | SecretReference, Value] = {r: _output(unit, r, states[r.unit]) for r in unit.references}
+    for name in unit.secrets:
+        found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
+    rendered = {name: _input(expression, found) for name, expression in unit.entry.inputs.items()}
+    present = unit.presence is Presence.PRESENT
+    seals = {r: host.memory.seal(_whole(states[r.unit], r)) for r in unit.references} if present else {}
+    secrets = frozenset(text for value in found.values() if value.sensitive for text in _texts(value.value))
+    return Inputs(rendered, seals, secrets)
+
+
+def _state(host: Host, unit: Unit, upstream: UnitId) -> State | None:
+    environment = upstream.partition("/")[0]
+    hosted = host.environment(environment)
+    if environment != unit.environment.name and unit.environment.name not in hosted.readable_by:
+        remedy = f"add {unit.environment.name} to environments.{environment}.readable_by in runner.yaml"
+        raise HeldError("NotReadable", f"{unit.environment.name} may not read {environment}; {remedy}.")
+    applied = host.memory.unit(upstream).applied
+    state = hosted.backend.read(upstream) if applied is not None and applied.presence is Presence.PRESENT else None
+    if state is None and unit.presence is Presence.PRESENT:
+        raise HeldError("DependencyNotReady", f"{upstream} has not been applied yet; this unit follows it.")
+    return state
+
+
+def _output(unit: Unit, reference: Reference, state: State | None) -> Value:
+    """The whole output that the reference points into."""
+    if state is not None and reference.output in state.outputs:
+        return state.outputs[reference.output]
+    if unit.presence is not Presence.PRESENT:
+        return Value(None, sensitive=False)
+    has = ", ".join(sorted(state.outputs)) if state and state.outputs else "none"
+    raise HeldError("OutputMissing", f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}.")
+
+
+def _whole(state: State | None, reference: Reference) -> Json:
+    return state.outputs[reference.output].value if state else None
+
+
+def _input(expression: Expression, found: Mapping[Reference | SecretReference, Value]) -> Value:
+    """One input. It is sensitive as a whole when anything in it is."""
+    value = render(expression, lambda reference: found[reference].value)
+    return Value(value, sensitive=any(found[r].sensitive for r in _references(expression)))
+
+
+def _references(expression: Expression) -> Iterator[Reference | SecretReference]:
+    match expression:
+        case Reference() | SecretReference():
+            yield expression
+        case Text(parts):
+            yield from (p for p in parts if not isinstance(p, str))
+        case list():
+            for item in expression:
+                yield from _references(item)
+        case dict():
+            for item in expression.values():
+                yield from _references(item)
+
+
+def _texts(value: Json) -> Iterator[str]:
+    """Every string inside a value."""
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for item in value.values():
+                yield from _texts(item)

@@ -1,0 +1,58 @@
+"""Files of this host that matter at once: the configuration, and repositories that lie here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer as Notifier
+from watchdog.observers.api import BaseObserver
+
+LOOKS = ("opened", "closed_no_write")  # nothing changed
+
+
+class Watch:
+    """Calls back, from a thread of its own, when one of the watched files changes."""
+
+    def __init__(self) -> None:
+        self._notifier: BaseObserver = Notifier()
+
+    def repository(self, folder: Path, changed: Callable[[], None]) -> None:
+        """A bare repository, or one with a work tree: its branches."""
+        git = folder / ".git" if (folder / ".git").is_dir() else folder
+        wanted = (str(git / "refs"), str(git / "packed-refs"))
+        if git.is_dir():
+            self._notifier.schedule(_Calls(wanted, changed), str(git), recursive=False)
+        if (git / "refs" / "heads").is_dir():
+            self._notifier.schedule(_Calls((str(git / "refs"),), changed), str(git / "refs" / "heads"), recursive=True)
+
+    def files(self, paths: Iterable[Path], changed: Callable[[], None]) -> None:
+        """Single files; one that is replaced by a rename counts, as editors and configuration managers do it."""
+        for path in paths:
+            self._notifier.schedule(_Calls((str(path),), changed), str(path.parent), recursive=False)
+
+    def start(self) -> None:
+        """Begin."""
+        self._notifier.start()
+
+    def stop(self) -> None:
+        """End, and wait for the thread."""
+        self._notifier.stop()
+        self._notifier.join()
+
+
+class _Calls(FileSystemEventHandler):
+    """Passes on what touches one of the paths, or anything below it."""
+
+    def __init__(self, paths: Iterable[str], changed: Callable[[], None]) -> None:
+        self._paths, self._changed = tuple(paths), changed
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """See watchdog."""
+        if event.event_type in LOOKS:
+            return
+        touched = (os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
+        if any(path == p or path.startswith(p + os.sep) for path in touched for p in self._paths):
+            self._changed()

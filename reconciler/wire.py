@@ -1,0 +1,68 @@
+"""One JSON line each way over a unix socket: how the controller asks its runner."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from reconciler.errors import PassError
+
+MAX_LINE = 1 << 20  # bytes; a request is tiny, an answer holds a plan's addresses
+ANSWER_TIMEOUT = 10.0  # seconds
+
+Message = dict[str, object]
+
+
+def ask(path: Path, request: Mapping[str, object], timeout: float = ANSWER_TIMEOUT) -> Message:
+    """Send one request and return the answer.
+
+    Raises:
+        PassError: nobody answers there (`RunnerUnavailable`), or the answer is a refusal.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(timeout)
+            peer.connect(str(path))
+            send(peer, request)
+            answer = receive(peer)
+    except (OSError, ValueError) as error:
+        what = f"{path}: the runner does not answer ({error})"
+        raise PassError("RunnerUnavailable", f"{what}; start it with `reconciler runner serve`.") from error
+    if "error" in answer:
+        raise PassError(str(answer.get("reason", "RunnerRefused")), str(answer["error"]))
+    return answer
+
+
+def send(peer: socket.socket, message: Mapping[str, object]) -> None:
+    """Write one message."""
+    peer.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+
+def receive(peer: socket.socket) -> Message:
+    """Read one message.
+
+    Raises:
+        ValueError: it is too long, cut off, or no JSON object.
+    """
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        chunk = peer.recv(65536)
+        if not chunk:
+            raise ValueError("the connection ended in the middle of a message")
+        data += chunk
+        if len(data) > MAX_LINE:
+            raise ValueError("the message is too long")
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("the message is no JSON object")
+    return cast("Message", message)
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """The user at the other end, by the kernel's word."""
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", raw)[1])
