@@ -17,7 +17,7 @@ from reconciler.status import Picture, UnitStatus, pending
 SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
 
 
-class Exposition:
+class Metrics:
     """`/metrics`: what the observer counted, and what the picture shows now."""
 
     def __init__(self, observer: Observer, picture: Callable[[], Picture], version: str) -> None:

@@ -1,0 +1,138 @@
+"""How commands reach the daemon: HTTP to read, the admin socket to act; and the options that say where."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from reconciler.cli.exits import SILENT
+from reconciler.errors import ReconcilerError
+from reconciler.wire import receive, send
+
+F = TypeVar("F", bound=Callable[..., Any])
+Answer = dict[str, Any]
+
+SERVER = "http://127.0.0.1:8080"
+SOCKET = "/run/reconciler/admin.sock"
+PATIENCE = 10.0  # seconds
+
+server_option = click.option(
+    "--server",
+    envvar="RECONCILER_SERVER",
+    default=SERVER,
+    show_default=True,
+    show_envvar=True,
+    help="Where the daemon is.",
+)
+socket_option = click.option(
+    "--socket",
+    "socket_path",
+    envvar="RECONCILER_ADMIN_SOCKET",
+    default=SOCKET,
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="The daemon's admin socket.",
+)
+
+
+def output_option(function: F) -> F:
+    """`-o text|json`; the command gets `as_json`."""
+
+    def chosen(_context: click.Context, _parameter: click.Parameter, value: str) -> bool:
+        return value == "json"
+
+    choice = click.Choice(["text", "json"])
+    option = click.option("-o", "as_json", type=choice, default="text", callback=chosen, help="text (default) or json.")
+    return option(function)
+
+
+class Silent(ReconcilerError):
+    """The daemon does not answer."""
+
+    exit_code = SILENT
+
+    def __init__(self, message: str) -> None:
+        super().__init__("DaemonSilent", message)
+
+
+class Api:
+    """The daemon's read-only API."""
+
+    def __init__(self, server: str) -> None:
+        """`server`: its address, `http://127.0.0.1:8080`."""
+        import httpx
+
+        self._httpx, self._server = httpx, server.rstrip("/")
+        # Not by way of a proxy from the environment: the daemon is on this machine or near it.
+        self._client = httpx.Client(timeout=PATIENCE, trust_env=False)
+
+    def get(self, path: str, **parameters: str | int) -> Answer:
+        """What the daemon says there.
+
+        Raises:
+            Silent: nobody answers.
+            ReconcilerError: the daemon refuses; its words say why.
+        """
+        return cast("Answer", self._get(path, parameters).json())
+
+    def raw(self, path: str, **parameters: str | int) -> tuple[bytes, dict[str, str]]:
+        """The bytes there, and the answer's headers in lower case."""
+        answer = self._get(path, parameters)
+        return answer.content, {name.lower(): value for name, value in answer.headers.items()}
+
+    def _get(self, path: str, parameters: dict[str, str | int]) -> Any:
+        try:
+            answer = self._client.get(f"{self._server}{path}", params=parameters)
+        except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
+            advice = "start it with `reconciler run`, or say where it is with --server or RECONCILER_SERVER"
+            raise Silent(f"the daemon does not answer at {self._server} ({error}): {advice}") from error
+        if answer.is_error:
+            raise _refusal(self._server, answer)
+        return answer
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Api:  # noqa: PYI034 - the class is final in practice, and the name reads better
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _refusal(server: str, answer: Any) -> ReconcilerError:
+    try:
+        said = answer.json()
+        return ReconcilerError(str(said.get("reason", "Refused")), str(said["error"]))
+    except (ValueError, KeyError, AttributeError):
+        text = answer.text.strip()[:300]
+        return ReconcilerError("Refused", f"{server} answers {answer.status_code}: {text or 'nothing else'}")
+
+
+def tell(path: Path, action: str, scope: str, **more: str) -> Answer:
+    """Ask the daemon's admin socket for something.
+
+    Raises:
+        Silent: nobody answers.
+        ReconcilerError: it is refused; its words say why.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(PATIENCE)
+            peer.connect(str(path))
+            send(peer, {"action": action, "scope": scope, **more})
+            answer = receive(peer)
+    except PermissionError as error:
+        raise ReconcilerError("NotAdmin", f"{path}: only the daemon's user and root may open it; use sudo") from error
+    except (OSError, ValueError) as error:
+        advice = "start it with `reconciler run`, or say where its socket is with --socket or RECONCILER_ADMIN_SOCKET"
+        raise Silent(f"the daemon does not answer on {path} ({error}): {advice}") from error
+    if "error" in answer:
+        raise ReconcilerError(str(answer.get("reason", "Refused")), str(answer["error"]))
+    return cast("Answer", answer)

@@ -1,0 +1,81 @@
+"""`reconciler explain UNIT`."""
+
+from __future__ import annotations
+
+import click
+
+from reconciler.cli.ask import Answer, Api, output_option, server_option
+from reconciler.cli.show import as_json_text, line, short, table, when
+
+
+@click.command("explain")
+@click.argument("unit")
+@server_option
+@output_option
+def command(unit: str, server: str, as_json: bool) -> None:
+    """Why UNIT is as it is, and what happens next: its entry, what was applied, what holds it, what it depends on."""
+    with Api(server) as api:
+        seen = api.get(f"/api/v1/units/{unit}")
+    if as_json:
+        as_json_text(seen)
+        return
+    line("Unit", seen["unit"])
+    line("Status", seen["sync"], seen["health"], seen["reason"], seen["message"])
+    _sides(seen)
+    _doing(seen)
+    for name, label in (("dependencies", "Depends on"), ("dependents", "Followed by")):
+        if seen[name]:
+            print(f"\n{label}:")
+            table(("UNIT", "SYNC", "HEALTH", "REASON"), [_row(one) for one in seen[name]])
+    line("Next", _next(seen))
+
+
+def _sides(seen: Answer) -> None:
+    desired, applied = seen["desired"], seen["applied"]
+    if desired:
+        line("Desired", f"{desired['module']} {desired['version']}", desired["state"], desired["file"])
+        line("Commit", short(desired["commit"]))
+    if applied:
+        said = f"{applied['module']} {applied['version']} {applied['state']}"
+        line("Applied", said, f"at {short(applied['commit'])} on {when(applied['at'])} by job {applied['job']}")
+    if seen["differs"]:
+        line("Differs in", ", ".join(seen["differs"]))
+    if seen["drift_since"]:
+        line("Drifting", "since", when(seen["drift_since"]))
+
+
+def _doing(seen: Answer) -> None:
+    job, plan, failure, hold = seen["job"], seen["plan"], seen["failure"], seen["hold"]
+    if job:
+        line("Job", job["id"], job["operation"], f"because of {job['cause']}, since {when(job['at'])}")
+    if plan:
+        pending = "waits to be applied" if plan["pending"] else "nothing of it waits"
+        line("Last plan", f"{len(plan['changes'])} changes on {when(plan['at'])} by job {plan['job']}; {pending}")
+    if failure:
+        line("Failure", failure["outcome"], f"{failure['reason']} ({failure['count']} times, job {failure['job']})")
+        line("", failure["message"])
+    if hold and hold["message"] != seen["message"]:
+        line("Held", hold["reason"], hold["message"])
+
+
+def _row(one: Answer) -> list[str]:
+    return [one["unit"], one["sync"], one["health"], one["reason"]]
+
+
+def _next(seen: Answer) -> str:
+    """What will happen, or what somebody has to do, in a sentence."""
+    if seen["job"]:
+        return f"the job ends; `reconciler logs -f {seen['job']['id']}` follows it"
+    if seen["problem"]:
+        return "correct the entry and merge; until then nothing is changed"
+    if seen["pauses"]:
+        pause = max(seen["pauses"], key=lambda one: str(one["until"]))
+        return f"nothing until {when(pause['until'])}; `reconciler resume {pause['scope']}` ends the pause"
+    if seen["failure"]:
+        again = when(seen["failure"]["retry_at"])
+        return f"it is tried again at {again}, or when its input changes; `reconciler logs {seen['failure']['job']}` has the output"
+    if seen["hold"]:
+        return "it goes on by itself when what holds it is over"
+    if seen["sync"] == "Synced":
+        return f"a look for drift at {when(seen['next_check'])}" if seen["next_check"] else "nothing"
+    return "a job, as soon as there is a slot"
