@@ -9,7 +9,6 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from pathlib import Path
 from typing import Any, TextIO
 
 import structlog
@@ -267,7 +266,7 @@ class Observer:
 
     def listening(self, host: str, port: int) -> None:
         """The daemon is up."""
-        self.log.info(f"Listening on http://{host}:{port}", action="started", version=self._version)
+        self.log.info("Listening on http://%s:%d", host, port, action="started", version=self._version)
 
     def pass_failed(self, error: PassError) -> None:
         """A pass ended early; nothing was acted on, and the next one starts afresh."""
@@ -275,15 +274,7 @@ class Observer:
 
     def config_changed(self, path: Path) -> None:
         """The configuration's file was written. It is read at start only."""
-        self.log.warning(f"{path} has changed; restart to put it into force", action="config-changed")
-
-    def pass_failed(self, error: PassError) -> None:
-        """The loop could not finish a pass; it begins another at the next wake-up."""
-        self.log.error(str(error), action="pass-failed", reason=error.reason)
-
-    def config_changed(self, path: Path) -> None:
-        """The configuration file is another than the one that was read at start."""
-        self.log.warning(f"{path} has changed: restart the daemon to bring it into force", action="config-changed")
+        self.log.warning("%s has changed; restart to put it into force", path, action="config-changed")
 
     def admin_acted(self, action: str, ok: bool, owner: str, scope: str, message: str) -> None:
         """An admin asked for something on the socket."""

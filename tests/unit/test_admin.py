@@ -16,7 +16,7 @@ from reconciler.errors import ConfigError
 from reconciler.ledger import JobEnded
 from reconciler.store.sqlite import SqliteStore
 from reconciler.wire import Message, receive, send
-from tests.kit.facts import NETWORK, NOW, FixedClock, dispatched, result
+from tests.kit.sample import NETWORK, NOW, FixedClock, dispatched, result
 
 ME = getpass.getuser()
 UNTIL = (NOW + timedelta(hours=2)).isoformat()

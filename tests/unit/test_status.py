@@ -25,7 +25,7 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.status import Outlook, Overview, UnitStatus, overview, unit_status
-from tests.kit.facts import (
+from tests.kit.sample import (
     FINGERPRINT,
     NETWORK,
     NOW,
