@@ -32,12 +32,16 @@ class Catalogs:
         """The folder with exactly the pinned tree, its digest proven now.
 
         Raises:
-            UnitError: the catalog is not configured, or the commit has another digest, or is refused.
+            UnitError: the catalog is not configured, or the commit has another digest, is refused, or is not on the
+                catalog's protected branch: a forge may serve the commits of anybody's fork.
             PassError: the catalog cannot be fetched, or the disk.
         """
         catalog = self._repository(pin.module)
         if not catalog.has(pin.commit):
             catalog.update()
+        if not pin.floating and not catalog.reachable(pin.commit):
+            what = f"{pin.module} {pin.version} is pinned to {pin.commit}"
+            raise UnitError("CatalogUnreachable", f"{what}, which is not on the catalog's protected branch.")
         return self._store.open(pin.digest, catalog, pin.commit)
 
     def refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
@@ -51,7 +55,7 @@ class Catalogs:
             try:
                 catalog = self._repository(module)
                 commit = catalog.fetch_branch(ref)
-                found[module, ref] = Pin(module, ref, "", ref, commit, self._digest(catalog, commit))
+                found[module, ref] = Pin(module, ref, "", ref, commit, self._digest(catalog, commit), floating=True)
             except UnitError:
                 continue  # the entry says so, with its place
         return found

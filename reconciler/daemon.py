@@ -31,7 +31,7 @@ from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
-from reconciler.web.series import Exposition
+from reconciler.web.series import Metrics
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
 
@@ -78,7 +78,7 @@ class Daemon:
         self._scheduler = _scheduler(observer)
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
-        self._metrics = Exposition(observer, self._outlook.picture, __version__)
+        self._metrics = Metrics(observer, self._outlook.picture, __version__)
 
     def wake(self) -> None:
         """Run the loop soon. Safe from any thread and from a signal handler."""

@@ -236,6 +236,7 @@ class Pin:
     digest: Digest
     providers: tuple[ProviderPin, ...] = ()
     yanked: str | None = None
+    floating: bool = False  # a branch that a sandbox names, not a version of the lock
 
     @property
     def repository(self) -> str:
