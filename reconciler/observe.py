@@ -33,6 +33,7 @@ from reconciler.model import (
 )
 
 ACTIONS = ("create", "update", "delete", "replace", "forget")
+TOTAL = "Total"  # beside the phases: from a job's dispatch to its end
 ADMIN_ACTIONS = ("pause", "resume", "reconcile")
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
@@ -164,8 +165,8 @@ class Observer:
         for operation in Operation:
             for outcome in Outcome:
                 self.jobs.labels(name, operation.value, outcome.value)
-        for phase in Phase:
-            self.job_seconds.labels(name, phase.value)
+        for phase in (*Phase, TOTAL):
+            self.job_seconds.labels(name, phase)
         for action in ACTIONS:
             self.changed.labels(name, action)
         self.merge_seconds.labels(name)
@@ -223,13 +224,14 @@ class Observer:
 
     def _close_phase(self, dispatched: Dispatched, at: datetime) -> None:
         phase, since = self._phases.pop(dispatched.job.id, (Phase.QUEUED, dispatched.at))
-        seconds = max((at - since).total_seconds(), 0.0)
-        self.job_seconds.labels(environment_of(dispatched.job.unit), phase.value).observe(seconds)
+        self.job_seconds.labels(environment_of(dispatched.job.unit), phase.value).observe(_seconds(since, at))
 
     def job_ended(self, dispatched: Dispatched, result: Result) -> None:
         """A job has a result."""
         job, environment = dispatched.job, environment_of(dispatched.job.unit)
-        self._close_phase(dispatched, result.ended_at)
+        waits = self._phases.get(job.id, (Phase.QUEUED, dispatched.at))[0] is Phase.QUEUED
+        self._close_phase(dispatched, result.started_at if waits else result.ended_at)
+        self.job_seconds.labels(environment, TOTAL).observe(_seconds(dispatched.at, result.ended_at))
         self.jobs.labels(environment, job.operation.value, result.outcome.value).inc()
         if result.applied is not None and result.plan is not None and job.operation is Operation.APPLY:
             for action, count in actions_of(result.plan).items():
@@ -242,7 +244,7 @@ class Observer:
     def _merged(self, environment: str, dispatched: Dispatched, result: Result) -> None:
         accepted = self._accepted.get(result.applied.commit) if result.applied else None
         if accepted is not None and (result.cause or dispatched.cause) is not Cause.DRIFT:
-            self.merge_seconds.labels(environment).observe(max((result.ended_at - accepted).total_seconds(), 0.0))
+            self.merge_seconds.labels(environment).observe(_seconds(accepted, result.ended_at))
 
     def unit_held(self, held: Held) -> None:
         """The reason why a unit is not being changed is another now."""
@@ -286,6 +288,11 @@ class Observer:
 def environment_of(unit: UnitId) -> str:
     """The environment that the unit is in."""
     return unit.partition("/")[0]
+
+
+def _seconds(since: datetime, until: datetime) -> float:
+    """Never negative: two hosts' clocks may disagree."""
+    return max((until - since).total_seconds(), 0.0)
 
 
 def _action(change: Change) -> str | None:

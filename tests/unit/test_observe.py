@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from reconciler.decide import Held, Queued
+from reconciler.errors import PassError
+from reconciler.ledger import JobDispatched, JobEnded, Paused
+from reconciler.model import Cause, Hold, Outcome, Phase, UnitId
+from reconciler.observe import LibraryLog, Observer, open_log
+from reconciler.store.sqlite import SqliteStore
+from reconciler.web.series import SERIES_FOR_ALL
+from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, desired, dispatched, pause, plan, result, unit
+from tests.kit.served import Installation
+
+CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")), ("file.c", ("read",)))
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    store = SqliteStore(tmp_path / "s.db", FixedClock())
+    yield Installation(store, tmp_path)
+    store.close()
+
+
+def samples(installation: Installation) -> dict[str, float]:
+    """Every series, as Prometheus would name it without its `reconciler_`."""
+    text = installation.metrics().decode()
+    return {
+        f"{s.name.removeprefix('reconciler_')}{json.dumps(s.labels, sort_keys=True) if s.labels else ''}": s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+
+
+def series(name: str, **labels: str) -> str:
+    return f"{name}{json.dumps(labels, sort_keys=True) if labels else ''}"
+
+
+def populate(installation: Installation) -> None:
+    """Something of everything."""
+    installation.desired = desired(unit("prod/network"), unit("prod/app", reads=["prod/network"]), unit("stage/app"))
+    observer, store = installation.observer, installation.store
+    observer.beat()
+    observer.head_accepted("environments", HEAD)
+    observer.polled("environments", True, 0.03)
+    observer.polled("environments", False, 10.0, "it hangs")
+    observer.commit_rejected("environments", PassError("HistoryRewritten", "rewritten"))
+    asked = dispatched()
+    observer.job_started(asked)
+    observer.job_phase(asked, Phase.PLANNING)
+    ended = result(asked, summary=CHANGES)
+    observer.job_ended(asked, ended)
+    store.append(JobEnded(asked, ended, None, NOW + timedelta(hours=1)))
+    store.append(JobDispatched(dispatched("stage/app")), Paused(pause("prod")))
+    observer.queued([Queued(UnitId("prod/app"), "prod")])
+    observer.admin_acted("pause", True, "root", "prod", "prod is paused")
+    observer.missed_run()
+
+
+def test_promtool_finds_nothing_to_say(installation: Installation) -> None:
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing: install Debian's package `prometheus` (apt-get install prometheus)"
+    populate(installation)
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=installation.metrics(), capture_output=True, check=False
+    )
+    assert (checked.returncode, checked.stdout.decode(), checked.stderr.decode()) == (0, "", "")
+
+
+def test_what_was_told_is_counted(installation: Installation) -> None:
+    populate(installation)
+    seen = samples(installation)
+    assert seen[series("loop_heartbeat_timestamp_seconds")] == NOW.timestamp()
+    assert seen[series("git_polls_total", repository="environments", result="ok")] == 1
+    assert seen[series("git_polls_total", repository="environments", result="failed")] == 1
+    assert seen[series("git_poll_duration_seconds_count", repository="environments")] == 2
+    assert seen[series("git_last_success_timestamp_seconds", repository="environments")] == NOW.timestamp()
+    assert seen[series("commits_rejected_total", repository="environments", reason="HistoryRewritten")] == 1
+    assert seen[series("jobs_total", environment="prod", operation="apply", outcome="Succeeded")] == 1
+    assert seen[series("job_duration_seconds_sum", environment="prod", phase="Planning")] == 8
+    assert seen[series("job_duration_seconds_sum", environment="prod", phase="Total")] == 8
+    assert seen[series("merge_to_applied_seconds_sum", environment="prod")] == 8
+    assert seen[series("resources_changed_total", environment="prod", action="create")] == 1
+    assert seen[series("resources_changed_total", environment="prod", action="replace")] == 1
+    assert seen[series("admin_actions_total", action="pause", result="ok")] == 1
+    assert seen[series("scheduler_missed_runs_total")] == 1
+
+
+def test_what_is_known_is_read_at_scrape_time(installation: Installation) -> None:
+    populate(installation)
+    seen = samples(installation)
+    info = {"version": "0.1.0", "engine": "tofu", "engine_version": "1.12.3", "sandbox_tier": "off"}
+    assert seen[series("build_info", **info)] == 1
+    assert seen[series("units", environment="prod", sync_status="OutOfSync", health_status="Suspended")] == 2
+    assert seen[series("units", environment="stage", sync_status="OutOfSync", health_status="Progressing")] == 1
+    assert seen[series("queue_depth", environment="prod")] == 1
+    assert seen[series("queue_oldest_timestamp_seconds", environment="prod")] == NOW.timestamp()
+    assert seen[series("queue_oldest_timestamp_seconds", environment="stage")] == 0
+    assert seen[series("jobs_in_progress", environment="stage")] == 1
+    assert seen[series("paused", scope="prod")] == 1
+    assert seen[series("paused", scope="all")] == 0
+    assert seen[series("paused_since_timestamp_seconds", scope="prod")] == NOW.timestamp()
+    network = {"environment": "prod", "unit": "prod/network"}
+    assert seen[series("unit_info", **network, module="acme/vpc", version="1.4.2")] == 1
+    assert seen[series("unit_sync_status", **network, status="OutOfSync")] == 1
+    assert seen[series("unit_sync_status", **network, status="Synced")] == 0
+    assert seen[series("unit_health_status", **network, status="Suspended")] == 1
+    assert seen[series("unit_last_success_timestamp_seconds", **network)] == NOW.timestamp()
+    assert seen[series("unit_drift_since_timestamp_seconds", **network)] == 0
+    installation.clock.time += timedelta(hours=2)
+    assert samples(installation)[series("paused", scope="prod")] == 0
+
+
+def test_failures_and_pending_changes_of_a_unit(installation: Installation) -> None:
+    installation.desired = desired(unit("prod/network"))
+    asked = dispatched(cause=Cause.DRIFT)
+    failed = replace(result(asked, Outcome.FAILED), plan=CHANGES)
+    installation.store.append(JobEnded(asked, failed, NOW + timedelta(minutes=1), None))
+    seen = samples(installation)
+    network = {"environment": "prod", "unit": "prod/network"}
+    assert seen[series("unit_consecutive_failures", **network)] == 1
+    assert seen[series("unit_pending_changes", **network, action="replace")] == 1
+    assert seen[series("unit_drift_since_timestamp_seconds", **network)] == (NOW + timedelta(seconds=8)).timestamp()
+
+
+def test_series_start_at_zero(installation: Installation) -> None:
+    installation.desired = desired(unit("prod/network"))
+    seen = samples(installation)
+    assert seen[series("jobs_total", environment="prod", operation="plan", outcome="Uncertain")] == 0
+    assert seen[series("git_polls_total", repository="environments", result="failed")] == 0
+    assert seen[series("admin_actions_total", action="resume", result="refused")] == 0
+    assert seen[series("merge_to_applied_seconds_count", environment="prod")] == 0
+    assert not [name for name in seen if "_created" in name]
+
+
+def test_beyond_a_thousand_units_only_those_that_are_not_in_order_have_series(installation: Installation) -> None:
+    many = [unit(f"prod/u{n:04}") for n in range(SERIES_FOR_ALL + 1)]
+    installation.desired = desired(*many)
+    expected = installation.picture().expected
+    for one in many[1:]:
+        fingerprint = expected[one.id]
+        assert fingerprint is not None
+        asked = dispatched(one.id, fingerprint)
+        installation.store.append(JobEnded(asked, result(asked), None, None))
+    seen = samples(installation)
+    shown = {name for name in seen if name.startswith("unit_info")}
+    assert shown == {series("unit_info", environment="prod", unit="prod/u0000", module="acme/vpc", version="1.4.2")}
+    assert seen[series("units", environment="prod", sync_status="Synced", health_status="Healthy")] == SERIES_FOR_ALL
+
+
+def test_two_observers_share_nothing(tmp_path: Path) -> None:
+    one, two = (Observer("1", open_log(io.StringIO(), as_json=True), FixedClock().now, ["r"]) for _ in range(2))
+    one.polled("r", True, 1)
+    assert two.registry.get_sample_value("reconciler_git_polls_total", {"repository": "r", "result": "ok"}) == 0
+
+
+def test_a_job_without_a_seen_phase_counts_as_queued_until_it_began(installation: Installation) -> None:
+    asked = dispatched()
+    installation.observer.job_started(asked)
+    installation.observer.job_ended(asked, result(asked, Outcome.FAILED))
+    seen = samples(installation)
+    assert seen[series("job_duration_seconds_sum", environment="prod", phase="Queued")] == 1
+    assert seen[series("job_duration_seconds_sum", environment="prod", phase="Total")] == 8
+
+
+def test_a_correction_of_drift_is_no_merge(installation: Installation) -> None:
+    installation.observer.head_accepted("environments", HEAD)
+    asked = dispatched(cause=Cause.DRIFT)
+    installation.observer.job_ended(asked, result(asked, summary=CHANGES))
+    assert series("merge_to_applied_seconds_count", environment="prod") not in samples(installation)
+
+
+def test_the_commits_that_are_remembered_are_bounded(installation: Installation) -> None:
+    for n in range(1100):
+        installation.observer.head_accepted("environments", type(HEAD)(f"{n:040x}"))
+    assert len(installation.observer._accepted) == 1000
+
+
+def test_a_queue_remembers_since_when(installation: Installation) -> None:
+    installation.observer.queued([Queued(NETWORK, "prod")])
+    installation.clock.time += timedelta(minutes=1)
+    installation.observer.queued([Queued(NETWORK, "prod"), Queued(UnitId("prod/app"), "prod")])
+    assert installation.observer.waiting() == {NETWORK: NOW, "prod/app": NOW + timedelta(minutes=1)}
+    installation.observer.queued([])
+    assert installation.observer.waiting() == {}
+
+
+# --- log ---------------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_json_with_the_names_of_the_common_schema(installation: Installation) -> None:
+    installation.observer.unit_held(Held(NETWORK, Hold("Paused", "ann paused prod")))
+    installation.observer.unit_held(Held(NETWORK, None))
+    installation.observer.runner_silent(PassError("RunnerUnavailable", "start it"))
+    held, free, silent = map(json.loads, installation.said.getvalue().splitlines())
+    assert held.pop("@timestamp").endswith("Z")
+    assert held == {
+        "message": "ann paused prod",
+        "log.level": "info",
+        "event.action": "hold-changed",
+        "reconciler.unit": "prod/network",
+        "reconciler.reason": "Paused",
+    }
+    assert free["event.action"] == "hold-ended"
+    assert (silent["log.level"], silent["message"]) == ("warning", "start it")
+
+
+def test_an_exception_is_logged_whole() -> None:
+    out = io.StringIO()
+    log = open_log(out, as_json=True)
+    try:
+        1 / 0  # noqa: B018 - the error is what it is for
+    except ZeroDivisionError:
+        log.exception("A bug", action="bug")
+    assert "ZeroDivisionError" in json.loads(out.getvalue())["error.stack_trace"]
+
+
+def test_people_get_readable_lines_without_colours_where_there_is_no_terminal() -> None:
+    out = io.StringIO()
+    open_log(out, as_json=False).info("A job was started", action="job-dispatched", unit="prod/a")
+    assert "A job was started" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_level_silences_what_is_below() -> None:
+    out = io.StringIO()
+    log = open_log(out, as_json=True, level="warning")
+    log.info("no")
+    log.warning("yes")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["yes"]
+
+
+def test_libraries_speak_in_the_same_shape() -> None:
+    out = io.StringIO()
+    library = logging.Logger("some.library")  # noqa: LOG001 - registered nowhere, so that no other test hears it
+    library.addHandler(LibraryLog(open_log(out, as_json=True)))
+    library.warning("late by %d s", 3)
+    library.info("chatter")
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["message"], line["logger"], line["log.level"]) == ("late by 3 s", "some.library", "warning")
+
+
+def test_what_the_daemon_tells_is_said(installation: Installation) -> None:
+    installation.observer.listening("127.0.0.1", 8080)
+    installation.observer.pass_failed(PassError("StoreFull", "free space 100%"))
+    installation.observer.config_changed(Path("/etc/reconciler/reconciler.yaml"))
+    lines = [json.loads(line)["message"] for line in installation.said.getvalue().splitlines()]
+    assert lines == [
+        "Listening on http://127.0.0.1:8080",
+        "free space 100%",
+        "/etc/reconciler/reconciler.yaml has changed; restart to put it into force",
+    ]
