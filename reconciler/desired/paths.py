@@ -53,7 +53,8 @@ def classify(path: str) -> EnvironmentPath | EntryPath | LockPath | Problem | No
         return _wrong_suffix(path, suffix)
     if not folders:
         return _problem(path, f"an entry belongs to an environment; move it to {ROOT}<environment>/{file}")
-    if wrong := next((name for name in [*folders, stem] if not _SEGMENT.fullmatch(name)), None):
+    wrong = next((name for name in [*folders, stem] if not _SEGMENT.fullmatch(name)), None)
+    if wrong is not None:
         rule = "lower-case letters, digits, - and _ (at most 63, none of - and _ first)"
         return _problem(path, f'"{printable(wrong)}" is no name for a folder or an entry; write it in {rule}')
     if len(folders) == 1 and stem == "environment":

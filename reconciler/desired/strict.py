@@ -104,7 +104,7 @@ def parse(path: str, data: bytes, limit: int = FILE_LIMIT) -> Document | list[Pr
     except _Stop:
         pass
     except yaml.YAMLError as error:
-        builder.problems.append(_syntax(path, error))
+        builder.problems.append(_syntax(path, text, error))
     if builder.problems or builder.root is None:
         return builder.problems or [_problem(Place(path), "the file is empty; remove it or fill it in")]
     if type(builder.root.value) is not dict:
@@ -167,9 +167,16 @@ def _not_nfc(path: str, text: str) -> Problem:
     return _problem(Place(path, number + 1, column + 1), "the text is not in Unicode's normal form C; save it as NFC")
 
 
-def _syntax(path: str, error: yaml.YAMLError) -> Problem:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    place = Place(path, mark.line + 1, mark.column + 1) if mark else Place(path)
+def _place(path: str, text: str, mark: Mark) -> Place:
+    """The mark, and where the parser is beyond the end of the file, the end of its last line."""
+    if mark.index < len(text):
+        return Place(path, mark.line + 1, mark.column + 1)
+    return _at(path, text, len(text.rstrip()))
+
+
+def _syntax(path: str, text: str, error: yaml.YAMLError) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    place = _place(path, text, mark) if mark else Place(path)
     detail = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be read"
     return _problem(place, f"this is not YAML: {detail}; check the indentation and the quotes around here")
 
@@ -308,7 +315,7 @@ class _Builder:
             self._note(event.start_mark, f"tags ({printable(event.tag)}) are not allowed; remove it")
 
     def _note(self, mark: Mark, message: str) -> None:
-        self.problems.append(_problem(Place(self._path, mark.line + 1, mark.column + 1), message))
+        self.problems.append(_problem(_place(self._path, self._text, mark), message))
 
     def _stop(self, mark: Mark, message: str) -> NoReturn:
         self._note(mark, message)

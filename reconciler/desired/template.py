@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from reconciler.desired.strict import printable
 from reconciler.errors import UnitError
 from reconciler.model import Expression, Json, Reference, SecretReference, Text, UnitId
 
@@ -167,7 +168,7 @@ def _reference(match: re.Match[str], environment: str) -> Reference | SecretRefe
     try:
         path = tuple(_step(*step) for step in _STEP.findall(match["path"]))
     except ValueError:
-        return f'a key in {match["path"]} is not a string as JSON writes it; write ["key"]'
+        return f'a key in {printable(match["path"])} is not a string as JSON writes it; write ["key"]'
     return Reference(UnitId(unit), match["output"], path)
 
 
@@ -184,7 +185,7 @@ def _complaint(text: str, start: int) -> str:
     end = text.find("}}", start)
     if end < 0:
         return "${{ is not closed; close it with }}, or write $${{ for the literal text"
-    shown = text[start : end + 2] if end - start <= 80 else text[start : start + 80] + "..."
+    shown = printable(text[start : end + 2])
     return (
         f"{shown} is not a reference; write unit.output, /environment/unit.output or secret.name "
         '(then .attribute, [0] or ["key"]), or $${{ for the literal text'

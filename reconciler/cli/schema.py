@@ -1,0 +1,26 @@
+"""`reconciler schema NAME`: the JSON Schema of a file, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from reconciler.config import SCHEMAS
+from reconciler.desired.schema import draft7
+
+
+@click.command()
+@click.argument("name", type=click.Choice(sorted(SCHEMAS)))
+def command(name: str) -> None:
+    """Print the JSON Schema (draft-07) of a file.
+
+    NAME is entry, environment, lock, controller (reconciler.yaml) or runner (runner.yaml). Editors find it by a first
+    line like `# yaml-language-server: $schema=../../schemas/entry.schema.json`.
+    """
+    click.echo(published(name), nl=False)
+
+
+def published(name: str) -> str:
+    """The schema as it stands in the repository's schemas/ folder."""
+    return json.dumps(draft7(SCHEMAS[name], f"reconciler {name}"), indent=2) + "\n"
