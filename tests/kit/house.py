@@ -1,0 +1,183 @@
+"""A playground with both planes running in it, as real processes that can be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from reconciler.demo.example import Releases
+from reconciler.demo.forge import Files
+from reconciler.demo.playground import Playground
+
+PATIENCE = 60.0  # seconds
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class House:
+    """A playground and its processes. `environment` is added to theirs."""
+
+    ground: Playground
+    environment: Mapping[str, str] = field(default_factory=dict)
+    controller: subprocess.Popen[bytes] | None = None
+    runner: subprocess.Popen[bytes] | None = None
+
+    # --- processes
+
+    def start(self) -> None:
+        """Start whatever does not run, and wait until the controller answers."""
+        self.start_runner()
+        self.start_controller()
+
+    def start_runner(self) -> None:
+        """Start the runner, and wait until it listens."""
+        if self.runner is None or self.runner.poll() is not None:
+            self.runner = self._spawn("runner", "runner", "serve", "--config", str(self.ground.runner_config))
+            self.until(lambda: (self.ground.runtime / "runner.sock").exists(), "the runner listens")
+
+    def start_controller(self) -> None:
+        """Start the controller, and wait until it answers."""
+        if self.controller is None or self.controller.poll() is not None:
+            self.controller = self._spawn("controller", "run", "--config", str(self.ground.controller_config))
+            self.until(lambda: self.get("/api/v1/status"), "the controller answers")
+
+    def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
+        with (self.ground.logs / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "reconciler", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """End both in order: running applies end first."""
+        for process in (self.controller, self.runner):
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in (self.controller, self.runner):
+            if process is not None:
+                process.wait(PATIENCE)
+        self.controller = self.runner = None
+
+    def kill(self, which: str) -> None:
+        """kill -9 the `controller` or the `runner`."""
+        process: subprocess.Popen[bytes] | None = getattr(self, which)
+        if process is not None:
+            process.kill()
+            process.wait(PATIENCE)
+            setattr(self, which, None)
+
+    # --- what can be seen
+
+    def get(self, path: str) -> Json:
+        """An answer of the controller's API."""
+        answer = httpx.get(f"{self.ground.address}{path}", timeout=20)
+        found: Json = answer.json()
+        return found
+
+    def unit(self, unit: str) -> Json:
+        """All that is known of a unit; empty while it is unknown."""
+        answer = httpx.get(f"{self.ground.address}/api/v1/units/{unit}", timeout=20)
+        found: Json = answer.json() if answer.status_code == 200 else {}
+        return found
+
+    def units(self) -> list[Json]:
+        """The status of every unit."""
+        found: list[Json] = []
+        while True:
+            page = self.get(f"/api/v1/units?limit=500&offset={len(found)}")
+            found += page["units"]
+            if not page["units"] or len(found) >= page["total"]:
+                return found
+
+    def head(self) -> str:
+        """The accepted head."""
+        return str(self.get("/api/v1/status")["commit"])
+
+    def calls(self) -> list[Json]:
+        """The provider's log of every call: the oracle."""
+        log = self.ground.world / "calls.log"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    # --- waiting
+
+    def until(self, holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        """Wait for an event and return what it is; fail with the logs' tails when it does not come."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError):
+                if found := holds():
+                    return found
+            time.sleep(0.05)  # a poll, not a wait: the deadline is the wait
+        pytest.fail(f"it never came true within {patience} s that {what}\n{self.tails()}")
+
+    def synced(self, *units: str, commit: str | None = None, patience: float = PATIENCE) -> None:
+        """Wait until the units (all, if none is named) are Synced and Healthy at the commit, or at the newest one."""
+        wanted = commit or self.ground.environments.head
+
+        def in_order() -> bool:
+            if self.head() != wanted:
+                return False
+            found = [u for u in self.units() if not units or u["unit"] in units]
+            return bool(found) and all((u["sync"], u["health"]) == ("Synced", "Healthy") for u in found)
+
+        self.until(in_order, f"{units or 'all'} are Synced at {wanted[:12]}", patience)
+
+    def held(self, unit: str, reason: str, patience: float = PATIENCE) -> Json:
+        """Wait until the unit shows this reason, and return all that is known of it."""
+        found: Json = self.until(
+            lambda: (one := self.unit(unit)) and one.get("reason") == reason and one, f"{unit} shows {reason}", patience
+        )
+        return found
+
+    def tails(self) -> str:
+        """The ends of the logs, and every unit's status."""
+        texts = [f"--- {p.name}\n{p.read_text(errors='replace')[-3000:]}" for p in sorted(self.ground.logs.glob("*.log"))]
+        with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError):
+            texts.append("\n".join(f"{u['unit']} {u['sync']} {u['health']} {u['reason']} {u['message']}" for u in self.units()))
+        return "\n".join(texts)
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `reconciler` as a person would."""
+        env = {
+            **os.environ,
+            "RECONCILER_SERVER": self.ground.address,
+            "RECONCILER_ADMIN_SOCKET": str(self.ground.runtime / "admin.sock"),
+        }
+        argv: Sequence[str] = [sys.executable, "-m", "reconciler", *words]
+        return subprocess.run(argv, capture_output=True, text=True, env=env, timeout=PATIENCE, check=False)
+
+
+@contextmanager
+def house(
+    folder: Path,
+    entries: Files | None = None,
+    catalog: Releases | None = None,
+    *,
+    controller: Json | None = None,
+    runner: Json | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[House]:
+    """A house with nothing running yet; at the end nothing runs any more."""
+    ground = Playground.create(folder, entries, catalog, controller=controller, runner=runner)
+    built = House(ground, environment or {})
+    try:
+        yield built
+    finally:
+        built.stop()
+        ground.close()
