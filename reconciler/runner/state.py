@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from reconciler.durable import sync_folder, write_atomic
 from reconciler.errors import UnitError
 from reconciler.model import Json, StateMark, UnitId
+from reconciler.runner.plan import scalars
 from reconciler.runner.workspace import Value
 
 FORMAT = 4
@@ -78,6 +79,28 @@ def parse_state(raw: bytes) -> State:
             "backup or an older version of the object.",
         ) from error
     return State(mark, outputs, resources, raw)
+
+
+def secrets_of(state: State) -> frozenset[str]:
+    """Every scalar that the state marks as sensitive, as text: what to hide before a plan has told its own."""
+    found = {text for output in state.outputs.values() if output.sensitive for text in scalars(output.value)}
+    for group in json.loads(state.raw).get("resources") or ():
+        for instance in group.get("instances") or ():
+            for path in instance.get("sensitive_attributes") or ():
+                found.update(scalars(_at(instance.get("attributes"), path)))
+    return frozenset(found)
+
+
+def _at(value: Any, path: Sequence[Mapping[str, Any]]) -> Any:
+    """What a path of `sensitive_attributes` leads to; all that was reached where it leads nowhere."""
+    for step in path:
+        key = step.get("value")
+        key = key.get("value") if isinstance(key, Mapping) else key  # an index is written as a typed value
+        in_list = isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value)
+        if not in_list and not (isinstance(value, Mapping) and key in value):
+            return value
+        value = value[key]
+    return value
 
 
 def _check_format(version: object) -> None:

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from reconciler.errors import UnitError
 from reconciler.model import StateMark, UnitId
 from reconciler.runner.s3 import S3Backend
-from reconciler.runner.state import Backend, LocalBackend, StateResource, parse_state
+from reconciler.runner.state import Backend, LocalBackend, StateResource, parse_state, secrets_of
 from reconciler.runner.workspace import Value
 
 OLD, NEW = UnitId("prod/net/old"), UnitId("prod/new")
@@ -52,6 +52,21 @@ def test_state_is_parsed() -> None:
         StateResource("a_b.alone", "a_b", tainted=False),
     )
     assert parsed.raw == raw
+
+
+def test_secrets_of_a_state() -> None:
+    step = {"type": "get_attr", "value": "secret"}
+    index = {"type": "index", "value": {"value": 1, "type": "number"}}
+    instance = {
+        "attributes": {"secret": ["aaaa", "bbbb"], "open": "cccc"},
+        "sensitive_attributes": [[step, index], [{"type": "get_attr", "value": "open"}, index]],
+    }
+    raw = state(
+        outputs={"s": {"value": {"k": "out-secret"}, "sensitive": True}, "o": {"value": "open"}},
+        resources=[{"mode": "managed", "type": "a_b", "name": "c", "instances": [instance]}],
+    )
+    # A path that does not fit hides what it reached: too much rather than too little.
+    assert secrets_of(parse_state(raw)) == {"out-secret", "bbbb", "cccc"}
 
 
 @pytest.mark.parametrize(
