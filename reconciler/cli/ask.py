@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 import click
 
@@ -78,7 +79,11 @@ class Api:
             Silent: nobody answers.
             ReconcilerError: the daemon refuses; its words say why.
         """
-        return cast("Answer", self._get(path, parameters).json())
+        answer = self._get(path, parameters)
+        try:
+            return cast("Answer", answer.json())
+        except ValueError as error:
+            raise ReconcilerError("Refused", f"{self._server} is no reconciler: it does not answer in JSON") from error
 
     def raw(self, path: str, **parameters: str | int) -> tuple[bytes, dict[str, str]]:
         """The bytes there, and the answer's headers in lower case."""
@@ -87,7 +92,7 @@ class Api:
 
     def _get(self, path: str, parameters: dict[str, str | int]) -> Any:
         try:
-            answer = self._client.get(f"{self._server}{path}", params=parameters)
+            answer = self._client.get(f"{self._server}{quote(path)}", params=parameters)
         except (self._httpx.HTTPError, self._httpx.InvalidURL) as error:
             advice = "start it with `reconciler run`, or say where it is with --server or RECONCILER_SERVER"
             raise Silent(f"the daemon does not answer at {self._server} ({error}): {advice}") from error
