@@ -26,10 +26,14 @@ def command() -> None:
 def serve(config_path: Path) -> None:
     """Listen for jobs until SIGTERM; running applies end first."""
     from reconciler.runner.host import Host  # the controller's commands never load the runner's code
+    from reconciler.runner.module import preload
     from reconciler.runner.service import Service
 
     config = load_runner(config_path)
-    service = Service(Host(config))
+    host = Host(config)
+    preload()
+    host.warm()
+    service = Service(host)
     service.serve(lambda: click.echo(f"runner: listening on {config.socket_path}", err=True))
 
 

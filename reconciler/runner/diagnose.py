@@ -188,7 +188,7 @@ def _holder(error: Diagnostic, unit: Unit) -> str:
     who, since, what = (info.get(key, "unknown") for key in ("Who", "Created", "Operation"))
     return (
         f"The state of {unit.id} is locked by {who} since {since} ({what}, lock {info.get('ID', 'unknown')}). It is tried again "
-        "by itself; if that holder is proven dead, run `force-unlock` with that ID."
+        "by itself; if that holder is proven dead, run the engine's `force-unlock` with that ID in a root of this state."
     )
 
 

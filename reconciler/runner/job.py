@@ -148,7 +148,7 @@ def _converse(
     allowances = open_now(host.memory.trust().allowances.get(unit.id), _now())
     checks.no_downgrade(unit, memory, allowances)
     folder.begin(Phase.PLANNING)
-    talk = Talk(host, unit, hosted, folder, inputs, locks)
+    talk = Talk(host, unit, hosted, folder, inputs, state, locks)
     progress.plan = _plan(host, talk, memory, unit, allowances.replace)
     return _act(host, unit, memory, job, progress, talk)
 

@@ -15,6 +15,7 @@ from reconciler.runner.masking import mask
 from reconciler.runner.module import cached_module
 from reconciler.runner.plan import secrets_in, summarise
 from reconciler.runner.spool import JobFolder
+from reconciler.runner.state import State, secrets_of
 from reconciler.runner.values import Inputs
 from reconciler.runner.workspace import RootSpec, write_root
 
@@ -33,11 +34,19 @@ class Talk:
     """One root, one engine."""
 
     def __init__(
-        self, host: Host, unit: Unit, hosted: Hosted, folder: JobFolder, inputs: Inputs, locks: tuple[FileLock, ...]
+        self,
+        host: Host,
+        unit: Unit,
+        hosted: Hosted,
+        folder: JobFolder,
+        inputs: Inputs,
+        state: State | None,
+        locks: tuple[FileLock, ...],
     ) -> None:
+        """`state` is the unit's, as it is: what it keeps secret no log shows."""
         self._host, self._unit, self._inputs = host, unit, inputs
         self.hosted, self.folder = hosted, folder
-        self._secrets = inputs.secrets | hosted.secrets
+        self._secrets = inputs.secrets | hosted.secrets | (secrets_of(state) if state else frozenset())
         self._tree = host.tree(unit.pin)
         module = self._tree / unit.pin.path
         self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
