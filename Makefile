@@ -33,10 +33,10 @@ demo: venv
 	$(BIN)/reconciler demo $(ARGS)
 
 needs: venv
-	@script/needs git sshd engine
+	@script/needs git sshd promtool engine
 
 test: needs
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: lint fast
 
