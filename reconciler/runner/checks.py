@@ -21,7 +21,7 @@ def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
     rules = host.rules
     if not allowed(rules, operation, unit.entry.place.path):
         raise HeldError("NotAllowed", why_not(rules, operation, unit.entry.place.path))
-    hosted = host.environment(unit.environment.name)
+    hosted = host.environment(unit.environment.name, operation)
     if hosted.part.klass is not unit.environment.klass:
         mine, its = hosted.part.klass, unit.environment.klass
         raise HeldError("PolicyMismatch", f"runner.yaml says class {mine}, environment.yaml says {its}; the host wins.")

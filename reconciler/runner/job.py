@@ -138,6 +138,8 @@ def _converse(
     inputs = values.gather(host, unit, memory)
     progress.fingerprint = fingerprint(unit, host.facts(), hosted.part, inputs.seals)
     progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
+    if unit.entry.moved_from is not None and memory.applied is None:
+        return _only_shown(progress, f"The state of {unit.entry.moved_from} would move here.")
     if unit.presence is Presence.FORGOTTEN:
         return _forget(host, unit, memory, job, progress)
     state = hosted.backend.read(unit.id)
@@ -171,7 +173,7 @@ def _carry_over(host: Host, hosted: Hosted, unit: Unit, desired: Desired, progre
     if memory.moved_to is not None:  # this name was in use before; its state went with the other
         memory = UnitMemory(unit.id)
     old = unit.entry.moved_from
-    if old is not None and memory.applied is None:
+    if old is not None and memory.applied is None and progress.job.operation is Operation.APPLY:
         memory = take_over(host, hosted, unit, old, desired)
     if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
         progress.moved_from = old
@@ -281,10 +283,17 @@ def _settle(
 def _forget(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Progress) -> tuple[str, str]:
     """Let the objects go: the state is kept aside, nothing is destroyed."""
     if job.operation is Operation.PLAN:
-        return "Planned", "The unit's objects would be let go."
+        return _only_shown(progress, "The unit's objects would be let go.")
+    _check_again(host, unit, job, host.spool.job(job.id))
     host.environment(unit.environment.name).backend.retire(unit.id)
     memory = replace(memory, mark=None)
     return _settle(host, unit, memory, None, progress, "Forgotten", "The objects are on their own; their state is kept aside.")
+
+
+def _only_shown(progress: Progress, message: str) -> tuple[str, str]:
+    """A plan of something that Terraform has no part in: no object changes."""
+    progress.plan = PlanSummary((), (), outputs_changed=False, digest="")
+    return "Planned", message
 
 
 def _now() -> datetime:
