@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 from reconciler.desired import fingerprint
 from reconciler.desired.links import (
@@ -48,6 +49,10 @@ class Union(AbstractSet[UnitId]):
     """Disjoint sets as one, without copying: thousands of units may follow the thousands of another environment."""
 
     sets: tuple[frozenset[UnitId], ...]
+
+    @classmethod
+    def _from_iterable(cls, units: Iterable[Any]) -> frozenset[Any]:  # what & and | and - answer with
+        return frozenset(units)
 
     def __contains__(self, unit: object) -> bool:
         return any(unit in one for one in self.sets)

@@ -178,6 +178,8 @@ def _say(document: Document, node: Node, detail: ErrorDetails) -> str:
         return f'"{printable(str(value))}" is not {_FORMS[context["pattern"]]}'
     if kind in _BOUNDS:
         return f"{_what(value)} is out of bounds; write {_BOUNDS[kind]} {next(iter(context.values()))}"
+    if kind == "too_short":
+        return "expected at least one, and this is empty"
     return detail["msg"]
 
 

@@ -88,6 +88,12 @@ def test_references_carry_the_number_of_their_opening() -> None:
     assert list(references(text, "prod")) == [(1, ZONE), (2, output("prod/a", "b", "${{")), (4, SECRET)]
 
 
+@pytest.mark.parametrize("wrong", ["${{ /prod.x }}", "${{ x }}"])
+def test_references_end_at_a_mistake(wrong: str) -> None:
+    text = "${{ dns.zone_id }} " + wrong + " ${{ dns.zone_id }}"
+    assert list(references(text, "prod")) == [(0, ZONE)]
+
+
 @pytest.mark.parametrize(
     ("reference", "spelled"),
     [
