@@ -16,7 +16,9 @@ from reconciler.runner.plan import scalars
 from reconciler.runner.workspace import Value
 
 FORMAT = 4
-WORK_STATE = "terraform.tfstate"  # in the job's folder
+# In the job's folder. Not `terraform.tfstate`: `init` in a fresh folder takes a file of that name for a state from before
+# there was a backend, sets it aside and leaves an empty one (measured).
+WORK_STATE = "unit.tfstate"
 
 
 @dataclass(frozen=True, slots=True)

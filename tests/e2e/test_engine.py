@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import shutil
 import stat
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from reconciler.runner import engine as engine_module
 from reconciler.runner.diagnose import NOT_LOCKED
 from reconciler.runner.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.plan import secrets_in, summarise
-from reconciler.runner.state import secrets_of
+from reconciler.runner.state import WORK_STATE, secrets_of
 from reconciler.runner.workspace import Value
 from tests.kit.terraform import provider_env, until
 from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, UNIT, Workbench, any_engine, bench, pin
@@ -359,7 +360,7 @@ def test_locked_state_is_told_and_cancelled_wait_ends_at_once(bench: Workbench) 
     bench.apply(bench.spec(v=1))
     talk = bench.open(bench.spec(v=2), lock_timeout=0)
     talk.init(deadline_in(SECONDS))
-    handle = hold(bench.work / "terraform.tfstate")
+    handle = hold(bench.work / WORK_STATE)
     try:
         with pytest.raises(EngineError) as refused:
             talk.plan(deadline_in(SECONDS))
@@ -369,7 +370,7 @@ def test_locked_state_is_told_and_cancelled_wait_ends_at_once(bench: Workbench) 
         os.close(handle)
 
     talk = bench.open(bench.spec(v=2), lock_timeout=600)
-    handle = hold(bench.work / "terraform.tfstate")
+    handle = hold(bench.work / WORK_STATE)
 
     def cancel() -> None:
         until(lambda: processes(bench.work), "the plan")
@@ -395,7 +396,7 @@ def test_nothing_begins_after_a_cancel(bench: Workbench) -> None:
     with pytest.raises(UnitError) as refused:
         talk.apply(deadline_in(SECONDS))
     assert refused.value.reason == "Cancelled"
-    assert not (bench.work / "terraform.tfstate").exists()
+    assert not (bench.work / WORK_STATE).exists()
 
 
 def test_changed_provider_is_refused(bench: Workbench) -> None:
@@ -489,3 +490,13 @@ def test_workspace_with_a_long_name_still_starts_providers(bench: Workbench) -> 
     bench.folder.mkdir()
     bench.module(FILE)
     assert bench.apply(bench.spec(content="hello")).failure is None
+
+
+def test_a_fresh_folder_goes_on_with_the_kept_state(bench: Workbench) -> None:
+    bench.module(ECHO)
+    bench.apply(bench.spec(v=1))
+    before = bench.state().mark
+    shutil.rmtree(bench.work)
+    bench.apply(bench.spec(v=2))
+    assert bench.state().mark.lineage == before.lineage
+    assert bench.outputs()["v"] == 2

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from reconciler.errors import UnitError
 from reconciler.model import StateMark, UnitId
 from reconciler.runner.s3 import S3Backend
-from reconciler.runner.state import Backend, LocalBackend, StateResource, parse_state, secrets_of
+from reconciler.runner.state import WORK_STATE, Backend, LocalBackend, StateResource, parse_state, secrets_of
 from reconciler.runner.workspace import Value
 
 OLD, NEW = UnitId("prod/net/old"), UnitId("prod/new")
@@ -199,15 +199,15 @@ def test_state_is_brought_and_taken_back(tmp_path: Path) -> None:
     backend.bring(NEW, work)
     backend.take_back(NEW, work)  # nothing was written
     assert backend.read(NEW) is None
-    assert backend.block(NEW, work) == {"local": {"path": str(work / "terraform.tfstate")}}
+    assert backend.block(NEW, work) == {"local": {"path": str(work / WORK_STATE)}}
 
-    (work / "terraform.tfstate").write_bytes(state(1))
+    (work / WORK_STATE).write_bytes(state(1))
     backend.take_back(NEW, work)
     backend.take_back(NEW, work)
-    (work / "terraform.tfstate").write_bytes(b"left over")
+    (work / WORK_STATE).write_bytes(b"left over")
     backend.bring(NEW, work)
-    assert (work / "terraform.tfstate").read_bytes() == state(1)
-    (work / "terraform.tfstate").write_bytes(state(2))
+    assert (work / WORK_STATE).read_bytes() == state(1)
+    (work / WORK_STATE).write_bytes(state(2))
     backend.take_back(NEW, work)
     kept = tmp_path / "states/prod"
     assert (kept / "new.tfstate").read_bytes() == state(2)
@@ -216,16 +216,16 @@ def test_state_is_brought_and_taken_back(tmp_path: Path) -> None:
 
 
 def test_left_over_state_of_another_unit_does_not_stay(tmp_path: Path) -> None:
-    (tmp_path / "terraform.tfstate").write_bytes(state(9))
+    (tmp_path / WORK_STATE).write_bytes(state(9))
     LocalBackend(tmp_path / "states").bring(NEW, tmp_path)
-    assert not (tmp_path / "terraform.tfstate").exists()
+    assert not (tmp_path / WORK_STATE).exists()
 
 
 @pytest.mark.parametrize("new", [state(4), state(5, resources=[], x=1), state(6, "lineage-b"), b"garbage"])
 def test_foreign_or_older_state_is_not_taken_back(tmp_path: Path, new: bytes) -> None:
     backend = LocalBackend(tmp_path / "states")
     Files(tmp_path / "states").put("prod/new.tfstate", state(5))
-    (tmp_path / "terraform.tfstate").write_bytes(new)
+    (tmp_path / WORK_STATE).write_bytes(new)
     with pytest.raises(UnitError) as refused:
         backend.take_back(NEW, tmp_path)
     assert refused.value.reason in ("StateForeign", "StateInvalid")
