@@ -19,6 +19,7 @@ from reconciler.model import (
     JobId,
     Operation,
     Outcome,
+    Phase,
     Presence,
     Result,
     RunnerFacts,
@@ -35,6 +36,9 @@ class Watcher(Protocol):
 
     def job_started(self, dispatched: Dispatched) -> None:
         """A job was handed to the runner."""
+
+    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None:
+        """A running job was seen in the phase."""
 
     def job_ended(self, dispatched: Dispatched, result: Result) -> None:
         """A job has a result."""
@@ -127,6 +131,7 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
             _fell_silent(rt, error)
             return
         if isinstance(state, Running):
+            rt.watcher.job_phase(dispatched, state.phase)
             continue
         result = state if isinstance(state, Result) else _lost(dispatched, state, rt.clock.now())
         _end(rt, desired, record, dispatched, result)

@@ -20,7 +20,7 @@ from reconciler.branch import open_branch
 from reconciler.config import ControllerConfig
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
-from reconciler.errors import PassError
+from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, UnitId
@@ -31,6 +31,7 @@ from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
+from reconciler.web.guard import LOCAL
 from reconciler.web.series import Metrics
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
@@ -59,6 +60,7 @@ class Daemon:
             PassError: the store cannot be opened.
         """
         self._config, self._config_path, self._observer = config, config_path, observer
+        _check_loopback(config.http.address[0])
         self._awake, self._stopping = threading.Event(), threading.Event()
         self._clock = SystemClock()
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -227,6 +229,12 @@ def _scheduler(observer: Observer) -> BackgroundScheduler:
     scheduler = BackgroundScheduler(executors={"default": pool}, job_defaults=defaults, timezone=UTC)
     scheduler.add_listener(lambda _event: observer.missed_run(), EVENT_JOB_MISSED)
     return scheduler
+
+
+def _check_loopback(host: str) -> None:
+    """Until there is authentication, the pages are for this host: put a proxy that authenticates before them."""
+    if host not in LOCAL:
+        raise ConfigError(f"http.listen: {host} is not of this host, and that is not supported yet; write 127.0.0.1")
 
 
 def install_signals(daemon: Daemon) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from reconciler.branch import ProtectedBranch
 from reconciler.errors import PassError, UnitError
+from reconciler.git.source import Head
 from reconciler.ledger import Frozen, HeadAccepted, Thawed
 from reconciler.model import Commit, Desired, Hold
 from reconciler.observe import Observer
@@ -27,9 +28,9 @@ class AcceptedInStore:
         """See `git.source.AcceptedHead`."""
         return self._store.ledger().head
 
-    def save(self, commit: Commit) -> None:
+    def save(self, head: Head) -> None:
         """See `git.source.AcceptedHead`."""
-        self._store.append(HeadAccepted(commit), actor="poller")
+        self._store.append(HeadAccepted(head.commit, head.chain), actor="poller")
 
 
 class Poller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import click
 from reconciler import __version__
 from reconciler.config import load_controller
 from reconciler.daemon import Daemon, SystemClock, install_signals
-from reconciler.observe import Observer, open_log
+from reconciler.observe import LibraryLog, Observer, open_log
 from reconciler.poller import REPOSITORY
 
 DEFAULT_CONFIG = "/etc/reconciler/reconciler.yaml"
@@ -29,7 +30,9 @@ def command(config_path: Path, runner_path: Path | None) -> None:
     runner is a process of its own, under a user of its own: `reconciler runner serve`.
     """
     config = load_controller(config_path)
-    observer = Observer(__version__, open_log(), SystemClock().now, [REPOSITORY])
+    log = open_log()
+    logging.getLogger().addHandler(LibraryLog(log))
+    observer = Observer(__version__, log, SystemClock().now, [REPOSITORY])
     with _runner(runner_path):
         daemon = Daemon(config, config_path, observer)
         install_signals(daemon)

@@ -25,8 +25,8 @@ class AcceptedHead(Protocol):
     def load(self) -> Commit | None:
         """The accepted head; None before the first."""
 
-    def save(self, commit: Commit) -> None:
-        """Keep it. On disk when this returns."""
+    def save(self, head: Head) -> None:
+        """Keep its commit, and whatever its chain means to this plane. On disk when this returns."""
 
 
 class CommitProver(Protocol):
@@ -128,7 +128,7 @@ class EnvironmentsSource:
             raise PassError(
                 "HeadMoved", f"{self._place}: {accepted} was accepted meanwhile: the next poll goes on from there"
             )
-        self._accepted.save(head.commit)
+        self._accepted.save(head)
 
     def is_ancestor_on_first_parent(self, old: Commit, new: Commit) -> bool:
         """Whether `old` is `new` or on its first-parent chain. A commit that is not in the mirror is not."""

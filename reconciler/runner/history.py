@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from reconciler.branch import ENVIRONMENTS, ProtectedBranch
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.paths import EntryPath, classify
 from reconciler.errors import HeldError
 from reconciler.git.source import Head
-from reconciler.model import Allowances, Commit, Desired, Entry, UnitId
+from reconciler.model import Allowances, Commit, Desired, Entry, Pin, UnitId
 from reconciler.runner.allowances import Allowed, fold, spend
 from reconciler.runner.memory import Memory, Trust
 
@@ -19,28 +20,16 @@ FRESH = 5.0  # seconds for which a fetch counts as now
 WORTH_PARSING = (b"allow_", b"replace")  # an entry without these bytes has no allowance
 
 
-class AcceptedInMemory:
-    """The accepted head, for `git.source`: read from the memory; written with the fold, not by itself."""
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-
-    def load(self) -> Commit | None:
-        """See `AcceptedHead`."""
-        return self._memory.trust().commit
-
-    def save(self, commit: Commit) -> None:
-        """See `AcceptedHead`. The runner saves head and allowances in one write, in `History`."""
-        raise AssertionError("the runner accepts a head by History.newest only")
-
-
 class History:
-    """The newest accepted head, and the meaning of it."""
+    """The newest accepted head, what it means, and the allowances that are open there.
 
-    def __init__(self, branch: ProtectedBranch, memory: Memory) -> None:
-        self._branch = branch
+    It is the `git.source.AcceptedHead` of this plane: head and allowances change in one write.
+    """
+
+    def __init__(self, memory: Memory, open_branch: Callable[[History], ProtectedBranch]) -> None:
         self._memory = memory
         self._stamp = memory.folder / "fetched"
+        self._branch = open_branch(self)
 
     def newest(self, at_least: Commit) -> Desired:
         """What the newest accepted head means; fetched first, unless that was done a moment ago and suffices.
@@ -73,11 +62,21 @@ class History:
     def _advance(self) -> Commit:
         """Fetch, and accept what the ratchet lets through."""
         head = self._branch.source.poll()
-        trust = self._memory.trust()
-        if head.commit != trust.commit:
-            self._memory.save_trust(Trust(head.commit, self._folded(trust, head)))
+        self._branch.source.accept(head)
         self._stamp.write_bytes(b"")
         return head.commit
+
+    def load(self) -> Commit | None:
+        """See `AcceptedHead`."""
+        return self._memory.trust().commit
+
+    def save(self, head: Head) -> None:
+        """See `AcceptedHead`. Only inside `Memory.trusting`."""
+        self._memory.save_trust(Trust(head.commit, self._folded(self._memory.trust(), head)))
+
+    def tree(self, pin: Pin) -> Path:
+        """The pinned tree of a module; see `Catalogs.tree`."""
+        return self._branch.catalogs.tree(pin)
 
     def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
         known, before = dict(trust.allowances), trust.commit

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.errors import HeldError, PassError
-from reconciler.model import HostPart, Operation, Pin, RunnerFacts
+from reconciler.model import HostPart, Operation, RunnerFacts
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.engine import Engine, find_engine
-from reconciler.runner.history import AcceptedInMemory, History
+from reconciler.runner.history import History
 from reconciler.runner.memory import Memory
 from reconciler.runner.s3 import S3Backend
 from reconciler.runner.spool import Spool
@@ -46,17 +45,12 @@ class Host:
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
-        self._branch = open_branch(config, AcceptedInMemory(self.memory))
-        self.history = History(self._branch, self.memory)
+        self.history = History(self.memory, lambda accepted: open_branch(config, accepted))
 
     def warm(self) -> None:
         """Read what the accepted head means, so that the next job inherits it. Asks no network, and never fails."""
         with suppress(PassError):
             self.history.known()
-
-    def tree(self, pin: Pin) -> Path:
-        """The pinned tree of a module; see `Catalogs.tree`."""
-        return self._branch.catalogs.tree(pin)
 
     def environment(self, name: str, operation: Operation = Operation.PLAN) -> Hosted:
         """The environment, with the credentials of the operation.

@@ -47,7 +47,7 @@ class Talk:
         self._host, self._unit, self._inputs = host, unit, inputs
         self.hosted, self.folder = hosted, folder
         self._secrets = inputs.secrets | hosted.secrets | (secrets_of(state) if state else frozenset())
-        self._tree = host.tree(unit.pin)
+        self._tree = host.history.tree(unit.pin)
         module = self._tree / unit.pin.path
         self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
         if unit.presence is Presence.PRESENT:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.git.source import Head
 from reconciler.model import Commit
 
 _FIRST_SECOND = 1_700_000_000
@@ -33,8 +34,8 @@ class Memory:
     def load(self) -> Commit | None:
         return self.commit
 
-    def save(self, commit: Commit) -> None:
-        self.commit = commit
+    def save(self, head: Head) -> None:
+        self.commit = head.commit
 
 
 @dataclass
