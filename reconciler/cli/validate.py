@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 
 import click
@@ -33,7 +33,7 @@ def command(folder: Path, output: str) -> None:
     desired = read(folder)
     if shown := FORMATS[output](desired.problems):
         click.echo(shown)
-    counts = {"unit": desired.units, "environment": desired.environments, "problem": desired.problems}
+    counts: dict[str, Sized] = {"unit": desired.units, "environment": desired.environments, "problem": desired.problems}
     click.echo(", ".join(f"{len(of)} {what}{'' if len(of) == 1 else 's'}" for what, of in counts.items()), err=True)
     raise SystemExit(1 if desired.problems else 0)
 
