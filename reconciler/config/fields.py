@@ -46,7 +46,7 @@ _URL = re.compile(r"(?:https|ssh|file)://[^\s]+|/[^\s]*|(?:[A-Za-z0-9._-]+@)?[A-
 
 
 def word_or_mapping(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict) else "<word>"
+    return "<word>" if isinstance(value, str) else "<mapping>"
 
 
 def exactly_one(model: BaseModel, *names: str) -> None:
@@ -107,6 +107,12 @@ class EnvironmentsRepo(Repository):
         Discriminator(word_or_mapping),
     ]
     forge: Forge | None = Field(default=None, description="not supported yet")
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> EnvironmentsRepo:
+        if self.genesis is None and self.signatures != "off":
+            raise PydanticCustomError("genesis", "genesis is missing; add the commit where trust starts")
+        return self
 
 
 class CatalogRepo(Repository):

@@ -57,9 +57,7 @@ def load_controller(path: Path, environ: Mapping[str, str] = os.environ) -> Cont
     document = _document(path)
     data = document.root.plain()
     found = dict(_overrides(ControllerConfig, data, environ))
-    config = _checked(ControllerConfig, document, path, data, found, _CONTROLLER_LATER)
-    _genesis(document, config.environments_repo.genesis, config.environments_repo.signatures)
-    return config
+    return _checked(ControllerConfig, document, path, data, found, _CONTROLLER_LATER)
 
 
 def load_runner(path: Path) -> RunnerConfig:
@@ -69,9 +67,7 @@ def load_runner(path: Path) -> RunnerConfig:
         ConfigError: see `load_controller`.
     """
     document = _document(path)
-    config = _checked(RunnerConfig, document, path, document.root.plain(), {}, _RUNNER_LATER)
-    _genesis(document, config.environments_repo.genesis, config.environments_repo.signatures)
-    return config
+    return _checked(RunnerConfig, document, path, document.root.plain(), {}, _RUNNER_LATER)
 
 
 def show(config: Closed) -> dict[str, Any]:
@@ -110,12 +106,6 @@ def _checked(
     if early:
         raise _error(early)
     return config
-
-
-def _genesis(document: Document, genesis: str | None, signatures: object) -> None:
-    if genesis is None and signatures != "off":
-        place = document.place_of(("environments_repo",))
-        raise ConfigError("genesis is missing: the commit where trust starts; add it", place)
 
 
 def _error(problems: list[Problem]) -> ConfigError:

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.config import ControllerConfig, RunnerConfig, load_controller, load_runner, show
+from reconciler.config.fields import given
+from reconciler.errors import ConfigError, Place
+from reconciler.model import EnvironmentClass, Operation
+
+GENESIS = "4b1d" * 10
+CONTROLLER = f"""\
+environments_repo:
+  url: git@github.com:acme/environments.git
+  branch: release/prod
+  genesis: {GENESIS}
+  poll_interval: 2m
+  signatures: off
+  ssh_key: keys/id
+  known_hosts: /etc/known
+catalog_repos:
+  acme: {{url: "https://git.example/catalog.git", tags: "v*", allow_providers: [hashicorp/aws], exceptions: [a],
+         ca_file: ca.pem, token_file: token}}
+store: {{path: /var/lib/reconciler/reconciler.db}}
+executor: {{local: {{socket: /run/reconciler/runner.sock, workers: 8}}}}
+http: {{listen: "[::1]:8080"}}
+admin: {{socket: /run/reconciler/admin.sock, users: [root, ada]}}
+installation: acme-prod
+"""
+LITTLE = """\
+environments_repo: {url: /srv/environments.git, allow_file: true, signatures: off}
+store: {path: journal.db}
+executor: {local: {socket: runner.sock}}
+"""
+RUNNER = f"""\
+environments_repo: {{url: "ssh://git@git.example/environments.git", genesis: {GENESIS}, signatures: off}}
+catalog_repos: {{acme: {{url: "file:///srv/catalog.git", allow_file: true}}}}
+memory: {{path: memory}}
+allow:
+  - {{operations: [plan, apply], refs: merged, folders: ["environments/prod/**", "environments/stage/**"]}}
+  - {{operations: [plan], folders: ["environments/**"]}}
+engine: {{binary: /usr/bin/tofu, version: "1.12.3", sha256: {"ab" * 32}}}
+provider_mirror: {{path: /opt/providers}}
+controller_uid: 991
+environments:
+  prod:
+    class: protected
+    backend: {{s3: {{bucket: acme-tfstate-prod, region: eu-west-1}}}}
+    allowed_account_ids: ["111111111111"]
+    max_destroy: 10
+    readable_by: [stage]
+    secrets: {{db_password: {{file: secrets/db}}}}
+    env: {{AWS_ENDPOINT_URL: "http://127.0.0.1:5000"}}
+    credentials: {{plan: {{static_file: plan.env}}, apply: {{static_file: apply.env}}}}
+  stage:
+    class: sandbox
+    backend: {{local: {{path: states}}}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def controller(path: Path, **environ: str) -> ControllerConfig:
+    return load_controller(path, environ)
+
+
+def refused(load: Callable[[], Any], folder: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load()
+    assert caught.value.reason == "ConfigInvalid"
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def test_a_whole_reconciler_yaml(file: Callable[[str], Path], tmp_path: Path) -> None:
+    found = controller(file(CONTROLLER))
+    repo = found.environments_repo
+    assert (repo.url, repo.branch, repo.genesis) == ("git@github.com:acme/environments.git", "release/prod", GENESIS)
+    assert (repo.poll_interval, repo.signatures) == (timedelta(minutes=2), "off")
+    assert (repo.ssh_key, repo.known_hosts, repo.allow_file) == (tmp_path / "keys/id", Path("/etc/known"), False)
+    acme = found.catalog_repos["acme"]
+    assert (acme.ca_file, acme.token_file, acme.tags) == (tmp_path / "ca.pem", tmp_path / "token", "v*")
+    assert (acme.allow_providers, acme.exceptions, acme.branch) == (["hashicorp/aws"], ["a"], "main")
+    assert found.store_path == Path("/var/lib/reconciler/reconciler.db")
+    assert found.work_path == Path("/var/lib/reconciler/work")
+    assert (found.local.socket, found.local.workers) == (Path("/run/reconciler/runner.sock"), 8)
+    assert found.local.per_environment == 2
+    assert found.http.address == ("::1", 8080)
+    assert (found.admin_socket, found.admin.users) == (Path("/run/reconciler/admin.sock"), ["root", "ada"])
+    assert found.installation == "acme-prod"
+
+
+def test_a_reconciler_yaml_that_says_little(file: Callable[[str], Path], tmp_path: Path) -> None:
+    found = controller(file(LITTLE))
+    assert (found.store_path, found.work_path) == (tmp_path / "journal.db", tmp_path / "work")
+    assert (found.admin_socket, found.admin.users) == (tmp_path / "admin.sock", ["root"])
+    assert (found.http.address, found.installation) == (("127.0.0.1", 8080), "reconciler")
+    assert (found.local.workers, found.local.per_environment, found.catalog_repos) == (4, 2, {})
+    assert controller(file(LITTLE + "work: ../w\n")).work_path == tmp_path.parent / "w"
+
+
+def test_a_whole_runner_yaml(file: Callable[[str], Path], tmp_path: Path) -> None:
+    found = load_runner(file(RUNNER))
+    assert found.memory_path == tmp_path / "memory"
+    assert (found.socket_path, found.work_path) == (tmp_path / "memory/runner.sock", tmp_path / "memory/work")
+    first, second = found.rules
+    assert first.operation_set == frozenset(Operation)
+    assert second.operation_set == frozenset({Operation.PLAN})
+    assert (first.refs, second.folders) == ("merged", ["environments/**"])
+    assert not isinstance(found.engine, str)
+    assert (found.engine.binary, found.engine.version, found.engine.sha256) == (
+        Path("/usr/bin/tofu"),
+        "1.12.3",
+        "ab" * 32,
+    )
+    assert (found.provider_mirror_path, found.controller_uid) == (Path("/opt/providers"), 991)
+    prod, stage = found.environments["prod"], found.environments["stage"]
+    assert prod.backend.s3 is not None
+    assert (prod.backend.s3.bucket, prod.backend.s3.region, prod.backend.s3.options) == (
+        "acme-tfstate-prod",
+        "eu-west-1",
+        {},
+    )
+    assert (prod.environment_class, prod.max_destroy, prod.readable_by) == (EnvironmentClass.PROTECTED, 10, ["stage"])
+    assert prod.secrets["db_password"].file == tmp_path / "secrets/db"
+    assert prod.allowed_account_ids == ["111111111111"]
+    assert prod.credentials.plan is not None
+    assert prod.credentials.apply is not None
+    assert prod.credentials.apply.static_file == tmp_path / "apply.env"
+    assert (stage.environment_class, stage.max_destroy, stage.env) == (EnvironmentClass.SANDBOX, None, {})
+    assert stage.backend.local is not None
+    assert stage.backend.local.path == tmp_path / "states"
+    assert stage.credentials.plan is None
+
+
+@pytest.mark.parametrize("engine", ["auto", "embedded"])
+def test_a_runner_yaml_that_says_little(file: Callable[[str], Path], tmp_path: Path, engine: str) -> None:
+    found = load_runner(
+        file(
+            f"environments_repo: {{url: /srv/e.git, allow_file: true, signatures: off}}\nmemory: {{path: m}}\n"
+            f"allow: []\nengine: {engine}\nenvironments: {{}}\nsocket: s\nwork: w\n"
+        )
+    )
+    assert (found.engine, found.socket_path, found.work_path) == (engine, tmp_path / "s", tmp_path / "w")
+    assert (found.provider_mirror_path, found.controller_uid, found.rules) == (None, None, ())
+
+
+def test_what_a_bucket_may_say_besides(file: Callable[[str], Path]) -> None:
+    text = RUNNER.replace("region: eu-west-1", "region: r, use_path_style: true, kms_key_id: k, endpoint: http://x")
+    backend = load_runner(file(text)).environments["prod"].backend.s3
+    assert backend is not None
+    assert (backend.options, backend.endpoint) == ({"use_path_style": True, "kms_key_id": "k"}, "http://x")
+
+
+def test_variables_win_over_the_file(file: Callable[[str], Path], tmp_path: Path) -> None:
+    found = controller(
+        file(LITTLE),
+        RECONCILER_HTTP_LISTEN="0.0.0.0:9090",
+        RECONCILER_EXECUTOR_LOCAL_WORKERS="16",
+        RECONCILER_ENVIRONMENTS_REPO_POLL_INTERVAL="5s",
+        RECONCILER_ENVIRONMENTS_REPO_URL="https://git.example/e.git",
+        RECONCILER_ENVIRONMENTS_REPO_ALLOW_FILE="false",
+        RECONCILER_ENVIRONMENTS_REPO_TOKEN_FILE="/run/secrets/token",
+        RECONCILER_STORE_PATH="other.db",
+        RECONCILER_INSTALLATION="x",
+        RECONCILER_UNRELATED="y",
+        HTTP_LISTEN="z",
+    )
+    assert (found.http.address, found.local.workers) == (("0.0.0.0", 9090), 16)
+    assert found.environments_repo.poll_interval == timedelta(seconds=5)
+    assert (found.environments_repo.url, found.environments_repo.allow_file) == ("https://git.example/e.git", False)
+    assert found.environments_repo.token_file == Path("/run/secrets/token")
+    assert (found.store_path, found.installation) == (tmp_path / "other.db", "x")
+
+
+def test_a_variable_that_is_wrong_is_the_place(file: Callable[[str], Path], tmp_path: Path) -> None:
+    path = file(LITTLE)
+    assert refused(
+        lambda: controller(path, RECONCILER_HTTP_LISTEN="x", RECONCILER_EXECUTOR_LOCAL_WORKERS="many"), tmp_path
+    ) == [
+        'RECONCILER_EXECUTOR_LOCAL_WORKERS: executor.local.workers: expected a whole number, not the string "many"',
+        'RECONCILER_HTTP_LISTEN: http.listen: "x" is not an address (127.0.0.1:8080)',
+    ]  # fmt: skip
+
+
+def test_a_variable_changes_nothing_where_the_file_is_wrong(file: Callable[[str], Path], tmp_path: Path) -> None:
+    path = file(LITTLE + "http: 8080\n")
+    assert refused(lambda: controller(path, RECONCILER_HTTP_LISTEN="x:1"), tmp_path) == [
+        "config.yaml:4:7: http: expected a mapping, not the number 8080"
+    ]
+
+
+def test_a_variable_cannot_say_what_is_not_supported_or_who_may_sign(file: Callable[[str], Path]) -> None:
+    found = controller(
+        file(LITTLE),
+        RECONCILER_TRIGGER_LISTEN="127.0.0.1:1",
+        RECONCILER_ENVIRONMENTS_REPO_SIGNATURES="x",
+        RECONCILER_ENVIRONMENTS_REPO_SIGNATURES_ALLOWED_SIGNERS="x",
+        RECONCILER_ENVIRONMENTS_REPO_FORGE_KIND="github",
+    )
+    assert (found.trigger, found.environments_repo.signatures, found.environments_repo.forge) == (None, "off", None)
+
+
+CONTROLLER_MISTAKES = [
+    ("", ["config.yaml: the file is empty; remove it or fill it in"]),
+    ("a: [\n", [("config.yaml:1:5: this is not YAML: did not find expected node content; "
+                "check the indentation and the quotes around here")]),
+    ("stores: {}\n",
+     ['config.yaml:1:1: the field "environments_repo" is missing; add it',
+      'config.yaml:1:1: the field "store" is missing; add it',
+      'config.yaml:1:1: the field "executor" is missing; add it',
+      'config.yaml:1:1: unknown field "stores"; did you mean "store"?']),
+    (LITTLE.replace("url: /srv/environments.git", "url: http://x/y"),
+     [("config.yaml:1:26: environments_repo.url: no repository's address; "
+      "write https://, ssh:// or user@host:path")]),
+    (LITTLE.replace("url: /srv/environments.git", "url: https://me:pw@x/y"),
+     [("config.yaml:1:26: environments_repo.url: an address holds no user or password; "
+      "put the token into token_file")]),
+    (LITTLE.replace("allow_file: true, ", ""),
+     ["config.yaml:1:20: environments_repo: url is a folder of this host; say allow_file: true if that is meant"]),
+    (LITTLE.replace(", signatures: off", ""),
+     ['config.yaml:1:20: the field "signatures" is missing; add it']),
+    (LITTLE.replace("signatures: off", "signatures: none"),
+     ['config.yaml:1:79: environments_repo.signatures: expected off, not the string "none"']),
+    (LITTLE.replace("signatures: off", "signatures: {allowed_signers: /etc/s}"),
+     ["config.yaml:1:20: environments_repo: genesis is missing; add the commit where trust starts",
+      "config.yaml:1:80: environments_repo.signatures.allowed_signers is not supported yet; remove it"]),
+    (LITTLE.replace("signatures: off", "signatures: off, poll_interval: 30"),
+     [("config.yaml:1:99: environments_repo.poll_interval: a duration is a number and s, m, h or d, at most 366d; "
+      "write 30s or 6h")]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a/b, token_file: t}"),
+     ["config.yaml:1:84: environments_repo.forge is not supported yet; remove it"]),
+    (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: t}}"),
+     ["config.yaml:2:9: store.dynamodb is not supported yet; remove it"]),
+    (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
+    (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {}}"),
+     ["config.yaml:3:12: executor.fargate is not supported yet; remove it"]),
+    (LITTLE.replace("socket: runner.sock", "socket: runner.sock, workers: 0"),
+     ["config.yaml:3:50: executor.local.workers: the number 0 is out of bounds; write at least 1"]),
+    (LITTLE + "trigger: {listen: 127.0.0.1:8081, oidc: []}\n",
+     ["config.yaml:4:1: trigger is not supported yet; remove it"]),
+    (LITTLE + "catalog_repos: {acme: {url: git@x:y, allowed_signers: /etc/s, path: x}}\n",
+     ["config.yaml:4:38: catalog_repos.acme.allowed_signers is not supported yet; remove it",
+      ('config.yaml:4:63: unknown field "path"; known are allow_file, allow_providers, allowed_signers, branch, '
+      "ca_file, exceptions, known_hosts, ssh_key, tags, token_file, url")]),
+    (LITTLE + 'work: ""\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
+    (LITTLE + 'work: "a\\0b"\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
+    (LITTLE + "installation: 'a b'\n",
+     ['config.yaml:4:15: installation: "a b" is not a name (letters, digits, _, . and -)']),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "problems"), CONTROLLER_MISTAKES)
+def test_what_is_wrong_with_reconciler_yaml(
+    file: Callable[[str], Path], tmp_path: Path, text: str, problems: list[str]
+) -> None:
+    path = file(text)
+    assert refused(lambda: controller(path), tmp_path) == problems
+
+
+RUNNER_MISTAKES = [
+    ("memory: {path: memory}", "memory: {s3: {}}", ["config.yaml:3:10: memory.s3 is not supported yet; remove it"]),
+    ("refs: merged", "refs: pulls", ["config.yaml:5:33: allow[0].refs: pulls is not supported yet; remove it"]),
+    ("[plan, apply]", "[plan, aply]",
+     [('config.yaml:5:25: allow[0].operations[1]: expected plan or apply, not the string "aply"; '
+      'did you mean "apply"?')]),
+    ('"environments/**"', '"**"',
+     ['config.yaml:6:36: allow[1].folders[0]: "**" is not a pattern of paths (environments/prod/**)']),
+    ("engine: {binary: /usr/bin/tofu, ", "engine: {", ['config.yaml:7:9: the field "binary" is missing; add it']),
+    ("backend: {local: {path: states}}", "backend: {local: {path: states}, s3: {bucket: b, region: r}}",
+     ["config.yaml:22:14: environments.stage.backend: write exactly one of s3, local"]),
+    ('["111111111111"]', "[111111111111]",
+     [('config.yaml:14:27: environments.prod.allowed_account_ids[0]: 111111111111 is a number here; '
+      'quote it: "111111111111"')]),
+    ("{file: secrets/db}", "{ssm: /x}",
+     ["config.yaml:17:29: environments.prod.secrets.db_password.ssm is not supported yet; remove it"]),
+    ("{file: secrets/db}", "{secretsmanager: arn}",
+     ["config.yaml:17:29: environments.prod.secrets.db_password.secretsmanager is not supported yet; remove it"]),
+    ("{static_file: plan.env}", "{assume_role: arn}",
+     ["config.yaml:19:26: environments.prod.credentials.plan.assume_role is not supported yet; remove it"]),
+    ("{static_file: apply.env}", "{}",
+     [("config.yaml:19:57: environments.prod.credentials.apply: write exactly one of static_file, assume_role, profile, "
+      "web_identity, command, environment")]),
+    ("controller_uid: 991", "sandbox: {tier: strict}", ["config.yaml:9:1: sandbox is not supported yet; remove it"]),
+    ("max_destroy: 10", "max_destroy: -1",
+     ["config.yaml:15:18: environments.prod.max_destroy: the number -1 is out of bounds; write at least 0"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong", "problems"), RUNNER_MISTAKES)
+def test_what_is_wrong_with_runner_yaml(
+    file: Callable[[str], Path], tmp_path: Path, right: str, wrong: str, problems: list[str]
+) -> None:
+    assert RUNNER.count(right) == 1
+    path = file(RUNNER.replace(right, wrong))
+    assert refused(lambda: load_runner(path), tmp_path) == problems
+
+
+@pytest.mark.parametrize("kind", ["profile", "web_identity", "command", "environment"])
+def test_credentials_that_come_later(file: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
+    path = file(RUNNER.replace("apply: {static_file: apply.env}", f"apply: {{{kind}: x}}"))
+    (problem,) = refused(lambda: load_runner(path), tmp_path)
+    assert problem.endswith(f"environments.prod.credentials.apply.{kind} is not supported yet; remove it")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_runner(tmp_path / "runner.yaml")
+    assert caught.value.place == Place(str(tmp_path / "runner.yaml"))
+    assert str(caught.value).endswith("cannot be read: No such file or directory; check the path and who may read it")
+
+
+def test_what_is_shown_hides_secrets(file: Callable[[str], Path], tmp_path: Path) -> None:
+    shown = show(load_runner(file(RUNNER)))
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["environments"]["prod"]["env"] == {"AWS_ENDPOINT_URL": "(hidden)"}
+    assert shown["environments"]["prod"]["class"] == "protected"
+    assert shown["environments"]["prod"]["secrets"] == {"db_password": {"file": str(tmp_path / "secrets/db")}}
+    assert show(controller(file(CONTROLLER)))["environments_repo"] == {
+        "url": "git@github.com:acme/environments.git",
+        "branch": "release/prod",
+        "ssh_key": str(tmp_path / "keys/id"),
+        "known_hosts": "/etc/known",
+        "allow_file": False,
+        "genesis": GENESIS,
+        "poll_interval": "2m",
+        "signatures": "off",
+    }
+
+
+def test_the_shown_configuration_is_a_configuration(file: Callable[[str], Path]) -> None:
+    found = controller(file(CONTROLLER))
+    assert controller(file(json.dumps(show(found)))) == found
+
+
+def test_an_alternative_that_is_not_supported_is_never_none() -> None:
+    assert given("x") == "x"
+    with pytest.raises(ConfigError, match="write the other one"):
+        given(None)
+
+
+def test_facts_are_frozen(file: Callable[[str], Path]) -> None:
+    found: RunnerConfig = load_runner(file(RUNNER))
+    with pytest.raises(ValueError, match="frozen"):
+        found.memory.path = Path("/elsewhere")
