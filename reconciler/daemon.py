@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,7 @@ class Daemon:
         self._config, self._config_path, self._observer = config, config_path, observer
         _check_loopback(config.http.address[0])
         self._awake, self._stopping = threading.Event(), threading.Event()
+        self._asked = threading.Event()  # for a poll
         self._clock = SystemClock()
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = SqliteStore(config.store_path, self._clock)
@@ -90,6 +92,7 @@ class Daemon:
         """Begin no new work, and end. Running jobs go on in the runner."""
         self._stopping.set()
         self._awake.set()
+        self._asked.set()
 
     def run(self, ready: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
         """Work until `stop`. `ready` is told where the HTTP listener is."""
@@ -115,10 +118,13 @@ class Daemon:
         ready(stack.enter_context(server))
         stack.callback(self._executor.close)
         self._executor.listen(self.wake)
+        self._start_polling(stack)
         stack.callback(self._scheduler.shutdown)
         self._scheduler.start()
         interval = self._config.environments_repo.poll_interval.total_seconds()
-        self._scheduler.add_job(self._poll, "interval", seconds=interval, id="poll", next_run_time=self._clock.now())
+        self._scheduler.add_job(
+            self._asked.set, "interval", seconds=interval, id="poll", next_run_time=self._clock.now()
+        )
         watch = self._watching()
         stack.callback(watch.stop)
         watch.start()
@@ -157,6 +163,24 @@ class Daemon:
             if busy:
                 return
 
+    def _start_polling(self, stack: ExitStack) -> None:
+        """Polls have a thread of their own: the scheduler would drop what is asked for while one still runs."""
+        thread = threading.Thread(target=self._polling, name="poller", daemon=True)
+        stack.callback(thread.join)
+        stack.callback(self.stop)
+        thread.start()
+
+    def _polling(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self._poll()
+            except Exception:  # a bug, or a commit that finds one: logged whole, and the next poll is a new chance
+                logging.getLogger(__name__).exception("A poll ended in a way that nobody foresaw")
+
     def _poll(self) -> None:
         self._poller.poll()
         if self._poller.error is None:
@@ -164,7 +188,7 @@ class Daemon:
 
     def _poll_now(self) -> None:
         """A repository on this host has changed: do not wait for the next poll."""
-        self._scheduler.modify_job("poll", next_run_time=self._clock.now())
+        self._asked.set()
 
     def _config_changed(self) -> None:
         self._observer.config_changed(self._config_path)
