@@ -100,10 +100,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Remembered:
-    """What the runner remembers of one unit. `applying`: an apply was begun and did not end well."""
+    """What the runner remembers of one unit. `applying`: an apply was begun and did not end well; what it read."""
 
     applied: Applied | None = None
-    applying: bool = False
+    applying: frozenset[UnitId] | None = None
     moved_to: UnitId | None = None
 
 
@@ -206,12 +206,17 @@ class Runner:
         """Somebody changes the unit's objects behind everyone's back."""
         self.things[unit].made_from = None
 
+    def remembered(self, unit: UnitId) -> Remembered:
+        """What is known of the unit; of a name whose state went to another, nothing."""
+        known = self.memory.get(unit, Remembered())
+        return known if known.moved_to is None else Remembered()
+
     def expected(self, desired: Desired, unit_id: UnitId) -> Fingerprint | None:
         """The fingerprint that the unit shall have by what the runner knows; None where an output does not exist."""
         unit = desired.units[unit_id]
         seals: dict[Reference, str] = {}
         for reference in unit.references if unit.presence is Presence.PRESENT else ():
-            known = self.memory.get(reference.unit, Remembered()).applied
+            known = self.remembered(reference.unit).applied
             if known is None or reference.output not in known.outputs:
                 return None
             seals[reference] = known.outputs[reference.output]
@@ -238,7 +243,7 @@ class Runner:
             raise HeldError("DependencyNotReady", "An upstream has no outputs.")
         live.fingerprint = wanted
         live.cause = cause_of(known.applied.fingerprint if known.applied else None, wanted)
-        if unit.presence is Presence.FORGOTTEN:
+        if unit.presence is Presence.FORGOTTEN or (unit.entry.moved_from and known.applied is None):
             self._forget(live, unit)
         elif unit.presence is Presence.ABSENT and unit.id not in self.things:
             self._settle(live, unit)
@@ -246,17 +251,17 @@ class Runner:
             live.phase = Phase.PLANNING
 
     def _take_over(self, live: LiveJob, unit: Unit) -> Remembered:
-        known, old = self.memory.get(unit.id, Remembered()), unit.entry.moved_from
-        if old is not None and known.applied is None:
+        known, old = self.remembered(unit.id), unit.entry.moved_from
+        if old is not None and known.applied is None and live.job.operation is Operation.APPLY:
             source = self.memory.get(old, Remembered())
             exists = source.applied is not None and source.applied.presence is Presence.PRESENT
-            if not exists or source.moved_to not in (None, unit.id) or unit.id in self.things:
+            if not exists or source.moved_to not in (None, unit.id):
                 raise HeldError("MoveBlocked", "The old unit has no state to move.")
             self.memory[old] = replace(source, moved_to=unit.id)
             if old in self.things:
                 self.things[unit.id] = self.things.pop(old)
             known = self.memory[unit.id] = replace(source, moved_to=None)
-        if known.applied is not None and old is not None:
+        if old is not None and self.memory.get(old, Remembered()).moved_to == unit.id:
             live.moved_from = old
         return known
 
@@ -284,9 +289,9 @@ class Runner:
     def _judge(self, live: LiveJob) -> None:
         unit = self._unit(live)
         live.plan = self._plan(live, unit)
-        known = self.memory.get(unit.id, Remembered())
+        known = self.remembered(unit.id)
         drifted = live.cause is Cause.DRIFT
-        report = live.job.operation is Operation.PLAN or (drifted and not known.applying and not corrects(unit))
+        report = live.job.operation is Operation.PLAN or (drifted and known.applying is None and not corrects(unit))
         if live.plan.empty and (not report or drifted):
             self._settle(live, unit)
             return
@@ -300,7 +305,8 @@ class Runner:
         newest = self.repository.head.units.get(unit.id)
         if newest is None or newest.intent != unit.intent:
             raise SupersededError("A newer commit changes this unit.")
-        self.memory[unit.id] = replace(known, applying=True)
+        reads = unit.reads if unit.presence is Presence.PRESENT and live.commit == live.job.commit else frozenset()
+        self.memory[unit.id] = replace(known, applying=reads | (known.applying or frozenset()))
         live.phase = Phase.APPLYING
 
     def _apply(self, live: LiveJob) -> None:
@@ -325,8 +331,10 @@ class Runner:
         return self.things[unit]
 
     def _forget(self, live: LiveJob, unit: Unit) -> None:
+        """Let the objects go. A plan of that, or of a move, is one that changes nothing."""
         if live.job.operation is Operation.PLAN:
-            live.ended = self._result(live, Outcome.SUCCEEDED, "Planned", "It would be let go.")
+            live.plan = PlanSummary((), (), outputs_changed=False, digest="")
+            live.ended = self._result(live, Outcome.SUCCEEDED, "Planned", "It would be let go, or moved.")
             return
         self.things.pop(unit.id, None)
         self._settle(live, unit)

@@ -134,6 +134,8 @@ class Bystander:
 
     def job_started(self, dispatched: Dispatched) -> None: ...
 
+    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None: ...
+
     def job_ended(self, dispatched: Dispatched, result: Result) -> None: ...
 
     def unit_held(self, held: Held) -> None: ...
@@ -308,6 +310,20 @@ class Loop(RuleBasedStateMachine):
         assert self.store.written == written
         self.check_after_tick()
 
+    @rule(name=names, then=st.sampled_from(["goes on", "fails", "dies"]))
+    def unit_gets_to_apply(self, name: UnitId, then: str) -> None:
+        """A quiet while, until the unit is in the middle of an apply."""
+        for _ in range(12):
+            self.tick(polls=True)
+            for live in self.runner.live():
+                if live.job.unit != name or live.phase is not Phase.APPLYING:
+                    self.runner.step(live)
+                elif then != "goes on":
+                    (self.runner.kill if then == "dies" else self.runner.fail)(live)
+                    return
+                else:
+                    return
+
     # --- the runner
 
     @precondition(lambda self: self.runner.live())
@@ -408,13 +424,21 @@ class Loop(RuleBasedStateMachine):
             upstream = seen.units.get(name)
             assert upstream is not None, f"{unit.id} before the broken {name}"
             record = ledger.units.get(name)
-            if upstream.presence is not Presence.PRESENT or (record and record.job):
-                continue  # goes, or a job of it runs: for what it is already, or it would not have been let through
+            if upstream.presence is not Presence.PRESENT:
+                continue
+            if record and record.job:
+                self.check_same_intent(record.job.job, upstream)
+                continue
             known = self.runner.memory.get(name, Remembered())
             assert known.applied is not None, f"{unit.id} before {name}"
-            assert not known.applying, f"{unit.id} on the half done {name}"
+            assert known.applying is None, f"{unit.id} on the half done {name}"
             stale = self.runner.facts != self.rt.facts
             assert stale or known.applied.fingerprint == self.runner.expected(seen, name), f"{unit.id} before {name}"
+
+    def check_same_intent(self, job: Job, upstream: Unit) -> None:
+        """The upstream's running job makes of it nothing else than it shall be."""
+        then = next(one for one in self.repository.commits if one.commit == job.commit).units[upstream.id]
+        assert job.operation is Operation.PLAN or then.intent == upstream.intent, f"while {job.unit} turns"
 
     def check_unread(self, unit: Unit) -> None:
         """Nothing that the runner built, or is building as the controller asked it to, reads what is let go."""
@@ -427,6 +451,8 @@ class Loop(RuleBasedStateMachine):
             uncollected = (r := self.store.ledger().units.get(other)) is not None and r.job is not None
             if applied and applied.presence is Presence.PRESENT and not known.moved_to and not uncollected:
                 assert unit.id not in applied.reads, f"{unit.id} goes while {other} reads it"
+            if other != unit.id and not known.moved_to and not uncollected:
+                assert unit.id not in (known.applying or ()), f"{unit.id} goes while {other} is half built on it"
 
     def check_after_tick(self) -> None:
         ledger = self.store.ledger()
@@ -519,11 +545,11 @@ class Loop(RuleBasedStateMachine):
     def move_blocked(self, unit: Unit) -> bool:
         """Whether the unit shall take over a state that is not there, or has one of its own."""
         old, memory = unit.entry.moved_from, self.runner.memory
-        if old is None or memory.get(unit.id, Remembered()).applied is not None:
+        if old is None or self.runner.remembered(unit.id).applied is not None:
             return False
         source = memory.get(old, Remembered())
         exists = source.applied is not None and source.applied.presence is Presence.PRESENT
-        return not exists or source.moved_to not in (None, unit.id) or unit.id in self.runner.things
+        return not exists or source.moved_to not in (None, unit.id)
 
     def check_settled(self, *, drift: bool) -> None:
         written = self.store.written

@@ -1,0 +1,52 @@
+"""The allow-list."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model import Operation
+from reconciler.runner.allow import Rule, allowed, why_not
+
+BOTH = frozenset({Operation.PLAN, Operation.APPLY})
+PLANS = frozenset({Operation.PLAN})
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "expected"),
+    [
+        ("environments/prod/**", "environments/prod/net.yaml", True),
+        ("environments/prod/**", "environments/prod/a/b/net.yaml", True),
+        ("environments/prod/**", "environments/production/net.yaml", False),
+        ("environments/prod/**", "environments/stage/net.yaml", False),
+        ("environments/prod/*", "environments/prod/a/net.yaml", False),
+        ("environments/**/net.yaml", "environments/net.yaml", True),
+        ("environments/**/net.yaml", "environments/a/b/net.yaml", True),
+        ("environments/**/net.yaml", "environments/a/bnet.yaml", False),
+        ("environments/?/net.yaml", "environments/a/net.yaml", True),
+        ("environments/?/net.yaml", "environments///net.yaml", False),
+        ("environments/a.b/*", "environments/axb/n.yaml", False),
+        ("environments/prod", "environments/prod/net.yaml", False),
+        ("environments/[ab]/*", "environments/a/net.yaml", False),
+        ("environments/prod/net.yaml", "environments/prod/net.yaml\n", False),
+    ],
+)
+def test_globs(glob: str, path: str, expected: bool) -> None:
+    assert allowed([Rule(BOTH, (glob,))], Operation.APPLY, path) is expected
+
+
+def test_a_rule_allows_only_its_own_operations() -> None:
+    rules = [Rule(PLANS, ("environments/**",)), Rule(BOTH, ("environments/dev/**",))]
+    assert allowed(rules, Operation.PLAN, "environments/prod/a.yaml")
+    assert not allowed(rules, Operation.APPLY, "environments/prod/a.yaml")
+    assert allowed(rules, Operation.APPLY, "environments/dev/a.yaml")
+    assert not allowed([], Operation.PLAN, "environments/dev/a.yaml")
+
+
+def test_a_refusal_says_where_it_would_be_allowed() -> None:
+    rules = [Rule(PLANS, ("environments/**",)), Rule(BOTH, ("environments/stage/**", "environments/dev/**"))]
+    said = why_not(rules, Operation.APPLY, "environments/prod/a.yaml")
+    assert said == (
+        "apply of environments/prod/a.yaml is not on this runner's allow-list; "
+        "folders where apply is allowed: environments/dev/**, environments/stage/**."
+    )
+    assert why_not([], Operation.PLAN, "x").endswith("allowed: none.")

@@ -1,0 +1,380 @@
+"""Each gate for itself, and the order in which they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from reconciler import gates
+from reconciler.decide import survey
+from reconciler.errors import Place
+from reconciler.gates import GATES, Need, World, policy, readers_of
+from reconciler.model import (
+    Allowances,
+    Cause,
+    Desired,
+    EnvironmentClass,
+    HostPart,
+    Hold,
+    Ledger,
+    Limits,
+    Operation,
+    Presence,
+    Problem,
+    RunnerFacts,
+    Unit,
+    UnitId,
+    UnitRecord,
+)
+from tests.kit import facts as make
+
+FACTS = make.facts()
+WANTED = Need(Operation.APPLY, make.fingerprint(), Cause.DESIRED)
+UNKNOWN = Need(Operation.APPLY, None, Cause.DESIRED)
+NET, APP = UnitId("prod/net"), UnitId("prod/app")
+
+# prod/app reads prod/net.
+TWO = make.desired(make.entry("prod/net"), make.entry("prod/app", reads=["prod/net"]))
+
+
+def world(
+    want: Desired = TWO, ledger: Ledger | None = None, host: RunnerFacts | None = FACTS, *, answers: bool = True
+) -> World:
+    known = make.in_order(want, FACTS) if ledger is None else ledger
+    return survey(want, known, host, make.NOW, answers=answers)
+
+
+def record(one: World, name: str) -> UnitRecord:
+    return one.ledger.units.get(UnitId(name)) or UnitRecord(UnitId(name))
+
+
+def ask(gate: gates.Gate, one: World, name: str = "prod/app", need: Need = WANTED) -> Hold | None:
+    return gate(one, one.desired.units[UnitId(name)], record(one, name), need)
+
+
+def reason(gate: gates.Gate, one: World, name: str = "prod/app", need: Need = WANTED) -> str | None:
+    hold = ask(gate, one, name, need)
+    return hold.reason if hold else None
+
+
+def test_the_order_of_the_gates() -> None:
+    names = [gate.__name__ for gate in GATES]
+    assert names == [
+        "history",
+        "paused",
+        "hosted",
+        "yanked",
+        "moving",
+        "dependency",
+        "still_referenced",
+        "back_off",
+    ]
+
+
+def test_a_unit_in_order_passes_every_gate() -> None:
+    assert [reason(gate, world()) for gate in GATES] == [None] * len(GATES)
+
+
+# --- history and pauses
+
+
+def test_a_rewritten_history_holds_everything() -> None:
+    frozen = Hold("HistoryRewritten", "m", plans=True)
+    assert ask(gates.history, world(ledger=Ledger(frozen=frozen))) == frozen
+
+
+@pytest.mark.parametrize(
+    ("scope", "until", "expected"),
+    [("all", 1, "Paused"), ("prod", 1, "Paused"), ("prod/app", 1, "Paused"), ("dev", 1, None), ("prod", 0, None)],
+)
+def test_a_pause(scope: str, until: int, expected: str | None) -> None:
+    pause = make.pause(scope, make.NOW + until * timedelta(hours=1))
+    assert reason(gates.paused, world(ledger=Ledger(pauses=(pause,)))) == expected
+
+
+def test_a_pause_says_who_why_until_when_and_how_to_end_it() -> None:
+    hold = ask(gates.paused, world(ledger=Ledger(pauses=(make.pause("dev"), make.pause("prod")))))
+    assert hold == Hold(
+        "Paused",
+        "ann paused prod until 2026-11-24 11:00 UTC: migration. `reconciler resume prod` ends it sooner.",
+        plans=True,
+    )
+
+
+# --- the runner's host
+
+
+SANDBOX = RunnerFacts("tofu", "1", {"prod": HostPart(EnvironmentClass.SANDBOX, "h", {})})
+
+
+@pytest.mark.parametrize(
+    ("host", "answers", "expected"),
+    [
+        (FACTS, True, None),
+        (None, True, "RunnerUnavailable"),
+        (FACTS, False, "RunnerUnavailable"),
+        (make.facts("dev"), True, "EnvironmentNotHosted"),
+        (SANDBOX, True, "PolicyMismatch"),
+    ],
+)
+def test_the_host(host: RunnerFacts | None, answers: bool, expected: str | None) -> None:
+    assert reason(gates.hosted, world(host=host, answers=answers)) == expected
+
+
+# --- yanked versions
+
+
+YANKED = make.pin("1.0.0", yanked="it leaks")
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "presence", "expected"),
+    [
+        (make.MODULE, "1.0.0", Presence.PRESENT, None),
+        (make.MODULE, "1.1.0", Presence.PRESENT, "Yanked"),
+        ("acme/other", "1.0.0", Presence.PRESENT, "Yanked"),
+        (None, "", Presence.PRESENT, "Yanked"),
+        (None, "", Presence.ABSENT, None),
+    ],
+)
+def test_a_yanked_version_is_not_put_to_new_use(
+    module: str | None, version: str, presence: Presence, expected: str | None
+) -> None:
+    want = make.desired(make.entry("prod/net", presence=presence), locked=make.lock(YANKED))
+    ledger = Ledger()
+    if module is not None:
+        done = replace(make.applied(want.units[NET], make.fingerprint()), module=module, version=version)
+        ledger = make.with_record(ledger, "prod/net", applied=done)
+    assert reason(gates.yanked, world(want, ledger), "prod/net") == expected
+
+
+def test_a_version_that_is_not_yanked_passes() -> None:
+    assert reason(gates.yanked, world(ledger=Ledger()), "prod/net") is None
+
+
+# --- moves
+
+
+MOVED = make.desired(make.entry("prod/new", moved_from="prod/old"))
+OLD = make.applied(make.unit("prod/old"), make.fingerprint())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"applied": OLD}, {}, None),
+        ({"applied": OLD, "job": make.dispatched("prod/old")}, {}, "DependencyNotReady"),
+        ({"applied": OLD, "job": make.dispatched("prod/old")}, {"applied": OLD}, None),
+        (None, {}, None),
+    ],
+)
+def test_a_move_waits_for_the_old_units_job(
+    old: dict[str, object] | None, new: dict[str, object], expected: str | None
+) -> None:
+    ledger = make.with_record(Ledger(), "prod/new", **new)
+    if old is not None:
+        ledger = make.with_record(ledger, "prod/old", **old)
+    assert reason(gates.moving, world(MOVED, ledger), "prod/new") == expected
+
+
+def test_who_does_not_move_waits_for_nobody() -> None:
+    assert reason(gates.moving, world(ledger=Ledger())) is None
+
+
+# --- dependencies
+
+
+def on_net(**changes: object) -> World:
+    """All in order, but for what is known of prod/net."""
+    return world(ledger=make.with_record(make.in_order(TWO, FACTS), "prod/net", **changes))
+
+
+FAILED = make.failure(make.fingerprint())
+ELSE = make.applied(TWO.units[NET], make.fingerprint("old"))
+TURNING = make.dispatched("prod/net", make.fingerprint("absent"))
+LOOKING = make.dispatched("prod/net", make.fingerprint("absent"), operation=Operation.PLAN)
+SAME = make.dispatched("prod/net", make.in_order(TWO, FACTS).units[NET].applied.fingerprint)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"applied": None}, "prod/net has not been applied yet"),
+        ({"applied": None, "failure": FAILED}, "prod/net failed (ApplyFailed: It broke.)"),
+        ({"applied": ELSE}, "prod/net has a change of its own to apply first"),
+        ({"applied": ELSE, "failure": FAILED}, "prod/net failed (ApplyFailed: It broke.)"),
+        ({"job": TURNING}, "prod/net is being changed to what another commit said"),
+        ({"job": LOOKING}, None),
+        ({"job": SAME}, None),
+        ({"unfinished": frozenset()}, "prod/net is half done"),
+        ({"unfinished": frozenset(), "failure": FAILED}, "prod/net failed (ApplyFailed: It broke.)"),
+        ({"failure": FAILED}, None),
+    ],
+)
+def test_an_upstream_must_be_in_order(changes: dict[str, object], expected: str | None) -> None:
+    hold = ask(gates.dependency, on_net(**changes))
+    assert hold == (Hold("DependencyNotReady", f"{expected}; this unit follows it.", plans=True) if expected else None)
+
+
+def test_an_upstream_of_which_nothing_is_known() -> None:
+    hold = ask(gates.dependency, world(ledger=Ledger()), need=UNKNOWN)
+    assert hold == Hold("DependencyNotReady", "prod/net has not been applied yet; this unit follows it.")
+
+
+def test_a_broken_upstream() -> None:
+    problem = Problem(Place("environments/prod/net.yaml", 3, 1), "LockInvalid", "no such version", NET)
+    want = replace(TWO, broken={NET: problem}, units={APP: TWO.units[APP]})
+    hold = ask(gates.dependency, world(want, Ledger()))
+    assert hold is not None
+    assert hold.message.startswith("prod/net is broken (environments/prod/net.yaml:3:1: no such version)")
+
+
+def test_correcting_drift_waits_for_nobody() -> None:
+    drift = Need(Operation.APPLY, make.fingerprint(), Cause.DRIFT)
+    assert reason(gates.dependency, on_net(applied=None), need=drift) is None
+
+
+def test_who_goes_waits_for_nobody_upstream() -> None:
+    want = make.desired(make.entry("prod/net"), make.entry("prod/app", reads=["prod/net"], presence=Presence.ABSENT))
+    assert reason(gates.dependency, world(want, Ledger())) is None
+
+
+def test_another_environments_unit_that_goes_is_not_awaited() -> None:
+    stage = make.environment("stage", depends_on=["prod"])
+    want = make.desired(make.entry("prod/net", presence=Presence.ABSENT), make.entry("stage/app"), environments=[stage])
+    assert want.units[UnitId("stage/app")].upstream == {NET}
+    assert reason(gates.dependency, world(want, Ledger()), "stage/app") is None
+
+
+@pytest.mark.parametrize(("outputs", "listed"), [((), "none"), (("b", "a"), "a, b")])
+def test_an_output_that_does_not_exist(outputs: tuple[str, ...], listed: str) -> None:
+    done = replace(make.in_order(TWO, FACTS).units[NET].applied, outputs=dict.fromkeys(outputs, "s"))  # type: ignore[type-var]
+    hold = ask(gates.dependency, on_net(applied=done), need=UNKNOWN)
+    assert hold == Hold("OutputMissing", f"prod/net has no output 'id'; its outputs are: {listed}.")
+
+
+def test_secrets_that_the_host_does_not_list() -> None:
+    want = make.desired(
+        make.entry("prod/net"),
+        make.entry("prod/app", reads=["prod/net"], secret="db_password"),
+    )
+    host = make.facts(secrets={"other": "s"})
+    hold = ask(gates.dependency, survey(want, make.in_order(want, host), host, make.NOW), need=UNKNOWN)
+    assert hold is not None
+    assert hold.reason == "SecretMissing"
+    assert "db_password;" in hold.message
+
+
+# --- what is still read
+
+
+GOING = make.desired(make.entry("prod/net", presence=Presence.ABSENT))
+BUILT = make.applied(make.unit("prod/app", reads=["prod/net"]), make.fingerprint())
+GONE = replace(BUILT, presence=Presence.ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("reader", "expected"),
+    [
+        ({"applied": BUILT}, "StillReferenced"),
+        ({"applied": GONE}, None),
+        ({"unfinished": frozenset({NET})}, "StillReferenced"),
+        ({"job": make.dispatched("prod/app", reads=["prod/net"])}, "StillReferenced"),
+        ({}, None),
+    ],
+)
+def test_nothing_goes_while_something_is_built_on_it(reader: dict[str, object], expected: str | None) -> None:
+    one = world(GOING, make.with_record(Ledger(), "prod/app", **reader))
+    assert reason(gates.still_referenced, one, "prod/net") == expected
+
+
+def test_who_stays_may_be_read() -> None:
+    assert reason(gates.still_referenced, world(), "prod/net") is None
+
+
+def test_what_is_read_under_its_former_name_is_read_still() -> None:
+    want = make.desired(make.entry("prod/new", presence=Presence.ABSENT, moved_from="prod/net"))
+    one = world(want, make.with_record(Ledger(), "prod/app", applied=BUILT))
+    assert reason(gates.still_referenced, one, "prod/new") == "StillReferenced"
+
+
+def test_a_unit_is_no_reader_of_itself() -> None:
+    want = make.desired(make.entry("prod/new", presence=Presence.ABSENT, moved_from="prod/net"))
+    own = make.with_record(Ledger(), "prod/new", applied=replace(BUILT, reads=frozenset({NET, UnitId("prod/new")})))
+    assert reason(gates.still_referenced, world(want, own), "prod/new") is None
+
+
+def test_readers_are_named_in_order() -> None:
+    ledger = make.with_record(Ledger(), "prod/b", applied=BUILT)
+    ledger = make.with_record(ledger, "prod/a", applied=BUILT)
+    assert readers_of(ledger) == {NET: ("prod/a", "prod/b")}
+    hold = ask(gates.still_referenced, world(GOING, ledger), "prod/net")
+    assert hold is not None
+    assert hold.message.startswith("prod/a, prod/b still reads")
+
+
+# --- back-off
+
+
+def after_failure(retry_at: datetime, **changes: object) -> World:
+    one = TWO.units[APP]
+    failure = replace(make.failure(make.fingerprint(), one, retry_at=retry_at), **changes)  # type: ignore[arg-type]
+    return world(ledger=make.with_record(Ledger(), "prod/app", failure=failure))
+
+
+SOON = make.NOW + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("retry_at", "changes", "expected"),
+    [
+        (SOON, {}, "ApplyFailed"),
+        (make.NOW, {}, None),
+        (SOON, {"fingerprint": make.fingerprint("new")}, None),
+        (SOON, {"policy": "new"}, None),
+    ],
+)
+def test_the_same_thing_is_not_tried_at_once(
+    retry_at: datetime, changes: dict[str, object], expected: str | None
+) -> None:
+    assert reason(gates.back_off, after_failure(retry_at, **changes)) == expected
+
+
+def test_who_has_not_failed_is_not_held_back() -> None:
+    assert reason(gates.back_off, world(ledger=Ledger())) is None
+
+
+def test_the_hold_says_what_failed_and_when_it_is_tried_again() -> None:
+    hold = ask(gates.back_off, after_failure(SOON, count=3))
+    assert hold == Hold("ApplyFailed", "It broke. (attempt 3; next at 10:00:05 UTC)")
+
+
+# --- policy
+
+
+def with_limits(**limits: object) -> Unit:
+    unit = make.unit()
+    return replace(unit, environment=replace(unit.environment, limits=replace(unit.environment.limits, **limits)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        with_limits(destroy=1),
+        with_limits(recreate=1),
+        with_limits(free_replace=frozenset({"a"})),
+        make.unit(allow=Allowances(destroy=1)),
+        make.unit(allow=Allowances(downgrade=True)),
+    ],
+)
+def test_another_limit_or_allowance_is_another_policy(other: Unit) -> None:
+    assert policy(other) != policy(make.unit())
+
+
+def test_the_same_limits_are_the_same_policy() -> None:
+    assert policy(with_limits(free_replace=frozenset("ab"))) == policy(with_limits(free_replace=frozenset("ba")))
+    assert policy(make.unit(size=2)) == policy(make.unit(size=3))
+    assert Limits() == make.unit().environment.limits

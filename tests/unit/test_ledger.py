@@ -1,0 +1,210 @@
+"""What each event makes of a unit's record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from reconciler.ledger import (
+    CheckScheduled,
+    HoldChanged,
+    JobDispatched,
+    JobEnded,
+    after,
+    applied_reads,
+    is_pausing,
+    reads_now,
+    take_over,
+    unit_of,
+)
+from reconciler.model import Cause, Dispatched, Hold, Operation, Outcome, Planned, Presence, UnitId, UnitRecord
+from tests.kit import facts as make
+
+NET = UnitId("prod/net")
+HOLD = Hold("Paused", "m", plans=True)
+APPLIED = make.applied(make.unit("prod/net", reads=["prod/dns"]), make.fingerprint())
+LATER = make.NOW + timedelta(hours=2)
+SOME = make.plan(make.change("a"))
+
+
+def ended(
+    asked: Dispatched, outcome: Outcome = Outcome.SUCCEEDED, retry_at: datetime | None = None, **words: object
+) -> JobEnded:
+    return JobEnded(asked, make.result(asked, outcome, **words), retry_at, LATER)
+
+
+def test_the_unit_of_an_event() -> None:
+    asked = make.dispatched()
+    events = [JobDispatched(asked), ended(asked), HoldChanged(NET, None), CheckScheduled(NET, LATER)]
+    assert [unit_of(event) for event in events] == [NET] * 4
+
+
+@pytest.mark.parametrize(("operation", "hold"), [(Operation.APPLY, None), (Operation.PLAN, HOLD)])
+def test_an_apply_ends_the_hold_and_a_plan_does_not(operation: Operation, hold: Hold | None) -> None:
+    asked = make.dispatched(operation=operation)
+    record = after(UnitRecord(NET, hold=HOLD), JobDispatched(asked))
+    assert record == UnitRecord(NET, job=asked, hold=hold)
+
+
+def test_a_hold_and_a_check_are_set() -> None:
+    record = after(after(UnitRecord(NET), HoldChanged(NET, HOLD)), CheckScheduled(NET, LATER))
+    assert record == UnitRecord(NET, hold=HOLD, next_check=LATER)
+
+
+def test_a_success_leaves_what_was_applied() -> None:
+    asked = make.dispatched()
+    before = UnitRecord(
+        NET, job=asked, failure=make.failure(make.fingerprint()), drift_since=make.NOW, unfinished=frozenset({NET})
+    )
+    assert after(before, ended(asked, applied=APPLIED)) == UnitRecord(NET, applied=APPLIED, next_check=LATER)
+
+
+def test_a_failure_keeps_what_was_applied_and_counts() -> None:
+    asked = make.dispatched()
+    record = UnitRecord(NET, applied=APPLIED, job=asked)
+    for count in (1, 2):
+        record = after(record, ended(asked, Outcome.FAILED, LATER))
+        assert record.failure is not None
+        assert (record.failure.count, record.failure.reason, record.failure.retry_at) == (count, "Because", LATER)
+        assert record.applied == APPLIED
+
+
+@pytest.mark.parametrize(
+    "asked", [make.dispatched(fp=make.fingerprint("b")), make.dispatched(judged_by="another policy")], ids=str
+)
+def test_a_failure_of_something_else_counts_from_one(asked: Dispatched) -> None:
+    record = UnitRecord(NET, failure=make.failure(make.fingerprint(), count=5))
+    new = after(record, ended(asked, Outcome.HELD, LATER)).failure
+    assert new is not None
+    assert (new.count, new.fingerprint, new.policy) == (1, asked.fingerprint, asked.policy)
+
+
+def test_a_failure_without_a_time_is_due_at_once() -> None:
+    failure = after(UnitRecord(NET), ended(make.dispatched(), Outcome.FAILED)).failure
+    assert failure is not None
+    assert failure.retry_at == failure.at
+
+
+def test_a_success_of_something_else_is_tried_again_and_says_why() -> None:
+    other = replace(APPLIED, fingerprint=make.fingerprint("newer"))
+    record = after(UnitRecord(NET), ended(make.dispatched(), retry_at=LATER, applied=other))
+    assert record.applied == other
+    assert record.failure is not None
+    assert (record.failure.reason, record.failure.outcome) == ("Superseded", Outcome.SUCCEEDED)
+    assert "newer commit" in record.failure.message
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"fingerprint": make.fingerprint(), "plan": SOME}, Cause.DESIRED),
+        ({"fingerprint": make.fingerprint(), "plan": SOME, "cause": Cause.UPSTREAM}, Cause.UPSTREAM),
+        ({"plan": SOME}, None),
+        ({"fingerprint": make.fingerprint()}, None),
+    ],
+)
+def test_the_last_plan_is_kept(told: dict[str, object], expected: Cause | None) -> None:
+    asked = make.dispatched()
+    event = ended(asked, Outcome.HELD, LATER, **told)
+    planned = after(UnitRecord(NET), event).planned
+    want = expected and Planned(asked.job.id, make.fingerprint(), expected, SOME, event.result.ended_at)
+    assert planned == want
+
+
+def test_a_plan_outlives_jobs_without_one() -> None:
+    asked = make.dispatched()
+    record = after(UnitRecord(NET), ended(asked, Outcome.HELD, LATER, fingerprint=make.fingerprint(), plan=SOME))
+    assert after(record, ended(asked, Outcome.FAILED, LATER)).planned == record.planned
+
+
+ENDED_AT = make.NOW + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "told", "expected"),
+    [
+        (None, {"cause": Cause.DRIFT, "plan": SOME}, ENDED_AT),
+        (make.NOW, {"cause": Cause.DRIFT, "plan": SOME}, make.NOW),
+        (make.NOW, {"cause": Cause.DRIFT, "plan": make.plan()}, None),
+        (make.NOW, {"cause": Cause.DESIRED, "plan": SOME}, make.NOW),
+        (make.NOW, {"cause": Cause.DRIFT}, make.NOW),
+        (None, {"cause": Cause.DESIRED, "plan": SOME}, None),
+        (make.NOW, {"cause": Cause.DRIFT, "plan": SOME, "applied": APPLIED}, None),
+    ],
+)
+def test_when_drift_opens_and_closes(
+    before: datetime | None, told: dict[str, object], expected: datetime | None
+) -> None:
+    assert after(UnitRecord(NET, drift_since=before), ended(make.dispatched(), **told)).drift_since == expected
+
+
+DNS, HUB = UnitId("prod/dns"), UnitId("prod/hub")
+
+
+@pytest.mark.parametrize(
+    ("operation", "outcome", "told", "expected"),
+    [
+        (Operation.APPLY, Outcome.FAILED, {"plan": SOME}, {DNS, HUB}),
+        (Operation.APPLY, Outcome.UNCERTAIN, {}, {DNS, HUB}),
+        (Operation.APPLY, Outcome.FAILED, {}, {HUB}),
+        (Operation.APPLY, Outcome.HELD, {"plan": SOME}, {HUB}),
+        (Operation.APPLY, Outcome.SUPERSEDED, {"plan": SOME}, {HUB}),
+        (Operation.PLAN, Outcome.FAILED, {"plan": SOME}, {HUB}),
+        (Operation.PLAN, Outcome.SUCCEEDED, {"plan": SOME}, {HUB}),
+        (Operation.APPLY, Outcome.SUCCEEDED, {"applied": APPLIED}, None),
+    ],
+)
+def test_an_apply_that_may_have_begun_is_unfinished_until_a_success(
+    operation: Operation, outcome: Outcome, told: dict[str, object], expected: set[UnitId] | None
+) -> None:
+    asked = make.dispatched(operation=operation, reads=["prod/dns"])
+    record = after(UnitRecord(NET, unfinished=frozenset({HUB})), ended(asked, outcome, LATER, **told))
+    assert record.unfinished == expected
+
+
+def test_an_apply_that_reads_nothing_is_unfinished_all_the_same() -> None:
+    record = after(UnitRecord(NET), ended(make.dispatched(), Outcome.UNCERTAIN, LATER))
+    assert record.unfinished == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("scope", "until", "expected"),
+    [
+        ("all", LATER, True),
+        ("prod", LATER, True),
+        ("prod/net", LATER, True),
+        ("pro", LATER, False),
+        ("stage", LATER, False),
+        ("prod/net/more", LATER, False),
+        ("all", make.NOW, False),
+    ],
+)
+def test_what_a_pause_covers(scope: str, until: datetime, expected: bool) -> None:
+    assert is_pausing(make.pause(scope, until), NET, make.NOW) is expected
+
+
+def test_what_a_unit_is_built_on() -> None:
+    gone = replace(APPLIED, presence=Presence.ABSENT)
+    job = make.dispatched(reads=["prod/job"])
+    record = UnitRecord(NET, applied=APPLIED, unfinished=frozenset({HUB}), job=job)
+    assert applied_reads(UnitRecord(NET)) == frozenset()
+    assert applied_reads(UnitRecord(NET, applied=gone)) == frozenset()
+    assert applied_reads(record) == {DNS}
+    assert reads_now(record) == {DNS, HUB, "prod/job"}
+    assert reads_now(UnitRecord(NET)) == frozenset()
+
+
+def test_a_moved_unit_takes_over_what_stood_for_the_old_one() -> None:
+    old = UnitRecord(UnitId("prod/old"), applied=APPLIED, unfinished=frozenset({DNS}), drift_since=make.NOW, hold=HOLD)
+    new = UnitRecord(NET, unfinished=frozenset({HUB}), next_check=LATER)
+    expected = replace(new, applied=APPLIED, unfinished=frozenset({DNS, HUB}), drift_since=make.NOW)
+    assert take_over(new, old) == expected
+    assert take_over(new, replace(old, unfinished=None)) == replace(expected, unfinished=frozenset({HUB}))
+    assert take_over(UnitRecord(NET), old).unfinished == {DNS}
+
+
+def test_a_unit_with_a_state_of_its_own_takes_over_nothing() -> None:
+    own = UnitRecord(NET, applied=APPLIED)
+    assert take_over(own, UnitRecord(UnitId("prod/old"), unfinished=frozenset({DNS}))) == own
