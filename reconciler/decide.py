@@ -73,25 +73,48 @@ Decision = Dispatch | Held | Queued
 
 
 def survey(
-    desired: Desired, ledger: Ledger, facts: RunnerFacts | None, now: datetime, *, answers: bool = True
+    desired: Desired,
+    ledger: Ledger,
+    facts: RunnerFacts | None,
+    now: datetime,
+    *,
+    answers: bool = True,
+    known: Known | None = None,
 ) -> World:
-    """Gather what the gates look at. `answers`: whether the runner does, now."""
-    return World(desired, ledger, facts, expected(desired, ledger, facts), readers_of(ledger), now, answers)
+    """Gather what the gates look at. `answers`: whether the runner does, now. `known`: see `expected`."""
+    return World(desired, ledger, facts, expected(desired, ledger, facts, known), readers_of(ledger), now, answers)
 
 
-def expected(desired: Desired, ledger: Ledger, facts: RunnerFacts | None) -> dict[UnitId, Fingerprint | None]:
-    """The fingerprint that each unit shall have; None where an output or a secret that it reads does not exist yet."""
-    return {unit.id: _expected(unit, ledger, facts) for unit in desired.units.values()}
+# What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.
+Known = dict[UnitId, tuple[Unit, RunnerFacts, Mapping[Reference, str], Fingerprint]]
 
 
-def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None) -> Fingerprint | None:
+def expected(
+    desired: Desired, ledger: Ledger, facts: RunnerFacts | None, known: Known | None = None
+) -> dict[UnitId, Fingerprint | None]:
+    """The fingerprint that each unit shall have; None where an output or a secret that it reads does not exist yet.
+
+    `known` saves time, and changes no answer: what earlier calls put there is not worked out again.
+    """
+    known = {} if known is None else known
+    if len(known) > len(desired.units):
+        known.clear()  # units went: nothing may pile up
+    return {unit.id: _expected(unit, ledger, facts, known) for unit in desired.units.values()}
+
+
+def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None, known: Known) -> Fingerprint | None:
     host = facts.environments.get(unit.environment.name) if facts else None
     if facts is None or host is None:
         return None
     if unit.presence is Presence.PRESENT and not unit.secrets <= host.secrets.keys():
         return None
     outputs = _outputs(unit, ledger)
-    return None if outputs is None else fingerprint(unit, facts, host, outputs)
+    if outputs is None:
+        return None
+    last = known.get(unit.id)
+    if last is None or last[0] is not unit or last[1] is not facts or last[2] != outputs:
+        last = known[unit.id] = (unit, facts, outputs, fingerprint(unit, facts, host, outputs))
+    return last[3]
 
 
 def _outputs(unit: Unit, ledger: Ledger) -> dict[Reference, str] | None:
@@ -133,18 +156,16 @@ def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dis
         return None, Dispatch(unit, need.operation, need.fingerprint, need.cause)
     if hold is None or need.fingerprint is None:
         return hold, None
-    if hold.plans and _unseen(unit, record, need, world.now):
+    if hold.plans and _unseen(record, need, world.now):
         return hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause)
     return hold, None
 
 
-def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
+def _unseen(record: UnitRecord, need: Need, now: datetime) -> bool:
     """Whether what waits has not been planned yet, and no such plan has just failed."""
     failure = record.failure
     if failure is not None and failure.fingerprint == need.fingerprint and now < failure.retry_at:
         return False
-    if unit.presence is Presence.FORGOTTEN:
-        return False  # there is nothing to plan: its objects are let go as they are
     due = need.cause is Cause.DRIFT and (record.next_check is None or now >= record.next_check)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint
 
@@ -267,7 +288,7 @@ def _elsewhere(asked: Dispatched, result: Result) -> bool:
 
     Asking again at once would give the same answer.
     """
-    if result.applied is None and asked.job.operation is Operation.APPLY:
+    if result.applied is None and (result.plan is None or asked.job.operation is Operation.APPLY):
         return True
     return result.fingerprint is not None and result.fingerprint != asked.fingerprint
 
