@@ -9,7 +9,7 @@ from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
 from reconciler.desired.load import Loader
 from reconciler.desired.paths import LOCK_PATH, ROOT
-from reconciler.errors import Place, UnitError
+from reconciler.errors import PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
 from reconciler.git.remote import Remote
@@ -27,6 +27,7 @@ class Catalogs:
         self._repositories = repositories
         self._store = CatalogStore(folder)
         self._digests: dict[Commit, Digest] = {}
+        self._branches: dict[tuple[str, str], Pin] = {}
 
     def tree(self, pin: Pin) -> Path:
         """The folder with exactly the pinned tree, its digest proven now.
@@ -45,20 +46,25 @@ class Catalogs:
         return self._store.open(pin.digest, catalog, pin.commit)
 
     def refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
-        """What each branch that a sandbox names is now. A branch that does not exist has no pin.
+        """What each branch that a sandbox names is now; what it was, where its catalog does not answer.
 
-        Raises:
-            PassError: a catalog cannot be fetched.
+        A branch that does not exist has no pin: its entry says so, with its place. Nothing else waits for it.
         """
-        found: dict[tuple[str, str], Pin] = {}
         for module, ref in sorted(wanted):
             try:
                 catalog = self._repository(module)
                 commit = catalog.fetch_branch(ref)
-                found[module, ref] = Pin(module, ref, "", ref, commit, self._digest(catalog, commit), floating=True)
+                pin = Pin(module, ref, "", ref, commit, self._digest(catalog, commit), floating=True)
+                self._branches[module, ref] = pin
             except UnitError:
-                continue  # the entry says so, with its place
-        return found
+                self._branches.pop((module, ref), None)
+            except PassError:
+                continue
+        return self.known_refs(wanted)
+
+    def known_refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
+        """As `refs`, from what was seen last: asks no network."""
+        return {which: self._branches[which] for which in wanted if which in self._branches}
 
     def _digest(self, catalog: CatalogRepo, commit: Commit) -> Digest:
         if commit not in self._digests:
@@ -91,11 +97,11 @@ class ProtectedBranch:
         Only the branches that sandboxes name are looked up over the network, at every call; not if `offline`.
 
         Raises:
-            PassError: the mirror cannot be read, or a catalog not be reached.
+            PassError: the mirror cannot be read.
         """
         if self._commit != commit:
             self._list(commit)
-        refs = None if offline else self.catalogs.refs
+        refs = self.catalogs.known_refs if offline else self.catalogs.refs
         return self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs)
 
     def contains(self, commit: Commit, head: Commit) -> bool:

@@ -50,7 +50,7 @@ class History:
     def known(self) -> Desired | None:
         """What the accepted head means, without a look at the network; None before the first."""
         commit = self._memory.trust().commit
-        return self._branch.load(commit) if commit else None
+        return self._branch.load(commit, offline=True) if commit else None
 
     def spend(self, unit: UnitId) -> None:
         """Close the unit's allowances."""
