@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from reconciler.decide import Capacity, Dispatch, Held, Queued, decide, next_due, schedule, survey
+from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, next_due, schedule, survey
 from reconciler.errors import PassError
-from reconciler.gates import policy
+from reconciler.gates import World, policy
 from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, Resumed, is_pausing
 from reconciler.model import (
     Desired,
@@ -60,7 +60,10 @@ def new_job_id(now: datetime) -> JobId:
 
 @dataclass(slots=True)
 class Runtime:
-    """What a tick works with. `facts` is what the runner last said of itself; `silent`: it does not answer now."""
+    """What a tick works with. `facts` is what the runner last said of itself; `silent`: it does not answer now.
+
+    `known` and `decided` are what the last pass found out, so that a pass over what has not changed costs nothing.
+    """
 
     source: Source
     store: Store
@@ -74,6 +77,23 @@ class Runtime:
     facts_at: datetime | None = None
     silent: bool = False
     cancelled: set[JobId] = field(default_factory=set)
+    known: Known = field(default_factory=dict)
+    decided: Decided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the last pass looked at, and when the clock alone will change what it decided."""
+
+    world: World
+    due: datetime | None
+
+    def stands(self, rt: Runtime, desired: Desired, now: datetime) -> bool:
+        """Whether deciding again would give the same again. By identity: a journaled event makes another ledger."""
+        world = self.world
+        same = world.desired is desired and world.ledger is rt.store.ledger() and world.facts is rt.facts
+        in_time = world.now <= now and (self.due is None or now < self.due)
+        return same and in_time and world.answers is not rt.silent
 
 
 def tick(rt: Runtime) -> datetime | None:
@@ -92,14 +112,17 @@ def tick(rt: Runtime) -> datetime | None:
 
 def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | None:
     """Journal what holds which unit, all of it at once, then start what can start."""
-    world = survey(desired, rt.store.ledger(), rt.facts, now, answers=not rt.silent)
+    if rt.decided is not None and rt.decided.stands(rt, desired, now):
+        return rt.decided.due
+    world = survey(desired, rt.store.ledger(), rt.facts, now, answers=not rt.silent, known=rt.known)
     decisions = list(decide(world, rt.capacity))
     _hold(rt, [d for d in decisions if isinstance(d, Held)])
     for decision in decisions:
         if isinstance(decision, Dispatch):
             _dispatch(rt, desired, decision)
     rt.watcher.queued([d for d in decisions if isinstance(d, Queued)])
-    return next_due(world)
+    rt.decided = Decided(world, next_due(world))  # at the end: what could not be journaled is decided again
+    return rt.decided.due
 
 
 def _end_pauses(rt: Runtime, now: datetime) -> None:
@@ -112,7 +135,8 @@ def _refresh_facts(rt: Runtime, now: datetime) -> None:
     if not rt.silent and rt.facts_at is not None and now - rt.facts_at < FACTS_MAX_AGE:
         return
     try:
-        rt.facts, rt.facts_at, rt.silent = rt.executor.describe(), now, False
+        said = rt.executor.describe()
+        rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
     except PassError as error:
         _fell_silent(rt, error)
 

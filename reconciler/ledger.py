@@ -233,5 +233,8 @@ def applied_reads(record: UnitRecord) -> frozenset[UnitId]:
 
 def reads_now(record: UnitRecord) -> frozenset[UnitId]:
     """The units that this one may be built on: as it was applied, as an apply left it half done, as one is making it."""
+    applied = applied_reads(record)
+    if record.job is None and record.unfinished is None:
+        return applied  # nearly every unit, nearly always: it is asked for each at every pass
     making = record.job.reads if record.job is not None else frozenset()
-    return applied_reads(record) | (record.unfinished or frozenset()) | making
+    return applied | (record.unfinished or frozenset()) | making

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconciler.decide import Known
 from reconciler.decide import expected as fingerprints
 from reconciler.ledger import is_pausing
 from reconciler.model import (
@@ -269,6 +270,7 @@ class Outlook:
         self._desired, self._ledger, self._facts, self._now = desired, ledger, facts, now
         self._guard = threading.Lock()
         self._last: Picture | None = None
+        self._known: Known = {}
 
     def picture(self) -> Picture:
         """How everything fares now."""
@@ -276,7 +278,7 @@ class Outlook:
             desired, ledger, facts, now = self._desired(), self._ledger(), self._facts(), self._now()
             last = self._last
             if last is None or not _same(last, desired, ledger, facts):
-                expected = fingerprints(desired, ledger, facts) if desired else {}
+                expected = fingerprints(desired, ledger, facts, self._known) if desired else {}
                 last = Picture(desired, ledger, facts, now, expected, overview(desired, ledger, expected, now))
             elif _pauses(last.ledger, last.now) != _pauses(ledger, now):
                 last = replace(last, now=now, overview=overview(desired, ledger, last.expected, now))
