@@ -119,11 +119,9 @@ Event = UnitEvent | HeadAccepted | Frozen | Thawed | Paused | Resumed | Reconcil
 
 def unit_of(event: UnitEvent) -> UnitId:
     """The unit that the event is about."""
-    match event:
-        case JobDispatched(dispatched) | JobEnded(dispatched):
-            return dispatched.job.unit
-        case HoldChanged(unit) | CheckScheduled(unit):
-            return unit
+    if isinstance(event, JobDispatched | JobEnded):
+        return event.dispatched.job.unit
+    return event.unit
 
 
 def after(record: UnitRecord, event: UnitEvent) -> UnitRecord:
@@ -136,7 +134,7 @@ def after(record: UnitRecord, event: UnitEvent) -> UnitRecord:
             return replace(record, hold=hold)
         case CheckScheduled(_, next_check):
             return replace(record, next_check=next_check)
-        case JobEnded():
+        case _:
             return _after_job(record, event)
 
 

@@ -9,12 +9,13 @@ must come to be as its entry says, by itself and soon; what no entry asks for mu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ from reconciler.model import (
     Commit,
     Dispatched,
     Entry,
+    Expression,
     Hold,
     Job,
     JobId,
@@ -40,6 +42,7 @@ from reconciler.model import (
     Pause,
     Phase,
     Presence,
+    Reference,
     Result,
     RunnerFacts,
     Unit,
@@ -58,6 +61,11 @@ PATIENCE = timedelta(hours=2)
 names = st.sampled_from(NAMES)
 choices = st.integers(0, 31)
 scopes = st.sampled_from(("all", "dev", "prod", *NAMES))
+
+
+def renamed(value: Expression, old: UnitId, new: UnitId) -> Expression:
+    """The input, reading the unit under its new name."""
+    return replace(value, unit=new) if isinstance(value, Reference) and value.unit == old else value
 
 
 class CrashError(Exception):
@@ -253,9 +261,7 @@ class Loop(RuleBasedStateMachine):
         moved = make.entry(new, moved_from=name)
         self.entries[new] = replace(moved, inputs=one.inputs, presence=one.presence)
         for other, reader in self.entries.items():
-            named = {
-                k: replace(v, unit=new) if getattr(v, "unit", None) == name else v for k, v in reader.inputs.items()
-            }  # type: ignore[type-var]
+            named = {key: renamed(value, name, new) for key, value in reader.inputs.items()}
             self.entries[other] = replace(reader, inputs=named)
         self.merge()
 
@@ -293,10 +299,8 @@ class Loop(RuleBasedStateMachine):
     def tick_and_crash(self, after: int) -> None:
         self.repository.poll()
         self.fate.countdown = after
-        try:
+        with contextlib.suppress(CrashError):
             tick(self.rt)
-        except CrashError:
-            pass
         self.fate.countdown = None
         self.boot(self.reopen_store())
 
@@ -511,7 +515,7 @@ class Loop(RuleBasedStateMachine):
             assert due <= deadline, f"not in order for {patience}: {story}"
             self.clock.time = max(due, self.clock.time)
 
-    def run_to_rest(self) -> object:
+    def run_to_rest(self) -> datetime | None:
         for _ in range(200):
             due = tick(self.rt)
             self.check_after_tick()
@@ -566,8 +570,9 @@ class Loop(RuleBasedStateMachine):
         for name in self.runner.things:
             record = ledger.units.get(name)
             if self.orphaned(name):
-                assert record is not None and record.hold is not None, f"{name} is an orphan, and nobody says so"
-                assert record.hold.reason == "Orphaned"
+                hold = record.hold if record else None
+                assert hold, f"{name} is an orphan, and nobody says so"
+                assert hold.reason == "Orphaned"
 
 
 class SqliteLoop(Loop):
@@ -594,7 +599,7 @@ class SqliteLoop(Loop):
 
 
 MODE = os.environ.get("RECONCILER_TEST_LOOP", "")
-EXAMPLES = {"long": (5000, 500), "ci": (200, 40)}.get(MODE, (120, 12))
+EXAMPLES = {"long": (5000, 500), "ci": (200, 40)}.get(MODE, (250, 20))
 
 
 def profile(examples: int) -> settings:

@@ -12,6 +12,7 @@ from reconciler.ledger import (
     HoldChanged,
     JobDispatched,
     JobEnded,
+    UnitEvent,
     after,
     applied_reads,
     is_pausing,
@@ -37,7 +38,7 @@ def ended(
 
 def test_the_unit_of_an_event() -> None:
     asked = make.dispatched()
-    events = [JobDispatched(asked), ended(asked), HoldChanged(NET, None), CheckScheduled(NET, LATER)]
+    events: list[UnitEvent] = [JobDispatched(asked), ended(asked), HoldChanged(NET, None), CheckScheduled(NET, LATER)]
     assert [unit_of(event) for event in events] == [NET] * 4
 
 
@@ -137,7 +138,12 @@ ENDED_AT = make.NOW + timedelta(minutes=1)
 def test_when_drift_opens_and_closes(
     before: datetime | None, told: dict[str, object], expected: datetime | None
 ) -> None:
-    assert after(UnitRecord(NET, drift_since=before), ended(make.dispatched(), **told)).drift_since == expected
+    assert (
+        after(
+            UnitRecord(NET, drift_since=before), ended(make.dispatched(), Outcome.SUCCEEDED, None, **told)
+        ).drift_since
+        == expected
+    )
 
 
 DNS, HUB = UnitId("prod/dns"), UnitId("prod/hub")
@@ -146,18 +152,18 @@ DNS, HUB = UnitId("prod/dns"), UnitId("prod/hub")
 @pytest.mark.parametrize(
     ("operation", "outcome", "told", "expected"),
     [
-        (Operation.APPLY, Outcome.FAILED, {"plan": SOME}, {DNS, HUB}),
-        (Operation.APPLY, Outcome.UNCERTAIN, {}, {DNS, HUB}),
-        (Operation.APPLY, Outcome.FAILED, {}, {HUB}),
-        (Operation.APPLY, Outcome.HELD, {"plan": SOME}, {HUB}),
-        (Operation.APPLY, Outcome.SUPERSEDED, {"plan": SOME}, {HUB}),
-        (Operation.PLAN, Outcome.FAILED, {"plan": SOME}, {HUB}),
-        (Operation.PLAN, Outcome.SUCCEEDED, {"plan": SOME}, {HUB}),
+        (Operation.APPLY, Outcome.FAILED, {"plan": SOME}, frozenset({DNS, HUB})),
+        (Operation.APPLY, Outcome.UNCERTAIN, {}, frozenset({DNS, HUB})),
+        (Operation.APPLY, Outcome.FAILED, {}, frozenset({HUB})),
+        (Operation.APPLY, Outcome.HELD, {"plan": SOME}, frozenset({HUB})),
+        (Operation.APPLY, Outcome.SUPERSEDED, {"plan": SOME}, frozenset({HUB})),
+        (Operation.PLAN, Outcome.FAILED, {"plan": SOME}, frozenset({HUB})),
+        (Operation.PLAN, Outcome.SUCCEEDED, {"plan": SOME}, frozenset({HUB})),
         (Operation.APPLY, Outcome.SUCCEEDED, {"applied": APPLIED}, None),
     ],
 )
 def test_an_apply_that_may_have_begun_is_unfinished_until_a_success(
-    operation: Operation, outcome: Outcome, told: dict[str, object], expected: set[UnitId] | None
+    operation: Operation, outcome: Outcome, told: dict[str, object], expected: frozenset[UnitId] | None
 ) -> None:
     asked = make.dispatched(operation=operation, reads=["prod/dns"])
     record = after(UnitRecord(NET, unfinished=frozenset({HUB})), ended(asked, outcome, LATER, **told))
@@ -192,7 +198,7 @@ def test_what_a_unit_is_built_on() -> None:
     assert applied_reads(UnitRecord(NET)) == frozenset()
     assert applied_reads(UnitRecord(NET, applied=gone)) == frozenset()
     assert applied_reads(record) == {DNS}
-    assert reads_now(record) == {DNS, HUB, "prod/job"}
+    assert reads_now(record) == frozenset({DNS, HUB, UnitId("prod/job")})
     assert reads_now(UnitRecord(NET)) == frozenset()
 
 
@@ -202,7 +208,7 @@ def test_a_moved_unit_takes_over_what_stood_for_the_old_one() -> None:
     expected = replace(new, applied=APPLIED, unfinished=frozenset({DNS, HUB}), drift_since=make.NOW)
     assert take_over(new, old) == expected
     assert take_over(new, replace(old, unfinished=None)) == replace(expected, unfinished=frozenset({HUB}))
-    assert take_over(UnitRecord(NET), old).unfinished == {DNS}
+    assert take_over(UnitRecord(NET), old).unfinished == frozenset({DNS})
 
 
 def test_a_unit_with_a_state_of_its_own_takes_over_nothing() -> None:
