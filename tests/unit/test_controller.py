@@ -252,6 +252,48 @@ def test_the_others_are_started_although_one_start_failed() -> None:
     assert [line for line in world.diary if line.startswith("start")] == ["start job-1", "start job-2"]
 
 
+# --- deciding only when something is another
+
+
+class Counting(World):
+    """Counts the passes, by what the watcher is told at the end of each."""
+
+    def passes(self) -> int:
+        before = self.rt.decided
+        self.tick()
+        return int(self.rt.decided is not before)
+
+
+def test_a_tick_in_which_nothing_is_another_decides_nothing() -> None:
+    world = Counting(TWINS)
+    world.tick()
+    world.tick()
+    assert world.passes() == 0
+
+
+@pytest.mark.parametrize("what", ["event", "commit", "facts", "silence", "due", "clock set back"])
+def test_whatever_may_matter_makes_it_decide(what: str) -> None:
+    world = Counting(TWINS)
+    world.store.append(Paused(make.pause("dev", make.NOW + timedelta(seconds=3))))
+    world.tick()
+    world.tick()
+    match what:
+        case "event":
+            world.store.append(Paused(make.pause("stage")))
+        case "commit":
+            world.desired = make.desired(make.entry("prod/a"), make.entry("prod/b"))
+        case "facts":
+            world.runner.facts = make.facts(host="another")
+            world.rt.facts_at = None
+        case "silence":
+            world.runner.broken = {"poll"}
+        case "due":
+            world.pass_time(timedelta(seconds=3))
+        case _:
+            world.pass_time(-timedelta(seconds=3))
+    assert world.passes() == 1
+
+
 # --- collecting
 
 

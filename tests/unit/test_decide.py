@@ -16,6 +16,7 @@ from reconciler.decide import (
     Decision,
     Dispatch,
     Held,
+    Known,
     Queued,
     Schedule,
     corrects,
@@ -268,6 +269,27 @@ def test_who_goes_needs_no_secret_and_no_output() -> None:
 def test_where_drift_is_put_back(klass: EnvironmentClass, drift: DriftMode, yes: bool) -> None:
     environment = make.environment("prod", klass=klass, drift=drift)
     assert corrects(make.unit(environments=[environment])) is yes
+
+
+# --- fingerprints that are known already
+
+
+def test_a_fingerprint_is_not_worked_out_again_and_is_always_the_same_as_if_it_were() -> None:
+    known: Known = {}
+    for want in (TWO, make.desired(make.entry(NET, size=2), make.entry(APP, reads=[NET]))):
+        for host in (FACTS, make.facts(host="h2"), FACTS):
+            for ledger in (ORDERLY, Ledger(), ORDERLY):
+                assert expected(want, ledger, host, known) == expected(want, ledger, host)
+    before = dict(known)
+    expected(want, ORDERLY, FACTS, known)
+    assert {name: id(one) for name, one in known.items()} == {name: id(one) for name, one in before.items()}
+
+
+def test_fingerprints_of_units_that_went_do_not_pile_up() -> None:
+    known: Known = {}
+    expected(TWO, ORDERLY, FACTS, known)
+    expected(make.desired(make.entry("prod/other")), ORDERLY, FACTS, known)
+    assert set(known) == {"prod/other"}
 
 
 # --- entries that are broken or gone
