@@ -72,7 +72,8 @@ def with_pin(path: str, text: str, pin: Pin, *, replaces: bool = False) -> str:
     _check_path(lines, known, pin)
     written = _edited(text, lines.root, pin)
     expected = {**before.modules, pin.module: {**known, pin.version: pin}}
-    if _plain(_read(path, written)) != _plain(Lock(expected)):
+    found = parse_lock(path, written.encode())
+    if not isinstance(found, Lock) or _plain(found) != _plain(Lock(expected)):
         raise UnitError(
             "LockInvalid",
             f"{path}: {pin.module} {pin.version} cannot be put in line by line; write the file in block style, one field "
