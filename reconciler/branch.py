@@ -9,6 +9,7 @@ from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
 from reconciler.desired.load import Loader
 from reconciler.desired.paths import LOCK_PATH, ROOT
+from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
@@ -28,6 +29,7 @@ class Catalogs:
         self._store = CatalogStore(folder)
         self._digests: dict[Commit, Digest] = {}
         self._branches: dict[tuple[str, str], Pin] = {}
+        self._vouched: dict[str, tuple[Commit, set[Commit]]] = {}  # by repository: its head, and what that contains
 
     def tree(self, pin: Pin) -> Path:
         """The folder with exactly the pinned tree, its digest proven now.
@@ -38,12 +40,31 @@ class Catalogs:
             PassError: the catalog cannot be fetched, or the disk.
         """
         catalog = self._repository(pin.module)
-        if not catalog.has(pin.commit):
+        if not self.vouches(pin) and not catalog.has(pin.commit):
             catalog.update()
-        if not pin.floating and not catalog.reachable(pin.commit):
+        if not pin.floating and not self.vouches(pin):
             what = f"{pin.module} {pin.version} is pinned to {pin.commit}"
             raise UnitError("CatalogUnreachable", f"{what}, which is not on the catalog's protected branch.")
         return self._store.open(pin.digest, catalog, pin.commit)
+
+    def vouches(self, pin: Pin) -> bool:
+        """Whether the catalog's protected branch, as last fetched, contains the pin's commit. Remembered for its head.
+
+        Raises:
+            UnitError: the catalog is not configured.
+        """
+        catalog = self._repository(pin.module)
+        try:
+            head = catalog.head()
+        except PassError:  # never fetched yet
+            return False
+        known, commits = self._vouched.get(pin.repository, (head, set()))
+        if known != head:
+            commits = set()
+        self._vouched[pin.repository] = head, commits
+        if pin.commit not in commits and catalog.reachable(pin.commit):
+            commits.add(pin.commit)
+        return pin.commit in commits
 
     def refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
         """What each branch that a sandbox names is now; what it was, where its catalog does not answer.
@@ -90,6 +111,7 @@ class ProtectedBranch:
         self._commit: Commit | None = None
         self._blobs: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._settled: Desired | None = None  # what the commit means, where no moving branch has a say in it
 
     def load(self, commit: Commit, *, offline: bool = False) -> Desired:
         """What the commit means. Reads the mirror, parses only what changed since the last call.
@@ -99,10 +121,20 @@ class ProtectedBranch:
         Raises:
             PassError: the mirror cannot be read.
         """
+        if self._settled is not None and self._settled.commit == commit:
+            return self._settled
         if self._commit != commit:
             self._list(commit)
-        refs = self.catalogs.known_refs if offline else self.catalogs.refs
-        return self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs)
+        look_up, asked = self.catalogs.known_refs if offline else self.catalogs.refs, False
+
+        def refs(wanted: frozenset[tuple[str, str]]) -> Refs:
+            nonlocal asked
+            asked = True
+            return look_up(wanted)
+
+        desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs)
+        self._settled = None if asked else desired
+        return desired
 
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""

@@ -87,6 +87,12 @@ def decode(kind: type[T], data: bytes | str) -> T:
     return cast("T", _adapter(cast("Hashable", kind)).validate_json(data, strict=True))
 
 
+def prepare(*kinds: type) -> None:
+    """Build what `decode` needs for these types now, so that processes forked from this one need not."""
+    for kind in kinds:
+        _adapter(cast("Hashable", kind))
+
+
 @cache
 def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     return TypeAdapter(cast("type[Any]", kind))

@@ -14,10 +14,11 @@ from typing import Self
 from reconciler.errors import PassError
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Replace the file as a whole: after a crash at any point it holds the old bytes or the new ones.
 
-    The folder must exist. On disk when this returns; an error leaves the old file and no temporary one.
+    The folder must exist. On disk when this returns, unless `durable` is False: then a loss of power may take it. An
+    error leaves the old file and no temporary one.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -25,13 +26,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(name).unlink()
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

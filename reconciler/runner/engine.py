@@ -37,6 +37,9 @@ ERRORED_STATE = "errored.tfstate"
 PLAN_GRACE = 20.0  # seconds between TERM and KILL: a plan changes nothing
 APPLY_GRACE = 3600.0  # seconds an interrupted apply may take to bring its calls to an end and to write its state
 OWN_ENDS = (0, 1)  # exit codes by which an engine says that it wrote its state; a panic is 11
+# Go's collector runs as often as if memory were scarce, and that is a third of what a short command costs. What the host
+# lists in `env` wins. (docs/performance.md)
+COLLECTOR = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
 LONGEST_TMP = 60  # characters: a provider's socket below it must stay under 108
 
 
@@ -210,7 +213,7 @@ class Conversation:
         return said, ended
 
     def _environment(self, temporary: str) -> dict[str, str]:
-        return self._env | {
+        return COLLECTOR | self._env | {
             "TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG),
             "TF_IN_AUTOMATION": "1",
             "CHECKPOINT_DISABLE": "1",

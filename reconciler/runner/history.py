@@ -78,6 +78,10 @@ class History:
         """The pinned tree of a module; see `Catalogs.tree`."""
         return self._branch.catalogs.tree(pin)
 
+    def vouches(self, pin: Pin) -> bool:
+        """Whether the catalog's branch, as last fetched, contains the pin; see `Catalogs.vouches`."""
+        return self._branch.catalogs.vouches(pin)
+
     def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
         known, before = dict(trust.allowances), trust.commit
         if before is None:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from reconciler import codec
 from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
-from reconciler.errors import HeldError, PassError
-from reconciler.model import HostPart, Operation, RunnerFacts
+from reconciler.errors import HeldError, PassError, UnitError
+from reconciler.model import HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.engine import Engine, find_engine
 from reconciler.runner.history import History
-from reconciler.runner.memory import Memory
+from reconciler.runner.memory import Memory, Trust, UnitMemory
 from reconciler.runner.s3 import S3Backend
 from reconciler.runner.spool import Spool
 from reconciler.runner.state import Backend, LocalBackend
@@ -47,10 +48,16 @@ class Host:
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
         self.history = History(self.memory, lambda accepted: open_branch(config, accepted))
 
-    def warm(self) -> None:
-        """Read what the accepted head means, so that the next job inherits it. Asks no network, and never fails."""
-        with suppress(PassError):
-            self.history.known()
+    def warm(self, unit: UnitId | None = None) -> None:
+        """Read what the accepted head means, and look for the unit's pin in its catalog's branch, so that the next job
+        inherits both. Asks no network, and never fails.
+        """
+        codec.prepare(Trust, UnitMemory)
+        with suppress(PassError, UnitError):
+            desired = self.history.known()
+            wanted = desired.units.get(unit) if desired and unit else None
+            if wanted is not None:
+                self.history.vouches(wanted.pin)
 
     def environment(self, name: str, operation: Operation = Operation.PLAN) -> Hosted:
         """The environment, with the credentials of the operation.
@@ -91,6 +98,10 @@ class Host:
         """What this runner publishes of itself: nothing that could be guessed back."""
         parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
         return RunnerFacts(self.engine.kind, self.engine.version, parts)
+
+    def facts_of(self, hosted: Hosted) -> RunnerFacts:
+        """As `facts`, of one environment only: no other's secrets are read for it."""
+        return RunnerFacts(self.engine.kind, self.engine.version, {hosted.name: hosted.part})
 
     def about(self) -> dict[str, object]:
         """What a caller may do here, for people and programs: `runner describe`."""

@@ -136,7 +136,7 @@ def _converse(
     memory = _carry_over(host, hosted, unit, desired, progress)
     checks.still_unread(host.memory, unit)
     inputs = values.gather(host, unit, memory)
-    progress.fingerprint = fingerprint(unit, host.facts(), hosted.part, inputs.seals)
+    progress.fingerprint = fingerprint(unit, host.facts_of(hosted), hosted.part, inputs.seals)
     progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
     if unit.entry.moved_from is not None and memory.applied is None:
         return _only_shown(progress, f"The state of {unit.entry.moved_from} would move here.")

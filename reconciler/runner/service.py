@@ -7,6 +7,7 @@ controller; what it holds is found again through its spool folder.
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import re
 import selectors
@@ -160,11 +161,13 @@ class Service:
         lock = folder.create(job)
         if lock is None:
             return {"ok": True}
-        self._host.warm()
-        pid = os.fork()
-        if pid == 0:
-            self._become(job, folder, lock)
-        lock.release()  # the child has it now
+        try:
+            self._host.warm(job.unit)
+            pid = os.fork()
+            if pid == 0:
+                self._become(job, folder, lock)
+        finally:
+            lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
         self._children[pid] = job.id
         self._started += 1
         if self._started % PRUNE_EVERY == 0:
@@ -176,6 +179,7 @@ class Service:
         code = 1
         try:
             os.setsid()
+            gc.freeze()  # what is inherited is not looked at again: each page looked at would be copied
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)

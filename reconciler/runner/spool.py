@@ -49,15 +49,20 @@ class JobFolder:
             return None
         lock = FileLock(self.lock)
         lock.take()
-        write_atomic(self.path / "job.json", codec.encode(job))
-        sync_folder(self.path.parent)
+        try:
+            write_atomic(self.path / "job.json", codec.encode(job), durable=False)
+        except BaseException:
+            lock.release()  # nobody will carry it out: it is lost, and decided afresh
+            raise
         return lock
 
     def begin(self, phase: Phase) -> None:
-        """Journal that a phase begins. On disk when this returns."""
+        """Journal that a phase begins. That of the apply is on disk when this returns, folder and all."""
         line = json.dumps({"at": datetime.now(UTC).isoformat(), "phase": phase.value})
-        before = self._events()
-        write_atomic(self.path / "events.jsonl", before + line.encode() + b"\n")
+        before, applies = self._events(), phase is Phase.APPLYING
+        write_atomic(self.path / "events.jsonl", before + line.encode() + b"\n", durable=applies)
+        if applies:
+            sync_folder(self.path.parent)
 
     def end(self, result: Result) -> None:
         """Journal the result."""
