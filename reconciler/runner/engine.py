@@ -213,7 +213,9 @@ class Conversation:
         return said, ended
 
     def _environment(self, temporary: str) -> dict[str, str]:
-        return COLLECTOR | self._env | {
+        return {
+            **COLLECTOR,
+            **self._env,
             "TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG),
             "TF_IN_AUTOMATION": "1",
             "CHECKPOINT_DISABLE": "1",
