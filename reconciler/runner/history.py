@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -10,7 +11,8 @@ from pathlib import Path
 from reconciler.branch import ENVIRONMENTS, ProtectedBranch
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.paths import EntryPath, classify
-from reconciler.errors import HeldError
+from reconciler.durable import FileLock, write_atomic
+from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head
 from reconciler.model import Allowances, Commit, Desired, Entry, Pin, UnitId
 from reconciler.runner.allowances import Allowed, fold, spend
@@ -28,7 +30,7 @@ class History:
 
     def __init__(self, memory: Memory, open_branch: Callable[[History], ProtectedBranch]) -> None:
         self._memory = memory
-        self._stamp = memory.folder / "fetched"
+        self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
         self._branch = open_branch(self)
 
     def newest(self, at_least: Commit) -> Desired:
@@ -38,10 +40,7 @@ class History:
             HeldError: `at_least` is not on the accepted first-parent chain.
             PassError: the fetch failed, or history was rewritten.
         """
-        with self._memory.trusting():
-            commit = self._memory.trust().commit
-            if commit is None or not self._fresh() or not self._branch.contains(at_least, commit):
-                commit = self._advance()
+        commit = self._sufficing(at_least) or self._fetched(at_least)
         if not self._branch.contains(at_least, commit):
             what = f"{at_least[:12]} is not on the protected branch's accepted history, which ends at {commit[:12]}"
             raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.")
@@ -59,12 +58,36 @@ class History:
             if trust.allowances.get(unit, Allowed()).opened:
                 self._memory.save_trust(Trust(trust.commit, spend(trust.allowances, unit)))
 
-    def _advance(self) -> Commit:
-        """Fetch, and accept what the ratchet lets through."""
-        head = self._branch.source.poll()
-        self._branch.source.accept(head)
-        self._stamp.write_bytes(b"")
-        return head.commit
+    def _sufficing(self, at_least: Commit) -> Commit | None:
+        """The accepted head, where it was fetched a moment ago and has the commit."""
+        commit = self._memory.trust().commit
+        return commit if commit and self._fresh() and self._branch.contains(at_least, commit) else None
+
+    def _fetched(self, at_least: Commit) -> Commit:
+        """Fetch, and accept what the ratchet lets through.
+
+        One job fetches for all that wait. What it got is theirs, and so is its failure: behind a server that hangs they
+        would wait one deadline after the other. The lock is not that of `trusting`: the end of an apply waits for no
+        network.
+        """
+        began = time.time()
+        with FileLock(self._memory.folder / "fetch.lock"):
+            if commit := self._sufficing(at_least):
+                return commit
+            self._raise_failed_since(began)
+            try:
+                head = self._branch.source.poll()
+            except PassError as error:
+                write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
+                raise
+            with self._memory.trusting():
+                self._branch.source.accept(head)
+            self._stamp.write_bytes(b"")
+            return head.commit
+
+    def _raise_failed_since(self, began: float) -> None:
+        if self._failed.exists() and self._failed.stat().st_mtime > began:
+            raise PassError(*json.loads(self._failed.read_bytes()))
 
     def load(self) -> Commit | None:
         """See `AcceptedHead`."""
