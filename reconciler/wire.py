@@ -39,7 +39,12 @@ def ask(path: Path, request: Mapping[str, object], timeout: float = ANSWER_TIMEO
 
 def send(peer: socket.socket, message: Mapping[str, object]) -> None:
     """Write one message."""
-    peer.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    peer.sendall(pack(message))
+
+
+def pack(message: Mapping[str, object]) -> bytes:
+    """The bytes of a message."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def receive(peer: socket.socket) -> Message:
@@ -56,9 +61,21 @@ def receive(peer: socket.socket) -> Message:
         data += chunk
         if len(data) > MAX_LINE:
             raise ValueError("the message is too long")
-    message = json.loads(data)
+    return unpack(bytes(data))
+
+
+def unpack(line: bytes) -> Message:
+    """The message of a line.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        raise ValueError("the message is nested too deeply") from None
     if not isinstance(message, dict):
-        raise ValueError("the message is no JSON object")
+        raise ValueError("the message is no JSON object")  # noqa: TRY004 - wrong data, not a wrong call
     return cast("Message", message)
 
 

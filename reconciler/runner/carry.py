@@ -8,7 +8,8 @@ from reconciler.errors import HeldError
 from reconciler.model import Desired, Presence, Unit, UnitId
 from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
-from reconciler.runner.memory import UnitMemory
+from reconciler.runner.memory import Memory, UnitMemory
+from reconciler.runner.spool import JobFolder
 from reconciler.runner.state import State
 
 
@@ -42,9 +43,15 @@ def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desi
 
     Raises:
         HeldError: the old entry is still there, or the old unit has no state.
+        UnitError: "UnitBusy": a job of the old unit is still running.
     """
     if old in desired.units or old in desired.broken:
         raise HeldError("MoveBlocked", f"{old} still has an entry; remove it in the commit that moves its state here.")
+    with host.memory.unit_lock(old):
+        return _take_over(host, hosted, unit, old)
+
+
+def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId) -> UnitMemory:
     source = host.memory.unit(old)
     if source.moved_to not in (None, unit.id):
         raise HeldError("MoveBlocked", f"the state of {old} has moved to {source.moved_to} already.")
@@ -56,6 +63,16 @@ def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desi
     moved = replace(source, unit=unit.id, moved_to=None)
     host.memory.save(moved)
     return moved
+
+
+def tidy(memory: Memory, folder: JobFolder) -> None:
+    """Remove the workspace of a dead job, unless its unit's next job has to look there first."""
+    if not folder.work.exists() or folder.alive():
+        return
+    job = folder.job()
+    unfinished = memory.unit(job.unit).applying if job else None
+    if unfinished is None or job is None or unfinished.job != job.id:
+        folder.clean()
 
 
 def tainted(state: State | None) -> frozenset[str]:

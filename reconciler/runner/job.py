@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.durable import FileLock
-from reconciler.errors import HeldError, PassError, ReconcilerError, SupersededError, UnitError
+from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
 from reconciler.judge import Bounds, judge
 from reconciler.model import (
     Applied,
@@ -94,7 +94,7 @@ class _Uncertain(Exception):
 def _guarded(host: Host, job: Job, folder: JobFolder, progress: Progress, life: FileLock) -> Result:
     """The result, whatever is raised on the way."""
     try:
-        with _unit_lock(host, job) as lock:
+        with host.memory.unit_lock(job.unit) as lock:
             reason, message = _converse(host, job, folder, progress, (life, lock))
     except SupersededError as error:
         return progress.result(Outcome.SUPERSEDED, error.reason, str(error))
@@ -112,16 +112,6 @@ def _guarded(host: Host, job: Job, folder: JobFolder, progress: Progress, life: 
         traceback.print_exc()
         return progress.result(Outcome.FAILED, "InternalError", f"{type(error).__name__} in the runner; see its log.")
     return progress.result(Outcome.SUCCEEDED, reason, message)
-
-
-def _unit_lock(host: Host, job: Job) -> FileLock:
-    """One job per unit at a time. The engine inherits the lock, so that it outlives this process."""
-    path = host.memory.folder / "locks" / job.unit.replace("/", "%")
-    path.parent.mkdir(exist_ok=True, mode=0o700)
-    lock = FileLock(path)
-    if not lock.take():
-        raise UnitError("UnitBusy", f"another job of {job.unit} is still running on this runner.", transient=True)
-    return lock
 
 
 def _converse(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.durable import FileLock, write_atomic
-from reconciler.errors import PassError
+from reconciler.errors import PassError, UnitError
 from reconciler.model import Applied, Commit, Job, JobId, Json, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
 
@@ -119,6 +119,19 @@ class Memory:
         """Everything that is remembered of any unit."""
         for path in sorted((self.folder / "units").rglob("*.json")):
             yield codec.decode(UnitMemory, path.read_bytes())
+
+    def unit_lock(self, unit: UnitId) -> FileLock:
+        """The right to change a unit's state and what is remembered of it. An engine that inherits it keeps it.
+
+        Raises:
+            UnitError: "UnitBusy": another job has it.
+        """
+        path = self.folder / "locks" / unit.replace("/", "%")
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        lock = FileLock(path)
+        if not lock.take():
+            raise UnitError("UnitBusy", f"another job of {unit} is still running on this runner.", transient=True)
+        return lock
 
     def _unit_path(self, unit: UnitId) -> Path:
         return self.folder / "units" / f"{unit}.json"

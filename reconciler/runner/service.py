@@ -2,6 +2,11 @@
 
 Every import is done before the first job, so that a job costs a fork. A job's process outlives this one and the
 controller; what it holds is found again through its spool folder.
+
+The socket is for this user alone (0600, in a folder of 0700 where it has to be made). Where `controller_uid` names
+another user, that one must be able to connect, and unix sockets know no finer right than write permission: the socket
+is 0666 in a folder of 0711, and who is not root, this user or that one is refused before a byte of theirs is read, by the
+kernel's word of who they are (SO_PEERCRED). A user without a name here can so make a connection, and nothing of it.
 """
 
 from __future__ import annotations
@@ -13,7 +18,9 @@ import re
 import selectors
 import signal
 import socket
+import stat
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +31,8 @@ from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
 from reconciler.model import Job, JobId, Result
 from reconciler.ports import Running
+from reconciler.runner.callers import Caller, Callers
+from reconciler.runner.carry import tidy
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
 from reconciler.runner.spool import JobFolder
@@ -32,21 +41,25 @@ JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
-REQUEST_TIMEOUT = 5.0  # seconds that a caller may take to say what it wants
 PRUNE_EVERY = 200  # jobs
+HANDOVER = 5.0  # seconds that a service which is just being killed may take to die
+LOOK_AGAIN = 0.5  # seconds between looks at jobs that are not this process's children, while it ends
 
 
 class Service:
-    """Listens, forks, reaps. Nothing in this process ever waits for a network or for a job."""
+    """Listens, forks, reaps. Nothing in this process ever waits for a network, a caller or a job."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._selector = selectors.DefaultSelector()
-        self._watchers: list[socket.socket] = []
+        users = (0, os.getuid(), host.config.controller_uid)
+        self._callers = Callers(self._selector, self._do, frozenset(uid for uid in users if uid is not None))
         self._children: dict[int, JobId] = {}
+        self._inherited: set[JobId] = set()
         self._started = 0
         self._wakeup, self._poke = socket.socketpair()
-        self._stopping = False
+        self._stopping = self._told = False
+        self._only = FileLock(host.memory.folder / "service.lock")
         self._verbs: dict[str, Callable[[wire.Message], wire.Message]] = {
             "start": self._start,
             "poll": self._poll,
@@ -56,96 +69,82 @@ class Service:
         }
 
     def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Answer until SIGTERM; then begin nothing more, and return when the running jobs have ended."""
-        listener = listen(self._host.config.socket_path)
+        """Answer until SIGTERM; then begin nothing more, and return when the running jobs have ended.
+
+        Raises:
+            ConfigError: another runner works here, or the controller could not reach the socket.
+        """
+        self._be_the_only_one()
+        listener = listen(self._host.config.socket_path, self._host.config.controller_uid)
+        self._take_up_jobs()
+        self._handle_signals()
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        ready()
+        try:
+            while not self._ended():
+                self._turn(listener)
+        finally:
+            listener.close()
+            with suppress(FileNotFoundError):
+                self._host.config.socket_path.unlink()
+            self._only.release()
+
+    def _be_the_only_one(self) -> None:
+        """One service per memory. A job does not hold this: the next service begins while jobs of the last one run."""
+        deadline = time.monotonic() + HANDOVER
+        while not self._only.take():
+            if time.monotonic() > deadline:
+                raise ConfigError(f"another runner works on {self._host.memory.folder}; stop it first")
+            time.sleep(0.05)
+
+    def _take_up_jobs(self) -> None:
+        """What a service before this one left behind: jobs that still run, and workspaces of those that died."""
+        for folder in self._host.spool.jobs():
+            if folder.alive():
+                self._inherited.add(JobId(folder.path.name))
+            else:
+                tidy(self._host.memory, folder)
+
+    def _handle_signals(self) -> None:
         self._poke.setblocking(False)
         signal.set_wakeup_fd(self._poke.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        self._selector.register(listener, selectors.EVENT_READ)
-        self._selector.register(self._wakeup, selectors.EVENT_READ)
-        ready()
-        try:
-            while not self._stopping:
-                self._turn(listener)
-            self._drain()
-        finally:
-            listener.close()
-            with suppress(FileNotFoundError):
-                self._host.config.socket_path.unlink()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _drain(self) -> None:
-        """A job that plans will not apply; one that applies is let end."""
-        for job_id in self._children.values():
-            self._host.spool.job(job_id).cancel()
-        for pid in list(self._children):
-            os.waitpid(pid, 0)
+    def _ended(self) -> bool:
+        """Whether the service was told to stop, and no job runs. A job that plans then does not apply; an apply ends."""
+        if not self._stopping:
+            return False
+        self._inherited = {job for job in self._inherited if self._host.spool.job(job).alive()}
+        if not self._told:
+            self._told = True
+            for job_id in {*self._children.values(), *self._inherited}:
+                self._host.spool.job(job_id).cancel()
+        return not self._children and not self._inherited
 
     def _turn(self, listener: socket.socket) -> None:
-        for key, _ in self._selector.select():
+        patience = self._callers.expire()
+        if self._stopping and self._inherited:
+            patience = min(patience or LOOK_AGAIN, LOOK_AGAIN)
+        for key, events in self._selector.select(patience):
             if key.fileobj is self._wakeup:
                 self._wakeup.recv(4096)
                 self._reap()
             elif key.fileobj is listener:
-                peer, _address = listener.accept()
-                self._answer(peer)
-            elif isinstance(key.fileobj, socket.socket):
-                self._forget(key.fileobj)
+                self._callers.accept(listener)
+            elif isinstance(key.data, Caller):
+                self._callers.attend(key.data, events)
 
     def _reap(self) -> None:
         for pid in list(self._children):
             if os.waitpid(pid, os.WNOHANG)[0] == pid:
                 del self._children[pid]
-                self._tell()
-
-    def _tell(self) -> None:
-        for watcher in list(self._watchers):
-            try:
-                watcher.send(b"\n")
-            except BlockingIOError:
-                continue  # it has not read the last word yet, and that one will wake it
-            except OSError:
-                self._forget(watcher)
-
-    def _forget(self, watcher: socket.socket) -> None:
-        if watcher in self._watchers:
-            self._watchers.remove(watcher)
-            self._selector.unregister(watcher)
-        watcher.close()
-
-    def _answer(self, peer: socket.socket) -> None:
-        peer.settimeout(REQUEST_TIMEOUT)
-        keep = False
-        try:
-            self._check_peer(peer)
-            request = wire.receive(peer)
-            if request.get("verb") == "watch":
-                keep = True
-                self._watch(peer)
-            else:
-                wire.send(peer, self._do(request))
-        except PassError as error:
-            with suppress(OSError):
-                wire.send(peer, {"error": str(error), "reason": error.reason})
-        except (OSError, ValueError):
-            pass  # a caller that went away, or sent no message
-        finally:
-            if not keep:
-                peer.close()
-
-    def _check_peer(self, peer: socket.socket) -> None:
-        uid = wire.peer_uid(peer)
-        if uid not in {0, os.getuid(), self._host.config.controller_uid}:
-            raise PassError("NotAllowed", f"user {uid} may not talk to the runner; see controller_uid in runner.yaml.")
-
-    def _watch(self, peer: socket.socket) -> None:
-        peer.setblocking(False)
-        self._watchers.append(peer)
-        self._selector.register(peer, selectors.EVENT_READ)
+                self._callers.wake_watchers()
 
     def _do(self, request: wire.Message) -> wire.Message:
         verb = self._verbs.get(str(request.get("verb")))
@@ -157,6 +156,8 @@ class Service:
 
     def _start(self, request: wire.Message) -> wire.Message:
         job = checked_job(str(request.get("job")))
+        if self._stopping:
+            raise PassError("RunnerStopping", "The runner is being stopped, and begins nothing more.")
         folder = self._host.spool.job(job.id)
         lock = folder.create(job)
         if lock is None:
@@ -183,7 +184,7 @@ class Service:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            self._selector.close()
+            self._let_go()
             run_job(self._host, job, folder, life)
             code = 0
         except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the parent's loop
@@ -193,8 +194,20 @@ class Service:
             sys.stderr.flush()
             os._exit(code)
 
+    def _let_go(self) -> None:
+        """Close everything that is the service's: a job that outlives it must keep neither its callers nor its place."""
+        sockets = [key.fileobj for key in self._selector.get_map().values()]
+        self._selector.close()
+        for one in [*sockets, self._poke]:
+            if isinstance(one, socket.socket):
+                one.close()
+        self._only.release()
+
     def _poll(self, request: wire.Message) -> wire.Message:
-        state = self._folder(request).state()
+        folder = self._folder(request)
+        state = folder.state()
+        if not isinstance(state, Running):
+            tidy(self._host.memory, folder)
         if isinstance(state, Result):
             return {"state": "result", "result": codec.encode(state).decode()}
         if isinstance(state, Running):
@@ -240,26 +253,46 @@ def checked_job(text: str) -> Job:
     return job
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening unix socket, for the owner only, in place of a dead one.
+def listen(path: Path, controller: int | None = None) -> socket.socket:
+    """A listening unix socket in place of a dead one; for its owner, or also for the user `controller`.
 
     Raises:
-        ConfigError: another process listens there.
+        ConfigError: another process listens there, or `controller` could not get there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                path.unlink()
-            else:
-                raise ConfigError(f"another runner listens on {path}; stop it first")
+    shared = controller not in (None, 0, os.getuid())
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o711 if shared else 0o700)
+    if shared:
+        _check_reachable(path.parent, controller)
+    _remove_dead(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o177)
+    old = os.umask(0o111 if shared else 0o177)
     try:
         listener.bind(str(path))
     finally:
         os.umask(old)
-    listener.listen(64)
+    listener.setblocking(False)
+    listener.listen(128)
     return listener
+
+
+def _check_reachable(folder: Path, controller: int | None) -> None:
+    """A folder that only its owner enters keeps the controller out; a group may be what lets it in."""
+    for parent in (folder, *folder.parents):
+        found = parent.stat()
+        if found.st_uid != controller and not found.st_mode & (stat.S_IXGRP | stat.S_IXOTH):
+            raise ConfigError(
+                f"socket: user {controller} (controller_uid) cannot enter {parent}: let the socket be in a folder of its own, "
+                "as in /run/reconciler-runner/runner.sock, and `chmod 711` that; the runner's memory stays closed"
+            )
+
+
+def _remove_dead(path: Path) -> None:
+    if not path.exists():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+        else:
+            raise ConfigError(f"another runner listens on {path}; stop it first")

@@ -42,7 +42,10 @@ class JobFolder:
         return self.path / "lock"
 
     def create(self, job: Job) -> FileLock | None:
-        """Make the folder and take its lock; None when it is there already: the job was started before."""
+        """Make the folder and take its lock; None when it is there already: the job was started before.
+
+        Not yet on disk: a job that a loss of power takes before its apply has changed nothing, and is decided afresh.
+        """
         try:
             self.path.mkdir(mode=0o700)
         except FileExistsError:
@@ -77,9 +80,18 @@ class JobFolder:
         """Whether that was asked."""
         return (self.path / "cancel").exists()
 
+    def alive(self) -> bool:
+        """Whether any process of the job lives, its engine's included."""
+        return is_locked(self.lock)
+
+    def job(self) -> Job | None:
+        """What was asked; None where the job died before that was on disk."""
+        path = self.path / "job.json"
+        return codec.decode(Job, path.read_bytes()) if path.exists() else None
+
     def state(self) -> Running | Result | Lost:
         """Where the job is. The lock is asked before the result: a job that ends in between has one."""
-        alive = is_locked(self.lock)
+        alive = self.alive()
         result = self.path / "result.json"
         if result.exists():
             return codec.decode(Result, result.read_bytes())
@@ -110,10 +122,12 @@ class Spool:
         """The folder of a job, existing or not. The id was checked where it came in."""
         return JobFolder(self.folder / job_id)
 
+    def jobs(self) -> list[JobFolder]:
+        """Every folder, oldest first: a job id sorts by time."""
+        return [JobFolder(path) for path in sorted(self.folder.iterdir()) if path.is_dir()]
+
     def prune(self) -> None:
-        """Forget the oldest ended jobs beyond those that are kept. A job id sorts by time."""
-        names = sorted(p.name for p in self.folder.iterdir() if p.is_dir())
-        for name in names[:-KEPT]:
-            folder = self.job(JobId(name))
-            if (folder.path / "result.json").exists() and not folder.work.exists():
+        """Forget the oldest dead jobs beyond those that are kept; never one whose workspace somebody may need."""
+        for folder in self.jobs()[:-KEPT]:
+            if not folder.alive() and not folder.work.exists():
                 shutil.rmtree(folder.path, ignore_errors=True)
