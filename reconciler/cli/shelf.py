@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import ValidationError
+
 from reconciler.config import CatalogRepo as Configured
 from reconciler.config import load_controller
 from reconciler.errors import ConfigError, PassError, Place, UnitError
@@ -139,14 +141,21 @@ def _wrong(place: Place, reason: str, message: str) -> Problem:
 def open_shelf(named: Mapping[str, str], config: Path | None, branch: str) -> Iterator[Shelf]:
     """The catalogs of a reconciler.yaml, and over them those that were named with their addresses."""
     catalogs = dict(load_controller(config).catalog_repos) if config else {}
-    for name, url in named.items():
-        address = str(Path(url).resolve()) if url.startswith((".", "/")) else url
-        catalogs[name] = Configured(url=address, branch=branch, tags="*", allow_file=True)
+    catalogs |= {name: _configured(name, url, branch) for name, url in named.items()}
     with tempfile.TemporaryDirectory(prefix="reconciler-catalog-", ignore_cleanup_errors=True) as folder:
         try:
             yield Shelf(catalogs, Path(folder))
         finally:
             _writable(Path(folder))
+
+
+def _configured(name: str, url: str, branch: str) -> Configured:
+    """A catalog that was named on the command line: whoever types a folder's path means it."""
+    address = str(Path(url).resolve()) if url.startswith((".", "/")) else url
+    try:
+        return Configured(url=address, branch=branch, tags="*", allow_file=True)
+    except ValidationError as error:
+        raise ConfigError(f"--catalog {name}: {error.errors()[0]['msg']}") from None
 
 
 def _writable(folder: Path) -> None:
