@@ -1,0 +1,115 @@
+"""A daemon that has nothing to do, polled again and again; says what that costs. `python -m tests.kit.idle CONFIG WARM POLLS`.
+
+A process of its own, so that its memory is its own. Each poll is asked for as a push to a repository of this host asks
+for it, each is followed by a pass of the loop, and now and then somebody scrapes the metrics.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from reconciler import __version__
+from reconciler.config import load_controller
+from reconciler.daemon import Daemon
+from reconciler.observe import Observer, open_log
+from reconciler.poller import REPOSITORY
+
+SCRAPE_EVERY = 20  # polls
+PATIENCE = 60.0  # seconds for one poll
+
+
+class Counting(Observer):
+    """An observer that lets one wait for a poll, and for a pass."""
+
+    def __init__(self) -> None:
+        super().__init__(__version__, open_log(as_json=True), lambda: datetime.now(UTC), (REPOSITORY,))
+        self.poll_ended, self.pass_ended = threading.Event(), threading.Event()
+
+    def polled(self, repository: str, ok: bool, seconds: float, message: str = "") -> None:
+        super().polled(repository, ok, seconds, message)
+        assert ok, message
+        self.poll_ended.set()
+
+    def beat(self) -> None:
+        super().beat()
+        self.pass_ended.set()
+
+
+def measure() -> dict[str, int]:
+    """Resident memory in KiB, open descriptors and threads, when nothing is going on."""
+    gc.collect()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "memory": int(status["VmRSS"].split()[0]),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+    }
+
+
+def until(event: threading.Event, ask: Callable[[], None]) -> None:
+    """Ask for it until it happens: the very first time nobody may listen yet."""
+    for _ in range(int(PATIENCE)):
+        ask()
+        if event.wait(1.0):
+            return
+    raise TimeoutError("the daemon does not do what it is asked to")
+
+
+def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: int) -> None:
+    """Poll and pass so many times."""
+    for number in range(polls):
+        observer.poll_ended.clear()
+        until(observer.poll_ended, lambda: os.utime(ref))
+        observer.pass_ended.clear()
+        until(observer.pass_ended, daemon.wake)
+        if number % SCRAPE_EVERY == 0:
+            httpx.get(f"{address}/metrics", timeout=PATIENCE).raise_for_status()
+
+
+def main() -> None:
+    path, warm, polls = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    config = load_controller(path)
+    observer = Counting()
+    daemon = Daemon(config, path, observer)
+    ref = Path(urlsplit(config.environments_repo.url).path) / "refs/heads" / config.environments_repo.branch
+    where: list[tuple[str, int]] = []
+    failed: list[BaseException] = []
+
+    def play() -> None:
+        try:
+            address = "http://{}:{}".format(*where[0])
+            drive(daemon, observer, ref, address, warm)
+            journaled, before = daemon.store.verify(), measure()
+            drive(daemon, observer, ref, address, polls)
+            after = measure()
+            found = {"before": before, "after": after, "written": daemon.store.verify() - journaled}
+            sys.stdout.write(json.dumps(found))
+        except BaseException as error:
+            failed.append(error)
+            raise
+        finally:
+            daemon.stop()
+
+    player = threading.Thread(target=play, name="player")
+
+    def ready(address: tuple[str, int]) -> None:
+        where.append(address)
+        player.start()
+
+    daemon.run(ready)
+    player.join()
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
