@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ def command(folder: Path | None, check: bool, keep: bool, record: Path | None) -
     """
     from reconciler.demo.playground import Playground
 
+    _check_needs()
     out = Console(record=True, width=110, highlight=False) if record else console()
     place = folder.absolute() if folder else Path(tempfile.mkdtemp(prefix="reconciler-demo-"))
     stays = keep or folder is not None
@@ -93,6 +95,12 @@ def command(folder: Path | None, check: bool, keep: bool, record: Path | None) -
     if record:
         record.write_text(_svg(out), encoding="utf-8")
     return code
+
+
+def _check_needs() -> None:
+    """Raises ConfigError where the extra is not installed: what the small provider of the demo is made of."""
+    if missing := [name for name in ("tf", "cryptography") if find_spec(name) is None]:
+        raise ConfigError(f"the demo needs {' and '.join(missing)}: pip install 'gitops-reconciler[demo]'")
 
 
 def _play(place: Path, out: Console, after: str, *, check: bool) -> int:
