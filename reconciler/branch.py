@@ -43,8 +43,9 @@ class Catalogs:
         if not self.vouches(pin) and not catalog.has(pin.commit):
             catalog.update()
         if not pin.floating and not self.vouches(pin):
-            what = f"{pin.module} {pin.version} is pinned to {pin.commit}"
-            raise UnitError("CatalogUnreachable", f"{what}, which is not on the catalog's protected branch.")
+            what = f"catalog-lock.yaml: {pin.module} {pin.version} is pinned to {pin.commit}"
+            remedy = "merge it there, or write a released version into the lock (`reconciler catalog add`)"
+            raise UnitError("CatalogUnreachable", f"{what}, which is not on the catalog's protected branch: {remedy}.")
         return self._store.open(pin.digest, catalog, pin.commit)
 
     def vouches(self, pin: Pin) -> bool:

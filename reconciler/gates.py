@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from reconciler.desired.template import spell
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
     Cause,
@@ -20,6 +21,7 @@ from reconciler.model import (
     Operation,
     Presence,
     RunnerFacts,
+    SecretReference,
     Unit,
     UnitId,
     UnitRecord,
@@ -178,11 +180,13 @@ def _missing_output(world: World, unit: Unit) -> Hold:
         applied = record.applied if record else None
         if applied is None or reference.output not in applied.outputs:
             has = ", ".join(sorted(applied.outputs)) if applied and applied.outputs else "none"
-            message = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}."
-            return Hold("OutputMissing", message)
+            what = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}."
+            return Hold("OutputMissing", f"{unit.entry.at(spell(reference))}: {what}")
     host = world.facts.environments.get(unit.environment.name) if world.facts else None
-    names = ", ".join(sorted(unit.secrets - host.secrets.keys() if host else unit.secrets))
-    return Hold("SecretMissing", f"The host's runner.yaml lists no secret of these names: {names}; add them there.")
+    names = sorted(unit.secrets - host.secrets.keys() if host else unit.secrets)
+    place = unit.entry.at(spell(SecretReference(names[0])))
+    what = f"the host's runner.yaml lists no secret of these names: {', '.join(names)}; add them there."
+    return Hold("SecretMissing", f"{place}: {what}")
 
 
 def still_referenced(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:

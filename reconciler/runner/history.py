@@ -14,11 +14,12 @@ from reconciler.desired.paths import EntryPath, classify
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head
-from reconciler.model import Allowances, Commit, Desired, Entry, Pin, UnitId
+from reconciler.model import Allowances, Commit, Desired, Entry, Operation, Pin, UnitId
 from reconciler.runner.allowances import Allowed, fold, spend
 from reconciler.runner.memory import Memory, Trust
 
 FRESH = 5.0  # seconds for which a fetch counts as now
+REWRITTEN = "HistoryRewritten"
 WORTH_PARSING = (b"allow_", b"replace")  # an entry without these bytes has no allowance
 
 
@@ -33,14 +34,17 @@ class History:
         self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
         self._branch = open_branch(self)
 
-    def newest(self, at_least: Commit) -> Desired:
+    def newest(self, at_least: Commit, operation: Operation) -> Desired:
         """What the newest accepted head means; fetched first, unless that was done a moment ago and suffices.
 
+        Where nothing can be fetched the last good head stays in force: an outage holds new commits only. Where history
+        was rewritten it is still planned at, and nothing is applied.
+
         Raises:
-            HeldError: `at_least` is not on the accepted first-parent chain.
-            PassError: the fetch failed, or history was rewritten.
+            HeldError: `at_least` is not on the accepted first-parent chain, or history was rewritten.
+            PassError: the fetch failed, and `at_least` is not known.
         """
-        commit = self._sufficing(at_least) or self._fetched(at_least)
+        commit = self._sufficing(at_least) or self._in_force(at_least, operation)
         if not self._branch.contains(at_least, commit):
             what = f"{at_least[:12]} is not on the protected branch's accepted history, which ends at {commit[:12]}"
             raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.")
@@ -63,6 +67,18 @@ class History:
         commit = self._memory.trust().commit
         return commit if commit and self._fresh() and self._branch.contains(at_least, commit) else None
 
+    def _in_force(self, at_least: Commit, operation: Operation) -> Commit:
+        """The fetched head, or the last good one."""
+        try:
+            return self._fetched(at_least)
+        except PassError as error:
+            if error.reason == REWRITTEN and operation is Operation.APPLY:
+                raise HeldError(error.reason, str(error)) from error
+            last = self._memory.trust().commit
+            if last is None or not self._branch.contains(at_least, last):
+                raise
+            return last
+
     def _fetched(self, at_least: Commit) -> Commit:
         """Fetch, and accept what the ratchet lets through.
 
@@ -79,6 +95,7 @@ class History:
                 head = self._branch.source.poll()
             except PassError as error:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
+                self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
                 raise
             with self._memory.trusting():
                 self._branch.source.accept(head)

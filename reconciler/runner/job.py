@@ -120,12 +120,12 @@ def _converse(
     """The straight line. Returns reason and message of a success."""
     folder.begin(Phase.VERIFYING)
     host.memory.check_fence(job)
-    desired = host.history.newest(job.commit)
+    desired = host.history.newest(job.commit, job.operation)
     unit = _resolve(desired, job, progress)
     hosted = checks.permitted(host, job.operation, unit)
     memory = _carry_over(host, hosted, unit, desired, progress)
     checks.still_unread(host.memory, unit)
-    inputs = values.gather(host, unit, memory)
+    inputs = values.gather(host, unit)
     progress.fingerprint = fingerprint(unit, host.facts_of(hosted), hosted.part, inputs.seals)
     progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
     if unit.entry.moved_from is not None and memory.applied is None:
@@ -223,7 +223,7 @@ def _check_again(host: Host, unit: Unit, job: Job, folder: JobFolder) -> None:
     if folder.cancelled():
         raise SupersededError("The job was cancelled before its apply began.")
     host.memory.check_fence(job)
-    newest = host.history.newest(job.commit).units.get(unit.id)
+    newest = host.history.newest(job.commit, job.operation).units.get(unit.id)
     if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
         raise SupersededError("A newer commit changes this unit.")
 
@@ -277,7 +277,9 @@ def _forget(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Prog
     _check_again(host, unit, job, host.spool.job(job.id))
     host.environment(unit.environment.name).backend.retire(unit.id)
     memory = replace(memory, mark=None)
-    return _settle(host, unit, memory, None, progress, "Forgotten", "The objects are on their own; their state is kept aside.")
+    return _settle(
+        host, unit, memory, None, progress, "Forgotten", "The objects are on their own; their state is kept aside."
+    )
 
 
 def _only_shown(progress: Progress, message: str) -> tuple[str, str]:

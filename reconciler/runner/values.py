@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.desired.template import render
-from reconciler.errors import HeldError
+from reconciler.desired.template import render, spell
+from reconciler.errors import HeldError, UnitError
 from reconciler.model import Expression, Json, Presence, Reference, SecretReference, Text, Unit, UnitId
 from reconciler.runner.host import Host
-from reconciler.runner.memory import UnitMemory
 from reconciler.runner.state import State
 from reconciler.runner.workspace import Value
 
@@ -23,7 +22,7 @@ class Inputs:
     secrets: frozenset[str]
 
 
-def gather(host: Host, unit: Unit, memory: UnitMemory) -> Inputs:
+def gather(host: Host, unit: Unit) -> Inputs:
     """Read what the unit's inputs need, and render them.
 
     A unit that goes needs nothing of its upstream: what is missing is null then.
@@ -36,7 +35,7 @@ def gather(host: Host, unit: Unit, memory: UnitMemory) -> Inputs:
     found: dict[Reference | SecretReference, Value] = {r: _output(unit, r, states[r.unit]) for r in unit.references}
     for name in unit.secrets:
         found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
-    rendered = {name: _input(expression, found) for name, expression in unit.entry.inputs.items()}
+    rendered = {name: _input(unit, name, found) for name in unit.entry.inputs}
     present = unit.presence is Presence.PRESENT
     seals = {r: host.memory.seal(_whole(states[r.unit], r)) for r in unit.references} if present else {}
     secrets = frozenset(text for value in found.values() if value.sensitive for text in _texts(value.value))
@@ -63,16 +62,21 @@ def _output(unit: Unit, reference: Reference, state: State | None) -> Value:
     if unit.presence is not Presence.PRESENT:
         return Value(None, sensitive=False)
     has = ", ".join(sorted(state.outputs)) if state and state.outputs else "none"
-    raise HeldError("OutputMissing", f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}.")
+    what = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}"
+    raise HeldError("OutputMissing", f"{unit.entry.at(spell(reference))}: {what}.")
 
 
 def _whole(state: State | None, reference: Reference) -> Json:
     return state.outputs[reference.output].value if state else None
 
 
-def _input(expression: Expression, found: Mapping[Reference | SecretReference, Value]) -> Value:
+def _input(unit: Unit, name: str, found: Mapping[Reference | SecretReference, Value]) -> Value:
     """One input. It is sensitive as a whole when anything in it is."""
-    value = render(expression, lambda reference: found[reference].value)
+    expression = unit.entry.inputs[name]
+    try:
+        value = render(expression, lambda reference: found[reference].value)
+    except UnitError as error:
+        raise UnitError(error.reason, f"{unit.entry.at(f'inputs.{name}')}: {error}") from error
     return Value(value, sensitive=any(found[r].sensitive for r in _references(expression)))
 
 

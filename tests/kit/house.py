@@ -45,7 +45,7 @@ class House:
         """Start the runner, and wait until it listens."""
         if self.runner is None or self.runner.poll() is not None:
             self.runner = self._spawn("runner", "runner", "serve", "--config", str(self.ground.runner_config))
-            self.until(lambda: (self.ground.runtime / "runner.sock").exists(), "the runner listens")
+            self.until((self.ground.runtime / "runner.sock").exists, "the runner listens")
 
     def start_controller(self) -> None:
         """Start the controller, and wait until it answers."""
@@ -134,7 +134,9 @@ class House:
             if self.head() != wanted:
                 return False
             found = [u for u in self.units() if not units or u["unit"] in units]
-            return bool(found) and all((u["sync"], u["health"]) == ("Synced", "Healthy") for u in found)
+            return len(found) >= max(len(units), 1) and all(
+                (u["sync"], u["health"]) == ("Synced", "Healthy") for u in found
+            )
 
         self.until(in_order, f"{units or 'all'} are Synced at {wanted[:12]}", patience)
 
@@ -147,9 +149,13 @@ class House:
 
     def tails(self) -> str:
         """The ends of the logs, and every unit's status."""
-        texts = [f"--- {p.name}\n{p.read_text(errors='replace')[-3000:]}" for p in sorted(self.ground.logs.glob("*.log"))]
+        texts = [
+            f"--- {p.name}\n{p.read_text(errors='replace')[-3000:]}" for p in sorted(self.ground.logs.glob("*.log"))
+        ]
         with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError):
-            texts.append("\n".join(f"{u['unit']} {u['sync']} {u['health']} {u['reason']} {u['message']}" for u in self.units()))
+            texts.append(
+                "\n".join(f"{u['unit']} {u['sync']} {u['health']} {u['reason']} {u['message']}" for u in self.units())
+            )
         return "\n".join(texts)
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:

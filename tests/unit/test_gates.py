@@ -253,7 +253,9 @@ def test_another_environments_unit_that_goes_is_not_awaited() -> None:
 def test_an_output_that_does_not_exist(outputs: tuple[str, ...], listed: str) -> None:
     done = replace(make.in_order(TWO, FACTS).units[NET].applied, outputs=dict.fromkeys(outputs, "s"))  # type: ignore[type-var]
     hold = ask(gates.dependency, on_net(applied=done), need=UNKNOWN)
-    assert hold == Hold("OutputMissing", f"prod/net has no output 'id'; its outputs are: {listed}.")
+    assert hold == Hold(
+        "OutputMissing", f"environments/prod/app.yaml: prod/net has no output 'id'; its outputs are: {listed}."
+    )
 
 
 def test_secrets_that_the_host_does_not_list() -> None:
