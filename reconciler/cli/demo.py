@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from reconciler.cli.exits import ERROR, FINE
@@ -145,7 +146,7 @@ def _check(planes: Planes, out: Console) -> int:
             return ERROR
         out.print(Text.assemble(("✓ ", "green"), f"{time.monotonic() - start:5.1f} s  ", (name, "bold")))
         for text in told.splitlines():
-            out.print(Text(f"           {plain(text)}", style="dim"), soft_wrap=not out.record)
+            out.print(Padding(Text(plain(text), style="dim"), (0, 0, 0, 11), expand=False))
     out.print(f"The whole story took {time.monotonic() - began:.0f} s.")
     return FINE
 
