@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ class Story:
     def __init__(self, planes: Planes) -> None:
         self.planes = planes
         self.place = planes.playground
+        self._removed = ""  # the entry that `removal` takes away and `destruction` brings back
 
     def steps(self) -> Iterator[tuple[str, Callable[[], Told]]]:
         """Every step with its name."""
@@ -121,7 +123,7 @@ class Story:
     def removal(self) -> Told:
         """A file goes; the objects are still somebody's."""
         path = "environments/stage/service-web.yaml"
-        self._entry, before = self.place.read(path), self._objects("stage", WEB_STAGE)
+        self._removed, before = self.place.read(path), self._objects("stage", WEB_STAGE)
         self.place.merge({path: None}, "Remove an entry")
         seen = self.planes.until(lambda: self._held("stage/service-web", "Orphaned"), "stage/service-web is Orphaned")
         self._must(self._objects("stage", WEB_STAGE) == before, "an object is gone")
@@ -130,10 +132,10 @@ class Story:
     def destruction(self) -> Told:
         """Said in the entry, reviewed, merged."""
         path, before = "environments/stage/service-web.yaml", self._objects("stage", WEB_STAGE)
-        self.place.merge({path: f"{self._entry}state: absent\n"}, "Destroy it, without an allowance")
+        self.place.merge({path: f"{self._removed}state: absent\n"}, "Destroy it, without an allowance")
         held = self.planes.until(lambda: self._held("stage/service-web", "DestroyLimit"), "DestroyLimit holds")
         self._must(self._objects("stage", WEB_STAGE) == before, "an object is gone")
-        self.place.merge({path: f"{self._entry}state: absent\nallow_destroy: {len(before)}\n"}, "Destroy it")
+        self.place.merge({path: f"{self._removed}state: absent\nallow_destroy: {len(before)}\n"}, "Destroy it")
         self.planes.until(lambda: not self._objects("stage", WEB_STAGE), "the objects are gone")
         self._settled("stage/service-web")
         return f"held first ({held['reason']}), then {len(before)} objects destroyed"
@@ -170,7 +172,7 @@ class Story:
 
     def _push(self, branch: str) -> subprocess.CompletedProcess[str]:
         argv = ["git", "push", "--quiet", "origin", branch]
-        env = {"PATH": _path(), **ENVIRONMENT}
+        env = {"PATH": os.environ.get("PATH", os.defpath), **ENVIRONMENT}
         return subprocess.run(argv, cwd=self.place.clone, env=env, capture_output=True, text=True, check=False)
 
     def _command(self, *words: str) -> None:
@@ -206,9 +208,3 @@ class Story:
     def _must(holds: bool, otherwise: str) -> None:
         if not holds:
             raise ConfigError(otherwise)
-
-
-def _path() -> str:
-    import os
-
-    return os.environ.get("PATH", os.defpath)
