@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from reconciler.desired.template import render, spell
@@ -11,6 +12,8 @@ from reconciler.model import Expression, Json, Presence, Reference, SecretRefere
 from reconciler.runner.host import Host
 from reconciler.runner.state import State
 from reconciler.runner.workspace import Value
+
+Found = dict[Reference | SecretReference, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,12 @@ def gather(host: Host, unit: Unit) -> Inputs:
         UnitError: a reference does not fit the value that it points into.
     """
     states = {upstream: _state(host, unit, upstream) for upstream in sorted(unit.reads)}
-    found: dict[Reference | SecretReference, Value] = {r: _output(unit, r, states[r.unit]) for r in unit.references}
-    for name in unit.secrets:
-        found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
-    rendered = {name: _input(unit, name, found) for name in unit.entry.inputs}
     present = unit.presence is Presence.PRESENT
+    found: Found = {r: _output(unit, r, states[r.unit]) for r in unit.references if present or _has(states[r.unit], r)}
+    for name in unit.secrets:
+        with nullcontext() if present else suppress(HeldError):
+            found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
+    rendered = {name: _input(unit, name, found) for name in unit.entry.inputs}
     seals = {r: host.memory.seal(_whole(states[r.unit], r)) for r in unit.references} if present else {}
     secrets = frozenset(text for value in found.values() if value.sensitive for text in _texts(value.value))
     return Inputs(rendered, seals, secrets)
@@ -55,12 +59,14 @@ def _state(host: Host, unit: Unit, upstream: UnitId) -> State | None:
     return state
 
 
+def _has(state: State | None, reference: Reference) -> bool:
+    return state is not None and reference.output in state.outputs
+
+
 def _output(unit: Unit, reference: Reference, state: State | None) -> Value:
     """The whole output that the reference points into."""
-    if state is not None and reference.output in state.outputs:
+    if state is not None and _has(state, reference):
         return state.outputs[reference.output]
-    if unit.presence is not Presence.PRESENT:
-        return Value(None, sensitive=False)
     has = ", ".join(sorted(state.outputs)) if state and state.outputs else "none"
     what = f"{reference.unit} has no output {reference.output!r}; its outputs are: {has}"
     raise HeldError("OutputMissing", f"{unit.entry.at(spell(reference))}: {what}.")
@@ -70,14 +76,26 @@ def _whole(state: State | None, reference: Reference) -> Json:
     return state.outputs[reference.output].value if state else None
 
 
-def _input(unit: Unit, name: str, found: Mapping[Reference | SecretReference, Value]) -> Value:
+def _input(unit: Unit, name: str, found: Found) -> Value:
     """One input. It is sensitive as a whole when anything in it is."""
-    expression = unit.entry.inputs[name]
+    expression = _without_missing(unit.entry.inputs[name], found)
     try:
         value = render(expression, lambda reference: found[reference].value)
     except UnitError as error:
         raise UnitError(error.reason, f"{unit.entry.at(f'inputs.{name}')}: {error}") from error
     return Value(value, sensitive=any(found[r].sensitive for r in _references(expression)))
+
+
+def _without_missing(expression: Expression, found: Found) -> Expression:
+    """The expression with null for whatever needs something that was not found."""
+    match expression:
+        case Reference() | SecretReference() | Text():
+            return expression if all(reference in found for reference in _references(expression)) else None
+        case list():
+            return [_without_missing(item, found) for item in expression]
+        case dict():
+            return {key: _without_missing(item, found) for key, item in expression.items()}
+    return expression
 
 
 def _references(expression: Expression) -> Iterator[Reference | SecretReference]:
