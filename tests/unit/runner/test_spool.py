@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reconciler.model import Commit, JobId, Outcome, Phase, Result
+from reconciler.ports import Lost, Running
+from reconciler.runner import spool as module
+from reconciler.runner.spool import JobFolder, Spool
+from tests.kit.plane import NOW, job
+
+JOB = job("prod/net", Commit("c" * 40))
+RESULT = Result(JOB, Outcome.SUCCEEDED, "Applied", "Done.", NOW, NOW)
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """Every write to a file fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def folder(spool: Spool) -> JobFolder:
+    return spool.job(JOB.id)
+
+
+def test_a_job_is_started_once(folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    assert folder.create(JOB) is None
+    assert folder.job() == JOB
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    lock.release()
+    assert folder.create(JOB) is None
+
+
+def test_it_runs_while_its_lock_is_held_and_is_in_the_phase_that_began_last(folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    assert folder.state() == Running(Phase.QUEUED)
+    for phase in (Phase.VERIFYING, Phase.PLANNING, Phase.APPLYING):
+        folder.begin(phase)
+        assert folder.state() == Running(phase)
+    folder.end(RESULT)
+    assert folder.state() == RESULT
+    lock.release()
+    assert folder.state() == RESULT
+
+
+@pytest.mark.parametrize(
+    ("phases", "applying"),
+    [
+        ([], False),
+        ([Phase.VERIFYING], False),
+        ([Phase.VERIFYING, Phase.PLANNING], False),
+        ([Phase.VERIFYING, Phase.PLANNING, Phase.APPLYING], True),
+    ],
+)
+def test_a_dead_job_without_a_result_is_lost(phases: list[Phase], applying: bool, folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    for phase in phases:
+        folder.begin(phase)
+    lock.release()
+    assert folder.state() == Lost(applying)
+    assert not folder.alive()
+
+
+def test_so_is_one_that_died_before_it_had_anything_but_a_folder(folder: JobFolder) -> None:
+    assert folder.state() == Lost(applying=False)
+    folder.path.mkdir()
+    assert folder.state() == Lost(applying=False)
+    assert folder.job() is None
+    assert folder.create(JOB) is None
+
+
+def test_a_job_that_could_not_be_written_is_lost_and_not_running_for_ever(folder: JobFolder) -> None:
+    with no_space(), pytest.raises(OSError, match="File too large"):
+        folder.create(JOB)
+    assert folder.state() == Lost(applying=False)
+
+
+def test_a_phase_that_cannot_be_journaled_does_not_begin(folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    folder.begin(Phase.PLANNING)
+    with no_space(), pytest.raises(OSError, match="File too large"):
+        folder.begin(Phase.APPLYING)
+    lock.release()
+    assert folder.state() == Lost(applying=False)
+
+
+def test_cancelling_is_a_word_left_in_the_folder(folder: JobFolder) -> None:
+    folder.cancel()
+    assert not folder.path.exists()
+    folder.create(JOB)
+    assert not folder.cancelled()
+    folder.cancel()
+    folder.cancel()
+    assert folder.cancelled()
+
+
+def test_cleaning_takes_the_workspace_alone(folder: JobFolder) -> None:
+    folder.create(JOB)
+    folder.clean()
+    folder.work.mkdir()
+    (folder.work / "tfplan").write_text("secret")
+    folder.log.write_text("log")
+    folder.clean()
+    assert not folder.work.exists()
+    assert folder.log.exists()
+
+
+def test_the_oldest_dead_jobs_are_forgotten(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT", 2)
+    names = [f"2026112{day}T100000-0" for day in range(7)]
+    locks = {name: spool.job(JobId(name)).create(JOB) for name in names}
+    for name in (*names[:2], *names[3:]):
+        lock = locks[name]
+        assert lock is not None
+        lock.release()
+    spool.job(JobId(names[0])).end(RESULT)
+    spool.job(JobId(names[3])).work.mkdir()  # the only good state may be there
+    (spool.folder / "note").write_text("no job")
+    spool.prune()
+    assert [folder.path.name for folder in spool.jobs()] == [names[2], names[3], names[5], names[6]]
