@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import json
 import os
 import re
 import selectors
@@ -24,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 from reconciler import codec, wire
@@ -42,7 +44,7 @@ UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
-HANDOVER = 5.0  # seconds that a service which is just being killed may take to die
+HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
 LOOK_AGAIN = 0.5  # seconds between looks at jobs that are not this process's children, while it ends
 
 
@@ -245,11 +247,21 @@ def checked_job(text: str) -> Job:
     """
     try:
         job = codec.decode(Job, text.encode())
+        extra = json.loads(text).keys() - {field.name for field in fields(Job)}
     except (ValueError, ReconcilerError) as error:
         raise PassError("BadRequest", f"That is no job: {error}") from error
-    good = JOB_ID.fullmatch(job.id) and UNIT_ID.fullmatch(job.unit) and COMMIT.fullmatch(job.commit) and job.fence >= 0
+    good = (
+        not extra
+        and JOB_ID.fullmatch(job.id)
+        and UNIT_ID.fullmatch(job.unit)
+        and COMMIT.fullmatch(job.commit)
+        and job.fence >= 0
+    )
     if not good:
-        raise PassError("BadRequest", "A job names an id, a unit, a commit of 40 hex digits, and a fence of 0 or more.")
+        raise PassError(
+            "BadRequest",
+            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 or more; and nothing else.",
+        )
     return job
 
 

@@ -17,9 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
+from reconciler import wire
 from reconciler.demo.example import Releases
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
+from reconciler.errors import PassError
 
 PATIENCE = 60.0  # seconds
 Json = dict[str, Any]
@@ -45,7 +47,12 @@ class House:
         """Start the runner, and wait until it listens."""
         if self.runner is None or self.runner.poll() is not None:
             self.runner = self._spawn("runner", "runner", "serve", "--config", str(self.ground.runner_config))
-            self.until((self.ground.runtime / "runner.sock").exists, "the runner listens")
+            self.until(self._runner_answers, "the runner answers")
+
+    def _runner_answers(self) -> bool:
+        with suppress(PassError):  # the socket of one that was killed is still there
+            return bool(wire.ask(self.ground.runtime / "runner.sock", {"verb": "describe"}))
+        return False
 
     def start_controller(self) -> None:
         """Start the controller, and wait until it answers."""

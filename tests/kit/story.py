@@ -91,7 +91,7 @@ def runner_does(house: House, unit: str, commit: str, operation: str = "apply", 
     """Ask the runner itself, past the controller, and wait for the result."""
     executor = LocalExecutor(house.ground.runtime / "runner.sock")
     name = more.pop("id", None) or f"direct-{len(list((house.ground.folder / 'runner' / 'spool').iterdir()))}"
-    job = Job(JobId(name), Operation(operation), UnitId(unit), Commit(commit), more.pop("fence", 1000))
+    job = Job(JobId(name), Operation(operation), UnitId(unit), Commit(commit), more.pop("fence", 1))
     executor.start(job)
 
     def ended() -> Result | None:
