@@ -20,7 +20,8 @@ from reconciler.ledger import (
     take_over,
     unit_of,
 )
-from reconciler.model import Cause, Dispatched, Hold, Operation, Outcome, Planned, Presence, UnitId, UnitRecord
+from reconciler.model import Cause, Dispatched, Hold, Ledger, Operation, Outcome, Planned, Presence, UnitId, UnitRecord
+from reconciler.store.projection import project
 from tests.kit import facts as make
 
 NET = UnitId("prod/net")
@@ -214,3 +215,12 @@ def test_a_moved_unit_takes_over_what_stood_for_the_old_one() -> None:
 def test_a_unit_with_a_state_of_its_own_takes_over_nothing() -> None:
     own = UnitRecord(NET, applied=APPLIED)
     assert take_over(own, UnitRecord(UnitId("prod/old"), unfinished=frozenset({DNS}))) == own
+
+
+def test_a_move_is_projected_even_where_its_job_then_failed() -> None:
+    old = UnitRecord(DNS, applied=APPLIED)
+    event = ended(make.dispatched(), Outcome.FAILED, LATER, moved_from=DNS)
+    delta = project(Ledger(units={DNS: old}), [event])
+    record = delta.units[NET]
+    assert record is not None
+    assert (record.applied, delta.units[DNS]) == (APPLIED, None)
