@@ -5,13 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from reconciler.errors import PassError
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` names them
+ABANDONED = 3600.0  # seconds
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
@@ -35,6 +40,14 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left half written, here and below. A living one's file is never so old."""
+    for path in folder.rglob(".*.????????"):
+        with suppress(FileNotFoundError):
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 def sync_folder(folder: Path) -> None:

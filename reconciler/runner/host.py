@@ -10,6 +10,7 @@ from reconciler import codec
 from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
+from reconciler.durable import sweep
 from reconciler.errors import HeldError, PassError, UnitError
 from reconciler.model import HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
@@ -58,6 +59,12 @@ class Host:
             wanted = desired.units.get(unit) if desired and unit else None
             if wanted is not None:
                 self.history.vouches(wanted.pin)
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left half written: it may be a state, and so a secret."""
+        states = [listed.backend.local.path for listed in self.config.environments.values() if listed.backend.local]
+        for folder in {self.memory.folder / "units", *states}:
+            sweep(folder)
 
     def environment(self, name: str, operation: Operation = Operation.PLAN) -> Hosted:
         """The environment, with the credentials of the operation.

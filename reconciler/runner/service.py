@@ -102,6 +102,7 @@ class Service:
 
     def _take_up_jobs(self) -> None:
         """What a service before this one left behind: jobs that still run, and workspaces of those that died."""
+        self._host.sweep()
         for folder in self._host.spool.jobs():
             if folder.alive():
                 self._inherited.add(JobId(folder.path.name))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durable import FileLock, is_locked, read_json, write_atomic
+from reconciler.durable import ABANDONED, FileLock, is_locked, read_json, sweep, write_atomic
 from reconciler.errors import PassError
 
 HOLDING = """
@@ -40,6 +40,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(IsADirectoryError):
         write_atomic(path, b"x")
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "kept"]
+
+
+def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    old, new = tmp_path / "deep" / ".f.json.abc_1234", tmp_path / "deep" / ".f.json.abc_5678"
+    others = [tmp_path / name for name in ("f.json", ".hidden", ".f.json.toolonger", ".f.json.UPPER_12")]
+    for path in (old, new, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (0, path.stat().st_mtime - ABANDONED - 60))
+    sweep(tmp_path)
+    assert not old.exists()
+    assert all(path.exists() for path in (new, *others))
+    sweep(tmp_path / "none")
 
 
 def test_what_is_no_json_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,14 @@ def test_warming_up_needs_no_network_and_never_fails(tmp_path: Path) -> None:
     host.warm(UnitId("prod/a"))
     host.warm(UnitId("prod/none"))
     assert host.history.known() is not None
+
+
+def test_a_half_written_state_does_not_stay(tmp_path: Path) -> None:
+    made = ground(tmp_path / "a", ENTRIES)
+    host = open_host(made)
+    left = [made.state("prod/a").with_name(".a.tfstate.abcd1234"), host.memory.folder / "units" / ".a.json.abcd1234"]
+    for path in left:
+        put(path, b"half")
+        os.utime(path, (0, 0))
+    host.sweep()
+    assert not any(path.exists() for path in left)
