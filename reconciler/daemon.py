@@ -228,10 +228,10 @@ class Daemon:
 
     def checks(self) -> Mapping[str, Check]:
         """See `View`."""
-        facts = self._runtime.facts
+        answers = self._runtime.facts is not None and not self._runtime.silent
         socket = self._config.local.socket
         silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
-        return {"git": self._git_check(), "store": Check(True), "runner": Check(True) if facts else silent}
+        return {"git": self._git_check(), "store": Check(True), "runner": Check(True) if answers else silent}
 
     def metrics(self) -> bytes:
         """See `View`."""

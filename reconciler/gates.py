@@ -136,8 +136,18 @@ def dependency(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold
         why = _unready(world, upstream)
         if why:
             message = f"{upstream} {why}; this unit follows it."
-            return Hold("DependencyNotReady", message, plans=need.fingerprint is not None)
+            known = need.fingerprint is not None
+            return Hold("DependencyNotReady", message, plans=known and _stuck(world, upstream))
     return None if need.fingerprint is not None else _missing_output(world, unit)
+
+
+def _stuck(world: World, upstream: UnitId) -> bool:
+    """Whether the upstream unit waits for a person, so that a plan of what follows it is worth a slot meanwhile."""
+    record = world.ledger.units.get(upstream)
+    if upstream in world.desired.broken or record is None:
+        return upstream in world.desired.broken
+    held = record.hold is not None and record.hold.reason != "DependencyNotReady"
+    return held or record.failure is not None
 
 
 def _goes(world: World, upstream: UnitId) -> bool:

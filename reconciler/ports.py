@@ -32,7 +32,7 @@ class Executor(Protocol):
         """Hand the job over. Idempotent by `job.id`.
 
         Raises:
-            PassError: the runner does not answer; the job is journaled and is started again at the next tick.
+            PassError: the runner does not answer; the job is journaled, and found to be lost at the next tick.
         """
 
     def poll(self, job_id: JobId) -> Running | Result | Lost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.errors import HeldError
+from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, Presence, Unit, UnitId
 from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
@@ -59,7 +59,11 @@ def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId) -> UnitMemor
         raise HeldError("MoveBlocked", f"{old} has no state to move; remove `moved_from` from {unit.entry.place.path}.")
     source = recover(host, hosted, source)
     host.memory.save(replace(source, moved_to=unit.id))
-    hosted.backend.move(old, unit.id)
+    try:
+        hosted.backend.move(old, unit.id)
+    except UnitError:  # nothing has moved, and the old unit is what it was
+        host.memory.save(source)
+        raise
     moved = replace(source, unit=unit.id, moved_to=None)
     host.memory.save(moved)
     return moved

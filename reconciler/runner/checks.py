@@ -8,7 +8,7 @@ from reconciler.errors import HeldError
 from reconciler.model import Allowances, Operation, Presence, Unit
 from reconciler.runner.allow import allowed, why_not
 from reconciler.runner.host import Host, Hosted
-from reconciler.runner.memory import Memory, UnitMemory
+from reconciler.runner.memory import Memory, UnitMemory, built_on
 from reconciler.runner.state import State
 
 
@@ -29,19 +29,15 @@ def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
 
 
 def still_unread(memory: Memory, unit: Unit) -> None:
-    """Nothing goes while something that is applied still reads it.
+    """Nothing goes while something that is applied, or half applied, still reads it.
 
     Raises:
         HeldError: something does.
     """
     if unit.presence is Presence.PRESENT:
         return
-    readers = [
-        other.unit
-        for other in memory.units()
-        if other.unit != unit.id and other.applied is not None and other.applied.presence is Presence.PRESENT
-        and other.moved_to is None and unit.id in other.applied.reads
-    ]
+    others = (other for other in memory.units() if other.unit != unit.id and other.moved_to is None)
+    readers = [other.unit for other in others if unit.id in built_on(other)]
     if readers:
         raise HeldError("StillReferenced", f"{', '.join(sorted(readers))} still reads {unit.id}.")
 
@@ -80,7 +76,9 @@ def no_downgrade(unit: Unit, memory: UnitMemory, allowances: Allowances) -> None
         return
     if _older(unit.pin.version, applied.version):
         what = f"{unit.pin.module} {unit.pin.version} is older than {applied.version}, which is applied"
-        raise HeldError("Downgrade", f"{what}; if that is meant, write `allow_downgrade: true` in {unit.entry.place.path}.")
+        raise HeldError(
+            "Downgrade", f"{what}; if that is meant, write `allow_downgrade: true` in {unit.entry.place.path}."
+        )
 
 
 def _older(wanted: str, applied: str) -> bool:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.durable import FileLock
-from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
+from reconciler.errors import HeldError, PassError, ReconcilerError, SupersededError, UnitError
 from reconciler.judge import Bounds, judge
 from reconciler.model import (
     Applied,
@@ -187,7 +187,8 @@ def _act(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Progres
     plan, cause = progress.plan, progress.cause
     assert plan is not None and cause is not None  # noqa: S101 - set on the line before
     memory = replace(memory, sensitive_outputs=host.memory.unit(unit.id).sensitive_outputs)
-    report = job.operation is Operation.PLAN or (cause is Cause.DRIFT and not corrects(unit))
+    drifted = cause is Cause.DRIFT and memory.unfinished is None
+    report = job.operation is Operation.PLAN or (drifted and not corrects(unit))
     if plan.empty and (not report or cause is Cause.DRIFT):
         state = talk.hosted.backend.read(unit.id)
         memory = replace(memory, corrected=None)
@@ -222,7 +223,10 @@ def _check_again(host: Host, unit: Unit, job: Job, folder: JobFolder) -> None:
         raise HeldError("Paused", f"The runner is paused on its host: {why}")
     if folder.cancelled():
         raise SupersededError("The job was cancelled before its apply began.")
-    host.memory.check_fence(job)
+    try:
+        host.memory.check_fence(job)
+    except PassError as error:
+        raise SupersededError(str(error)) from error
     newest = host.history.newest(job.commit, job.operation).units.get(unit.id)
     if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
         raise SupersededError("A newer commit changes this unit.")
@@ -232,6 +236,7 @@ def _apply(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Progr
     """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
     plan = progress.plan
     assert plan is not None  # noqa: S101 - there is no apply without one
+    memory = replace(memory, unfinished=(memory.unfinished or frozenset()) | _reads(unit))
     host.memory.save(replace(memory, applying=Applying(job.id, _now(), plan.digest)))
     talk.folder.begin(Phase.APPLYING)
     ended = talk.apply()
@@ -262,12 +267,17 @@ def _settle(
         module=unit.pin.module,
         version=unit.pin.version,
         presence=unit.presence,
-        reads=unit.reads | frozenset(unit.entry.depends_on),
+        reads=_reads(unit),
         outputs={name: host.memory.seal(v.value) for name, v in state.outputs.items()} if state else {},
         state=state.mark if state else None,
     )
     host.memory.save(finished(memory, progress.applied, memory.corrected))
     return reason, message
+
+
+def _reads(unit: Unit) -> frozenset[UnitId]:
+    """The units that must not go before this one."""
+    return unit.reads | frozenset(unit.entry.depends_on)
 
 
 def _forget(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Progress) -> tuple[str, str]:

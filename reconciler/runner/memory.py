@@ -19,7 +19,7 @@ from pathlib import Path
 from reconciler import codec
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import PassError, UnitError
-from reconciler.model import Applied, Commit, Job, JobId, Json, StateMark, UnitId
+from reconciler.model import Applied, Commit, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
 
 KEY_BYTES = 32
@@ -47,7 +47,8 @@ class UnitMemory:
     """What is remembered of one unit.
 
     `mark` is the state as last seen; `corrected` the change set of the last correction that no empty plan followed;
-    `tainted` the objects that the last, failed, apply left tainted; `moved_to` where the state went.
+    `tainted` the objects that the last, failed, apply left tainted; `unfinished` what applies that did not do all may have
+    built on, until the unit is in order; `moved_to` where the state went.
     """
 
     unit: UnitId
@@ -56,6 +57,7 @@ class UnitMemory:
     applying: Applying | None = None
     corrected: str | None = None
     tainted: frozenset[str] = frozenset()
+    unfinished: frozenset[UnitId] | None = None
     sensitive_outputs: frozenset[str] = frozenset()
     moved_to: UnitId | None = None
 
@@ -166,6 +168,13 @@ class Memory:
         (self.folder / "pause").unlink(missing_ok=True)
 
 
+def built_on(memory: UnitMemory) -> frozenset[UnitId]:
+    """The units that this one may be built on: as it was applied, and as an apply left it half done."""
+    applied = memory.applied
+    reads = applied.reads if applied is not None and applied.presence is Presence.PRESENT else frozenset()
+    return reads | (memory.unfinished or frozenset())
+
+
 def finished(memory: UnitMemory, applied: Applied, corrected: str | None) -> UnitMemory:
     """The memory after the unit was found, or made, to be as it shall be."""
     return replace(
@@ -175,4 +184,5 @@ def finished(memory: UnitMemory, applied: Applied, corrected: str | None) -> Uni
         applying=None,
         corrected=corrected,
         tainted=frozenset(),
+        unfinished=None,
     )

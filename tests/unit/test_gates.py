@@ -216,7 +216,15 @@ SAME = make.dispatched("prod/net", make.in_order(TWO, FACTS).units[NET].applied.
 )
 def test_an_upstream_must_be_in_order(changes: dict[str, object], expected: str | None) -> None:
     hold = ask(gates.dependency, on_net(**changes))
-    assert hold == (Hold("DependencyNotReady", f"{expected}; this unit follows it.", plans=True) if expected else None)
+    plans = "failure" in changes  # what is on its way needs no plan of what follows it
+    assert hold == (Hold("DependencyNotReady", f"{expected}; this unit follows it.", plans=plans) if expected else None)
+
+
+@pytest.mark.parametrize(("reason", "plans"), [("Paused", True), ("DestroyLimit", True), ("DependencyNotReady", False)])
+def test_what_follows_a_unit_that_waits_for_a_person_is_planned(reason: str, plans: bool) -> None:
+    hold = ask(gates.dependency, on_net(applied=ELSE, hold=Hold(reason, "m")))
+    message = "prod/net has a change of its own to apply first; this unit follows it."
+    assert hold == Hold("DependencyNotReady", message, plans=plans)
 
 
 def test_an_upstream_of_which_nothing_is_known() -> None:
