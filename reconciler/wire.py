@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +28,8 @@ def ask(path: Path, request: Mapping[str, object], timeout: float = ANSWER_TIMEO
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
             peer.settimeout(timeout)
             peer.connect(str(path))
-            send(peer, request)
+            with suppress(BrokenPipeError):  # refused unheard: the answer that lies there says why
+                send(peer, request)
             answer = receive(peer)
     except (OSError, ValueError) as error:
         what = f"{path}: the runner does not answer ({error})"

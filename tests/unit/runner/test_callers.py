@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import socket
 import threading
@@ -190,3 +191,19 @@ def test_who_is_not_named_is_refused_unheard(tmp_path: Path) -> None:
         assert said["reason"] == "NotAllowed"
         assert f"user {os.getuid()} may not talk to the runner" in str(said["error"])
         assert ended(peer)
+        with pytest.raises(BrokenPipeError):
+            peer.sendall(b'{"say": "hello"}\n')
+
+
+def test_who_is_refused_before_it_speaks_learns_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send, serving = wire.send, Loop(tmp_path / "s", users=frozenset())
+
+    def late(peer: socket.socket, message: wire.Message) -> None:
+        assert select.select([peer], [], [], 20)[0]  # the refusal is there
+        until(lambda: not serving.callers._callers, "the other side hangs up")
+        send(peer, message)
+
+    monkeypatch.setattr(wire, "send", late)
+    with closing(serving), pytest.raises(PassError, match="may not talk to the runner") as refused:
+        wire.ask(tmp_path / "s", {"say": "hello"})
+    assert refused.value.reason == "NotAllowed"
