@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.gates import GATES, Need, World, readers_of
+from reconciler.ledger import claimed_by_moves
 from reconciler.model import (
     Cause,
     Desired,
@@ -207,7 +208,7 @@ def _unwanted(world: World) -> Iterator[Decision]:
         record = world.ledger.units.get(unit_id)
         if record is None or record.hold != hold:
             yield Held(unit_id, hold)
-    claimed = {u.entry.moved_from for u in world.desired.units.values()}
+    claimed = claimed_by_moves(world.desired, world.ledger)
     for record in world.ledger.units.values():
         if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
             continue

@@ -13,9 +13,11 @@ from reconciler.model import (
     Applied,
     Cause,
     Commit,
+    Desired,
     Dispatched,
     Failure,
     Hold,
+    Ledger,
     Operation,
     Outcome,
     Pause,
@@ -213,6 +215,13 @@ def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
         return record
     half = record.unfinished if source.unfinished is None else source.unfinished | (record.unfinished or frozenset())
     return replace(record, applied=source.applied, drift_since=source.drift_since, unfinished=half)
+
+
+def claimed_by_moves(desired: Desired, ledger: Ledger) -> set[UnitId]:
+    """The former names whose states are yet to move. A unit that exists takes over nothing: it has a state of its own."""
+    moves = ((unit.id, unit.entry.moved_from) for unit in desired.units.values() if unit.entry.moved_from is not None)
+    records = ledger.units
+    return {old for new, old in moves if new not in records or records[new].applied is None}
 
 
 def is_pausing(pause: Pause, unit: UnitId, now: datetime) -> bool:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from reconciler.decide import Known
 from reconciler.decide import expected as fingerprints
-from reconciler.ledger import is_pausing
+from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
     Cause,
     Desired,
@@ -232,7 +232,7 @@ def _known(desired: Desired | None, ledger: Ledger) -> set[UnitId]:
 
 def _remaining(desired: Desired | None, ledger: Ledger) -> Iterator[UnitId]:
     """Units that something is known of although no entry is; one that was carried out to its end is history."""
-    claimed = {unit.entry.moved_from for unit in desired.units.values()} if desired else set()
+    claimed = claimed_by_moves(desired, ledger) if desired else set()
     for record in ledger.units.values():
         if record.unit not in claimed and (_exists(record) or record.job is not None):
             yield record.unit
