@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import generate_latest
@@ -12,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from reconciler.model import Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
-from reconciler.status import Picture, UnitStatus, pending
+from reconciler.status import Overview, Picture, UnitStatus, pending
 
 SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
 
@@ -39,6 +40,8 @@ class UnitSeries(Collector):
     ) -> None:
         self._picture, self._version, self._waiting = picture, version, waiting
 
+        self._digest: _Digest | None = None
+
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is is known at scrape time only."""
         return ()
@@ -46,14 +49,15 @@ class UnitSeries(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family, for `CollectorRegistry`."""
         picture = self._picture()
-        environments = sorted({*(picture.desired.environments if picture.desired else ()), *_seen(picture)})
+        digest = self._digest
+        if digest is None or digest.overview is not picture.overview:
+            digest = self._digest = _digested(picture)
+        environments = sorted({*(picture.desired.environments if picture.desired else ()), *digest.environments})
         yield self._build(picture)
-        yield _counts(picture, environments)
+        yield _counts(digest, environments)
         yield from _pauses(picture, environments)
-        yield from _queue(picture, environments, self._waiting())
-        units = picture.overview.units
-        shown = units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order]
-        yield from _units(picture, shown)
+        yield from _queue(digest, environments, self._waiting())
+        yield from _units(picture, digest.shown)
 
     def _build(self, picture: Picture) -> Metric:
         engine, version = (picture.facts.engine, picture.facts.engine_version) if picture.facts else ("", "")
@@ -71,12 +75,30 @@ def _family(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
     return family
 
 
-def _seen(picture: Picture) -> set[str]:
-    return {unit.environment for unit in picture.overview.units}
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    """What a look at every unit gives: kept for as long as the units fare as they did. `running` is by environment."""
+
+    overview: Overview
+    environments: frozenset[str]
+    counts: Tally[tuple[str, Sync, Health]]
+    running: Tally[str]
+    shown: Sequence[UnitStatus]
 
 
-def _counts(picture: Picture, environments: Sequence[str]) -> Metric:
-    counts = picture.overview.count()
+def _digested(picture: Picture) -> _Digest:
+    units = picture.overview.units
+    return _Digest(
+        overview=picture.overview,
+        environments=frozenset(unit.environment for unit in units),
+        counts=picture.overview.count(),
+        running=Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None),
+        shown=units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order],
+    )
+
+
+def _counts(digest: _Digest, environments: Sequence[str]) -> Metric:
+    counts = digest.counts
     rows = [
         ((name, sync.value, health.value), counts[name, sync, health])
         for name in environments
@@ -94,8 +116,8 @@ def _pauses(picture: Picture, environments: Sequence[str]) -> Iterator[Metric]:
     yield _family("paused_since_timestamp_seconds", text, ["scope"], [((k,), v) for k, v in since.items()])
 
 
-def _queue(picture: Picture, environments: Sequence[str], waiting: dict[UnitId, datetime]) -> Iterator[Metric]:
-    running = Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None)
+def _queue(digest: _Digest, environments: Sequence[str], waiting: dict[UnitId, datetime]) -> Iterator[Metric]:
+    running = digest.running
     depth = Tally(environment_of(unit) for unit in waiting)
     oldest: dict[str, float] = {}
     for unit, since in waiting.items():
