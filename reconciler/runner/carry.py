@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Desired, Presence, Unit, UnitId
+from reconciler.model import Desired, Operation, Presence, Unit, UnitId
 from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory
@@ -67,6 +67,41 @@ def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId) -> UnitMemor
     moved = replace(source, unit=unit.id, moved_to=None)
     host.memory.save(moved)
     return moved
+
+
+def name_again(
+    host: Host, hosted: Hosted, unit: Unit, gone: UnitMemory, desired: Desired, operation: Operation
+) -> UnitMemory:
+    """The memory of a unit under whose name another one's state was before it moved: nothing, if that one lives on.
+
+    A rename that is merely taken back (`git revert`) would otherwise make everything a second time.
+
+    Raises:
+        HeldError: the state is still where it moved to, and no entry stands for it.
+    """
+    holder = _holder(host.memory, gone)
+    if holder.unit in desired.units or holder.unit in desired.broken or holder.unit == unit.entry.moved_from:
+        return UnitMemory(unit.id)
+    if holder.applied is None and operation is Operation.APPLY:  # the move did not come to its end
+        with host.memory.unit_lock(holder.unit):
+            hosted.backend.move(holder.unit, unit.id)
+        back = replace(gone, moved_to=None)
+        host.memory.save(back)
+        return back
+    if holder.applied is not None and holder.applied.presence is not Presence.PRESENT:
+        return UnitMemory(unit.id)
+    what = f"the state of {unit.id} has moved to {holder.unit}, which has no entry any more"
+    short = holder.unit.partition("/")[2]
+    raise HeldError("MoveBlocked", f"{what}; write `moved_from: {short}` in {unit.entry.place.path} to move it back.")
+
+
+def _holder(memory: Memory, gone: UnitMemory) -> UnitMemory:
+    """Who has the state now: it may have moved on."""
+    seen = {gone.unit}
+    while gone.moved_to is not None and gone.moved_to not in seen:
+        seen.add(gone.moved_to)
+        gone = memory.unit(gone.moved_to)
+    return gone
 
 
 def tidy(memory: Memory, folder: JobFolder) -> None:

@@ -14,7 +14,7 @@ from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, ReconcilerError, SupersededError, UnitError
-from reconciler.judge import Bounds, judge
+from reconciler.judge import Bounds, judge, stricter
 from reconciler.model import (
     Applied,
     Cause,
@@ -33,7 +33,7 @@ from reconciler.model import (
 )
 from reconciler.runner import checks, values
 from reconciler.runner.allowances import open_now
-from reconciler.runner.carry import recover, tainted, take_over
+from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.engine import SensitiveOutputs
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
@@ -160,8 +160,8 @@ def _resolve(desired: Desired, job: Job, progress: Progress) -> Unit:
 def _carry_over(host: Host, hosted: Hosted, unit: Unit, desired: Desired, progress: Progress) -> UnitMemory:
     """The unit's memory, after an unfinished apply left its state behind and a rename was carried out."""
     memory = host.memory.unit(unit.id)
-    if memory.moved_to is not None:  # this name was in use before; its state went with the other
-        memory = UnitMemory(unit.id)
+    if memory.moved_to is not None:
+        memory = name_again(host, hosted, unit, memory, desired, progress.job.operation)
     old = unit.entry.moved_from
     if old is not None and memory.applied is None and progress.job.operation is Operation.APPLY:
         memory = take_over(host, hosted, unit, old, desired)
@@ -195,19 +195,29 @@ def _act(host: Host, unit: Unit, memory: UnitMemory, job: Job, progress: Progres
         if memory.applying is not None:  # an apply whose end nobody saw did all that it was allowed to
             host.history.spend(unit.id)
         return _settle(host, unit, memory, state, progress, "InSync", "The real world is as desired.")
-    hold = judge(plan, _bounds(host, unit, memory), cause, unit.entry.place.path)
-    if hold is not None:
-        raise HeldError(hold.reason, hold.message)
+    _judged(plan, _bounds(host, unit, memory), cause, unit)
     if report:
         return "Planned", f"{len(plan.changes)} objects would change."
     _check_again(host, unit, job, talk.folder)
     return _apply(host, unit, memory, job, progress, talk)
 
 
+def _judged(plan: PlanSummary, bounds: Bounds, cause: Cause, unit: Unit) -> None:
+    """Go on only with a plan that is within bounds. A looser limit cannot arrive together with what it lets through."""
+    path, environment = unit.entry.place.path, unit.environment
+    hold = judge(plan, bounds, cause, path)
+    if hold is None:
+        return
+    soon = judge(plan, replace(bounds, limits=environment.limits), cause, path) is None
+    hint = f" What {environment.place} says since this merge counts from the next one on." if soon else ""
+    raise HeldError(hold.reason, hold.message + hint)
+
+
 def _bounds(host: Host, unit: Unit, memory: UnitMemory) -> Bounds:
-    allowances = open_now(host.memory.trust().allowances.get(unit.id), _now())
+    trust, limits = host.memory.trust(), unit.environment.limits
+    allowances = open_now(trust.allowances.get(unit.id), _now())
     return Bounds(
-        limits=unit.environment.limits,
+        limits=stricter(limits, trust.limits_before.get(unit.environment.name, limits)),
         open=allowances,
         presence=unit.presence,
         max_destroy=host.environment(unit.environment.name).max_destroy,

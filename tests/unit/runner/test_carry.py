@@ -14,7 +14,7 @@ from reconciler.demo.playground import Playground
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, Job, JobId, Operation, Outcome, Presence, Result, Unit, UnitId
 from reconciler.ports import Lost
-from reconciler.runner.carry import recover, take_over, tidy
+from reconciler.runner.carry import name_again, recover, take_over, tidy
 from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.job import run_job
@@ -211,6 +211,63 @@ def test_a_rename_is_held_while_the_old_entry_is_there(old: str, place: Place) -
     with pytest.raises(HeldError, match=r"prod/old still has an entry") as held:
         take_over(place.host, place.hosted, there, OLD, place.desired())
     assert held.value.reason == "MoveBlocked"
+
+
+RENAMED: Files = {f"{PROD}/old.yaml": None, f"{PROD}/new.yaml": note(more="moved_from: old\n")}
+REVERTED: Files = {f"{PROD}/old.yaml": note(), f"{PROD}/new.yaml": None}
+
+
+def run(host: Host, made: Playground, unit: str, number: int) -> Result:
+    host.history.newest(made.environments.head, Operation.PLAN)
+    return carry_out(host, job(unit, made.environments.head, number))
+
+
+def test_a_rename_that_is_taken_back_makes_nothing_a_second_time(tmp_path: Path) -> None:
+    made = ground(tmp_path, {"old": note()})
+    host = open_host(made)
+    assert run(host, made, OLD, 1).reason == "Applied"
+    lineage = json.loads(made.state(OLD).read_bytes())["lineage"]
+    made.merge(RENAMED)
+    assert run(host, made, NEW, 2).reason == "InSync"
+    made.merge(REVERTED)
+    held = run(host, made, OLD, 3)
+    assert (held.outcome, held.reason) == (Outcome.HELD, "MoveBlocked")
+    assert held.message.endswith("write `moved_from: new` in environments/prod/old.yaml to move it back.")
+    made.merge({f"{PROD}/old.yaml": note(more="moved_from: new\n")})
+    back = run(host, made, OLD, 4)
+    assert (back.reason, back.moved_from) == ("InSync", NEW)
+    assert json.loads(made.state(OLD).read_bytes())["lineage"] == lineage
+    made.close()
+
+
+@pytest.mark.parametrize("got_as_far_as", [save_moved_to, copy_state, set_aside])
+def test_so_does_one_that_is_taken_back_half_way(got_as_far_as: Callable[[Place], None], place: Place) -> None:
+    got_as_far_as(place)
+    place.ground.merge(REVERTED)
+    desired = place.desired()
+    gone, unit = place.host.memory.unit(OLD), desired.units[OLD]
+    with pytest.raises(HeldError, match="which has no entry any more"):
+        name_again(place.host, place.hosted, unit, gone, desired, Operation.PLAN)
+    back = name_again(place.host, place.hosted, unit, gone, desired, Operation.APPLY)
+    assert back == remembered(OLD) == place.host.memory.unit(OLD)
+    assert place.ground.state(OLD).read_bytes() == state(1)
+    assert not place.ground.state(NEW).exists()
+
+
+def test_a_name_whose_state_lives_on_elsewhere_or_is_gone_may_be_used_again(place: Place) -> None:
+    place.ground.merge({f"{PROD}/old.yaml": note(), f"{PROD}/new.yaml": note()})
+    desired = place.desired()
+    unit = desired.units[OLD]
+    on = UnitId("prod/on")
+    for memories in (
+        [remembered(OLD, moved_to=NEW), remembered(NEW)],
+        [remembered(OLD, moved_to=on), remembered(on, moved_to=NEW), remembered(NEW)],
+        [remembered(OLD, moved_to=on), remembered(on, applied=applied(presence=Presence.FORGOTTEN))],
+    ):
+        for memory in memories:
+            place.host.memory.save(memory)
+        found = name_again(place.host, place.hosted, unit, memories[0], desired, Operation.APPLY)
+        assert found == UnitMemory(OLD)
 
 
 # --- workspaces
