@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.branch import ENVIRONMENTS, ProtectedBranch
-from reconciler.desired.entries import parse_entry
-from reconciler.desired.paths import EntryPath, classify
+from reconciler.desired.entries import parse_entry, parse_environment
+from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head
-from reconciler.model import Allowances, Commit, Desired, Entry, Operation, Pin, UnitId
+from reconciler.model import Allowances, Commit, Desired, Entry, Environment, Limits, Operation, Pin, UnitId
 from reconciler.runner.allowances import Allowed, fold, spend
 from reconciler.runner.memory import Memory, Trust
 
@@ -60,7 +61,7 @@ class History:
         with self._memory.trusting():
             trust = self._memory.trust()
             if trust.allowances.get(unit, Allowed()).opened:
-                self._memory.save_trust(Trust(trust.commit, spend(trust.allowances, unit)))
+                self._memory.save_trust(replace(trust, allowances=spend(trust.allowances, unit)))
 
     def _sufficing(self, at_least: Commit) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
@@ -112,7 +113,10 @@ class History:
 
     def save(self, head: Head) -> None:
         """See `AcceptedHead`. Only inside `Memory.trusting`."""
-        self._memory.save_trust(Trust(head.commit, self._folded(self._memory.trust(), head)))
+        trust = self._memory.trust()
+        chain = [*filter(None, (trust.commit or head.since, *head.chain))]
+        limits = self._old_limits(*chain[-2:]) if len(chain) > 1 else {}
+        self._memory.save_trust(Trust(head.commit, self._folded(trust, head), limits))
 
     def tree(self, pin: Pin) -> Path:
         """The pinned tree of a module; see `Catalogs.tree`."""
@@ -132,6 +136,18 @@ class History:
                 known = fold(known, self._changed_lines(before, commit), datetime.now(UTC))
                 before = commit
         return known
+
+    def _old_limits(self, old: Commit, new: Commit) -> dict[str, Limits]:
+        """The limits of each environment whose file the new commit changed, as they were; the strict ones where it had none."""
+        changes = self._branch.source.changed_paths(old, new, ENVIRONMENTS)
+        named = {c.path: kind.name for c in changes if isinstance(kind := classify(c.path), EnvironmentPath)}
+        blobs = {e.path: e.blob_id for e in self._branch.source.read_tree(old, *named)} if named else {}
+        contents = self._branch.source.read_blobs(sorted(blobs.values()))
+        said = {path: parse_environment(path, contents.get(blob, b"")) for path, blob in blobs.items()}
+        return {
+            name: found.limits if isinstance(found := said.get(path), Environment) else Limits()
+            for path, name in named.items()
+        }
 
     def _all_lines(self, commit: Commit) -> dict[UnitId, Allowances]:
         entries = self._branch.source.read_tree(commit, ENVIRONMENTS)

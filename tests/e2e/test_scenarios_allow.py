@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.kit.story import actions, ask, at, env, look, made, results, settled
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
-def keep(word: str, **fields: object) -> str:
+def keep(word: str, **fields: Any) -> str:
     """An entry whose one object is replaced when the word is another."""
     return entry("data", {"value": 1, "keep": word}, **fields)
 
@@ -137,3 +138,17 @@ def test_replace_is_asked_for_by_a_line_once(tmp_path: Path) -> None:
         home.ground.merge({at("prod/a"): entry("data", {"value": 2, "keep": "0"}, replace=["terraform_data.this"])})
         home.synced()
         assert object_id(home) == second
+
+
+def test_a_looser_limit_counts_from_the_next_merge_on(tmp_path: Path) -> None:
+    loose = environment(limits={"destroy": 5})
+    with house(tmp_path / "h", {env("prod"): environment(), at("prod/a"): keep("0")}, CATALOG) as home:
+        home.start()
+        home.synced()
+        home.ground.merge({at("prod/a"): keep("1"), env("prod"): loose})
+        assert "counts from the next one on" in home.held("prod/a", "DestroyLimit")["message"]
+        home.ground.merge({"README.md": "The next merge"})
+        ask(home, "reconcile", "prod/a")
+        home.synced()
+        home.ground.merge({at("prod/a"): keep("2"), env("prod"): environment()})  # a tighter one counts at once
+        home.held("prod/a", "DestroyLimit")
