@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
-import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from reconciler.errors import UnitError
 from reconciler.model import ProviderPin
@@ -21,15 +15,13 @@ from reconciler.runner.engine import Engine, EngineError, SensitiveOutputs, dead
 from reconciler.runner.plan import secrets_in, summarise
 from reconciler.runner.s3 import S3Backend
 from reconciler.runner.workspace import Value
-from tests.kit.terraform import AWS_PROVIDER, until
+from tests.kit.aws import BUCKET, REGION, Aws, provider_pin, serving
+from tests.kit.terraform import until
 from tests.kit.workbench import SECONDS, UNIT, Workbench, pin
-from tests.provider.mirror import this_platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 KEY = b"k" * 32
-BUCKET = "acme-tfstate"
-REGION = "eu-west-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 # What the provider would ask of AWS about the account and the machine; the server has neither.
 SKIPS = {"skip_credentials_validation": True, "skip_requesting_account_id": True, "skip_metadata_api_check": True}
@@ -55,20 +47,14 @@ output "password" { value = aws_ssm_parameter.password.value }
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def cloud() -> Iterator[Aws]:
+    with serving() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def aws_pin(aws_mirror: Path, aws_engine: Engine) -> ProviderPin:
-    source, version = AWS_PROVIDER
-    return ProviderPin(
-        source, version, {aws_engine.registry: (package_hash(aws_mirror / "registry.terraform.io" / source),)}
-    )
+def aws_pin(aws_mirror: Path) -> ProviderPin:
+    return provider_pin(aws_mirror)
 
 
 @pytest.fixture(scope="module")
@@ -76,64 +62,11 @@ def aws_engine(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine
     return find_engine(str(engine), None, None, tmp_path_factory.mktemp("launcher"))
 
 
-def package_hash(folder: Path) -> str:
-    """Terraform's `h1:` of the provider, packed or not."""
-    unpacked = folder / AWS_PROVIDER[1] / this_platform()
-    if unpacked.is_dir():
-        return h1(
-            {f.relative_to(unpacked).as_posix(): sha256(f.open("rb")) for f in unpacked.rglob("*") if f.is_file()}
-        )
-    with zipfile.ZipFile(folder / f"terraform-provider-aws_{AWS_PROVIDER[1]}_{this_platform()}.zip") as packed:
-        return h1({name: sha256(packed.open(name)) for name in packed.namelist()})
-
-
-def sha256(file: IO[bytes]) -> str:
-    found = hashlib.sha256()
-    with file:
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()
-
-
-def h1(files: dict[str, str]) -> str:
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
-    return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()
-
-
-class Aws:
-    """The server, looked at from behind."""
-
-    def __init__(self, endpoint: str) -> None:
-        self.endpoint = endpoint
-
-    def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.endpoint,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-
-    def objects(self) -> set[str]:
-        return {o["Key"] for o in self.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])}
-
-    def password(self) -> str:
-        return str(self.client("ssm").get_parameter(Name="/app/password", WithDecryption=True)["Parameter"]["Value"])
-
-    def vpcs(self) -> list[dict[str, Any]]:
-        return [v for v in self.client("ec2").describe_vpcs()["Vpcs"] if not v["IsDefault"]]
-
-
 @pytest.fixture
-def aws(cloud: str) -> Aws:
+def aws(cloud: Aws) -> Aws:
     """The server, as if nobody had used it before."""
-    import requests
-
-    requests.post(f"{cloud}/moto-api/reset", timeout=10)
-    found = Aws(cloud)
-    found.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return found
+    cloud.reset()
+    return cloud
 
 
 @pytest.fixture
@@ -176,7 +109,7 @@ def test_deploy_drift_and_secrets(bench: Workbench, aws: Aws) -> None:
         ("module.unit.aws_ssm_parameter.password", ("update",))
     ]
     assert talk.apply(deadline_in(SECONDS)).failure is None
-    assert aws.password() == "hush-hush"
+    assert aws.parameter("/app/password") == "hush-hush"
     assert "hush-hush" not in bench.log.read_text()
     assert "tampered" not in bench.log.read_text()
 

@@ -1,0 +1,120 @@
+"""A server that answers as AWS does, looked at from behind, and the pin of the real AWS provider."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from reconciler.model import ProviderPin
+from tests.kit.terraform import AWS_PROVIDER
+from tests.provider.mirror import HOSTS, this_platform
+
+ACCOUNT = "123456789012"  # the server's
+BUCKET = "acme-tfstate"
+REGION = "eu-west-1"
+
+
+class Aws:
+    """The server, looked at from behind."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def reset(self) -> None:
+        """As if nobody had used it before, but with a bucket."""
+        import requests
+
+        requests.post(f"{self.endpoint}/moto-api/reset", timeout=30).raise_for_status()
+        self.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+
+    def objects(self) -> set[str]:
+        """The keys in the bucket."""
+        return {o["Key"] for o in self.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])}
+
+    def contents(self) -> dict[str, bytes]:
+        """The objects in the bucket."""
+        s3 = self.client("s3")
+        return {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in self.objects()}
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects into the bucket."""
+        for key, content in objects.items():
+            self.client("s3").put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def empty(self) -> None:
+        """Remove every object of the bucket."""
+        for key in self.objects():
+            self.client("s3").delete_object(Bucket=BUCKET, Key=key)
+
+    def parameter(self, name: str) -> str:
+        """The value of a parameter, in clear."""
+        return str(self.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
+
+    def parameters(self) -> set[str]:
+        """The names of the parameters that somebody made."""
+        found = self.client("ssm").describe_parameters()["Parameters"]
+        return {one["Name"] for one in found if not one["Name"].startswith("/aws/")}
+
+    def vpcs(self) -> list[dict[str, Any]]:
+        """The networks that somebody made."""
+        return [v for v in self.client("ec2").describe_vpcs()["Vpcs"] if not v["IsDefault"]]
+
+
+@contextmanager
+def serving() -> Iterator[Aws]:
+    """The server while it is needed."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield Aws(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+def provider_pin(mirror: Path) -> ProviderPin:
+    """The pin of the AWS provider in a mirror, under each name of the public registry."""
+    source, version = AWS_PROVIDER
+    found = (package_hash(mirror / "registry.terraform.io" / source),)
+    return ProviderPin(source, version, dict.fromkeys(HOSTS, found))
+
+
+def package_hash(folder: Path) -> str:
+    """Terraform's `h1:` of the provider, packed or not."""
+    unpacked = folder / AWS_PROVIDER[1] / this_platform()
+    if unpacked.is_dir():
+        return h1(
+            {f.relative_to(unpacked).as_posix(): sha256(f.open("rb")) for f in unpacked.rglob("*") if f.is_file()}
+        )
+    with zipfile.ZipFile(folder / f"terraform-provider-aws_{AWS_PROVIDER[1]}_{this_platform()}.zip") as packed:
+        return h1({name: sha256(packed.open(name)) for name in packed.namelist()})
+
+
+def sha256(file: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    with file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def h1(files: Mapping[str, str]) -> str:
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()
