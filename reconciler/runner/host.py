@@ -154,7 +154,9 @@ def _backend(listed: HostEnvironment, given: Mapping[str, str]) -> Backend:
         return LocalBackend(local.path)
     assert s3 is not None  # noqa: S101 - the configuration has exactly one of them
     variables = {**listed.env, **given}
-    return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=s3.endpoint)
+    # The engine goes where these variables point; the runner's own reads must go there too.
+    endpoint = s3.endpoint or variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+    return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=endpoint)
 
 
 def _described(listed: HostEnvironment) -> dict[str, object]:

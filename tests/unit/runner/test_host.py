@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.errors import HeldError
 from reconciler.model import EnvironmentClass, HostPart, Operation, UnitId
+from reconciler.runner.s3 import S3Backend
 from reconciler.runner.state import LocalBackend
 from tests.kit.plane import ground, note, open_host, put
 
@@ -75,6 +76,29 @@ def test_a_secret_that_changes_changes_its_own_seal_only(tmp_path: Path) -> None
     after = host.facts().environments["prod"]
     assert after.digest == before.digest
     assert after.secrets == {"db_password": host.memory.seal("another")}
+
+
+@pytest.mark.parametrize(
+    ("more", "env", "endpoint"),
+    [
+        ({}, {}, None),
+        ({}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "http://127.0.0.1:1"),
+        (
+            {},
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:2"},
+            "http://127.0.0.1:2",
+        ),
+        ({"endpoint": "http://127.0.0.1:3"}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:2"}, "http://127.0.0.1:3"),
+    ],
+)
+def test_states_are_read_where_the_engine_reads_them(
+    tmp_path: Path, more: dict[str, str], env: dict[str, str], endpoint: str | None
+) -> None:
+    backend = {"local": None, "s3": {"bucket": "states", "region": "eu-west-1", **more}}
+    made = ground(tmp_path / "a", ENTRIES, environments={"prod": {"backend": backend, "env": env}})
+    found = open_host(made).environment("prod").backend
+    assert isinstance(found, S3Backend)
+    assert found.endpoint == endpoint
 
 
 def test_an_environment_that_is_not_listed_is_held(tmp_path: Path) -> None:
