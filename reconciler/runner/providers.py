@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ BUILTIN = "terraform.io/builtin/"
 NAME = re.compile(r"[a-z][a-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)?")
 # Keys of a configuration are templates to Terraform, and "//" is a comment; these are neither.
 SAFE_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_ .:/@+=-]*")
+AWS = "hashicorp/aws"
 OURS = frozenset({"alias", "version"})  # what the root itself says of a provider
 
 Tags = Mapping[str, str]
@@ -58,13 +59,17 @@ class Configured:
     passed: Mapping[str, str]
     sources: Mapping[str, str]
 
-    def blocks(self, leaves: Leaves, installation: str, unit: UnitId) -> dict[str, list[dict[str, Any]]]:
-        """The provider blocks, values lifted out, tagged."""
+    def blocks(
+        self, leaves: Leaves, installation: str, unit: UnitId, accounts: Sequence[str] = ()
+    ) -> dict[str, list[dict[str, Any]]]:
+        """The provider blocks, values lifted out, tagged; those of AWS held to the accounts, whatever they are called."""
         found: dict[str, list[dict[str, Any]]] = {}
         for name, settings in self.settings.items():
             local, _, alias = name.partition(".")
             tag = TAGGERS.get(self.sources[local])
             tagged = tag(settings, installation, unit) if tag else settings
+            if accounts and self.sources[local] == AWS:
+                tagged = {**tagged, "allowed_account_ids": list(accounts)}
             block = leaves.lift(tagged, f"providers.{name}")
             found.setdefault(local, []).append(block | ({"alias": alias} if alias else {}))
         return found
@@ -187,7 +192,7 @@ def _label(text: str) -> str:
 
 
 TAGGERS: Mapping[str, Callable[[Mapping[str, Json], str, UnitId], Mapping[str, Json]]] = {
-    "hashicorp/aws": _aws,
+    AWS: _aws,
     "hashicorp/google": _google,
     "hashicorp/google-beta": _google,
 }

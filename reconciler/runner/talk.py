@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass
 
 from reconciler.durable import FileLock
 from reconciler.errors import UnitError
-from reconciler.model import Json, PlanSummary, Presence, Unit
+from reconciler.model import PlanSummary, Presence, Unit
 from reconciler.runner.diagnose import check_entry, diagnose
 from reconciler.runner.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.host import Host, Hosted
@@ -19,7 +19,7 @@ from reconciler.runner.state import State, secrets_of
 from reconciler.runner.values import Inputs
 from reconciler.runner.workspace import RootSpec, write_root
 
-AWS = "aws"
+ANOTHER_ACCOUNT = re.compile(r"AWS account ID not allowed: ?(\d*)")  # as the provider words it
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,26 +105,28 @@ class Talk:
             registry=host.engine.registry,
             interface=self._interface,
             inputs={n: v for n, v in self._inputs.values.items() if n in self._interface.variables},
-            providers=self._providers(),
+            providers=self._unit.environment.providers,
             provider_map=unit.entry.providers,
             backend=self.hosted.backend.block(unit.id, self.folder.work),
             sensitive_outputs=sensitive,
+            accounts=self.hosted.allowed_account_ids,
         )
         write_root(self.folder.work, spec, self._tree)
         if not self._ready:
             self.hosted.backend.bring(unit.id, self.folder.work)
 
-    def _providers(self) -> dict[str, Mapping[str, Json]]:
-        """The environment's provider configuration; the accounts that AWS may reach are the host's word."""
-        configured: dict[str, Mapping[str, Json]] = dict(self._unit.environment.providers)
-        accounts = self.hosted.allowed_account_ids
-        if accounts and any(p.source.endswith("hashicorp/aws") for p in self._unit.pin.providers):
-            configured.setdefault(AWS, {})
-            for name in [n for n in configured if n.partition(".")[0] == AWS]:
-                configured[name] = {**configured[name], "allowed_account_ids": list(accounts)}
-        return configured
-
     def _told(self, error: UnitError) -> UnitError:
         if not isinstance(error, EngineError):
             return error
-        return diagnose(error, self._unit, lambda text: mask(text, self._secrets))
+        return self._wrong_account(error) or diagnose(error, self._unit, lambda text: mask(text, self._secrets))
+
+    def _wrong_account(self, error: EngineError) -> UnitError | None:
+        """The credentials are of an account that the host does not allow: the remedy is on the host, not in a file of git."""
+        found = next(filter(None, (ANOTHER_ACCOUNT.search(f"{e.summary} {e.detail}") for e in error.errors)), None)
+        if found is None:
+            return None
+        name, allowed = self.hosted.name, ", ".join(self.hosted.allowed_account_ids)
+        whose = f"the credentials of {name} are of the AWS account {found[1] or '(unknown)'}"
+        where = f"environments.{name}.allowed_account_ids in runner.yaml has only {allowed or 'what the module says'}"
+        remedy = "give this environment credentials of its own account, or list the account there if it is right"
+        return UnitError("AccountNotAllowed", f"Nothing was done: {whose}, and {where}; {remedy}.")

@@ -45,6 +45,7 @@ class RootSpec:
     `registry` is the host whose hashes of the pin count. `providers` is the environment's configuration by provider
     name, or `name.alias`; `provider_map` the module's provider names -> those. `sensitive_outputs` are marked besides
     those that the module marks. `installation` names this reconciler in the tags of real objects.
+    `accounts` are those of AWS that may be worked on; any, if there is none.
     """
 
     unit: UnitId
@@ -57,6 +58,7 @@ class RootSpec:
     provider_map: Mapping[str, str] = field(default_factory=dict)
     backend: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     sensitive_outputs: frozenset[str] = frozenset()
+    accounts: tuple[str, ...] = ()
 
 
 def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> None:
@@ -85,7 +87,7 @@ def render_root(spec: RootSpec, leaves: Leaves) -> dict[str, Any]:
     """The configuration; the values of the providers' settings are collected into `leaves`."""
     check_inputs(spec.interface, spec.inputs)
     configured = plan_providers(spec.pin, spec.registry, spec.interface, spec.providers, spec.provider_map)
-    blocks = configured.blocks(leaves, spec.installation, spec.unit)
+    blocks = configured.blocks(leaves, spec.installation, spec.unit, spec.accounts)
     variables: dict[str, Any] = {
         f"input_{name}": {"type": "any"} | ({"sensitive": True} if value.sensitive else {})
         for name, value in spec.inputs.items()

@@ -105,6 +105,23 @@ def test_providers_aliases_and_tags() -> None:
     assert set(values) <= set(root["variable"])
 
 
+def test_every_provider_of_aws_is_held_to_the_accounts_of_the_host_whatever_it_is_called() -> None:
+    made = spec(
+        interface=interface(
+            providers={"aws": "hashicorp/aws", "amazon.peer": "hashicorp/aws", "random": "hashicorp/random"}
+        ),
+        providers={"aws": {}, "other": {"allowed_account_ids": ["222222222222"]}, "random": {}},
+        provider_map={"amazon.peer": "other"},
+        pin=replace(PIN, providers=(AWS, RANDOM)),
+        accounts=("111111111111",),
+    )
+    root, values = rendered(made)
+    blocks = resolved(root["provider"], values)
+    assert blocks["aws"][0]["allowed_account_ids"] == ["111111111111"]
+    assert blocks["other"][0]["allowed_account_ids"] == ["111111111111"]
+    assert blocks["random"] == [{}]
+
+
 def test_default_provider_may_be_an_alias_of_the_environment() -> None:
     made = spec(providers={"aws": {}, "aws.us_east_1": {"region": "us-east-1"}}, provider_map={"aws": "aws.us_east_1"})
     root, _ = rendered(made)
