@@ -238,12 +238,16 @@ class Daemon:
         return self._metrics()
 
     def _git_check(self) -> Check:
+        """A poll that fails is told at once; the daemon is not ready only once the last success is long ago."""
         error, at = self._poller.error, self._polled_at
         limit = STALE_POLLS * self._config.environments_repo.poll_interval
-        if at is not None and self._clock.now() - at <= limit:
+        fresh = at is not None and self._clock.now() - at <= limit
+        if fresh and error is None:
             return Check(True)
-        said = str(error) if error else "It was not polled yet."
-        return Check(False, f"The last success was {at.isoformat(timespec='seconds') if at else 'never'}. {said}")
+        said = (
+            str(error) if error else "A poll goes on and has had no answer yet: check the git server and the network."
+        )
+        return Check(fresh, f"The last good poll was {at.isoformat(timespec='seconds') if at else 'never'}. {said}")
 
 
 def _scheduler(observer: Observer) -> BackgroundScheduler:

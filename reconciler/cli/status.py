@@ -55,6 +55,9 @@ def _show(whole: Answer, units: list[Answer]) -> None:
     line("Commit", short(whole["commit"]) or "none accepted yet")
     if whole["frozen"]:
         line("Frozen", whole["frozen"]["reason"], whole["frozen"]["message"])
+    for name, check in whole["checks"].items():
+        if check["message"]:
+            line(name.capitalize(), check["message"])
     for pause in whole["pauses"]:
         line("Paused", pause["scope"], f"by {pause['owner']} until {when(pause['until'])}: {pause['reason']}")
     for problem in whole["problems"]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Unit, UnitId, UnitRecord
 from reconciler.status import Picture, UnitStatus, pending
+from reconciler.web.view import Check
 
 Shape = dict[str, object]
 
@@ -29,7 +30,9 @@ def row(status: UnitStatus) -> Shape:
     }
 
 
-def summary(picture: Picture, waiting: Mapping[UnitId, datetime], heartbeat: datetime | None) -> Shape:
+def summary(
+    picture: Picture, waiting: Mapping[UnitId, datetime], heartbeat: datetime | None, checks: Mapping[str, Check]
+) -> Shape:
     """The whole installation in a few lines."""
     counts = picture.overview.count()
     running = [_job(record.job) for record in picture.ledger.units.values() if record.job is not None]
@@ -44,6 +47,7 @@ def summary(picture: Picture, waiting: Mapping[UnitId, datetime], heartbeat: dat
         "running": running,
         "queued": [{"unit": unit, "since": since} for unit, since in sorted(waiting.items())],
         "heartbeat": heartbeat,
+        "checks": checks,
         "runner": picture.facts and {"engine": picture.facts.engine, "version": picture.facts.engine_version},
     }
 

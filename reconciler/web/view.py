@@ -14,7 +14,7 @@ from reconciler.status import Picture
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that has to hold before the daemon is ready. `message` says what to do where it does not."""
+    """One thing that has to hold before the daemon is ready. `message` says what to do where it does not, or may soon."""
 
     ok: bool
     message: str = ""

@@ -20,6 +20,7 @@ from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
 from reconciler.model import Hold, Outcome, UnitId
+from reconciler.web.view import Check
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, pause, plan, planned, result, unit
 from tests.kit.served import Installation, Served, serve
 
@@ -101,6 +102,13 @@ def test_status_shows_what_stops_everything(shell: Shell) -> None:
     assert "Frozen:       HistoryRewritten see docs" in shell.out
     assert "prod by ann until 2026-11-24 11:00:00 UTC: migration" in shell.out
     assert "environments/prod/bad.yaml:3:10: no" in shell.out
+
+
+def test_status_tells_why_the_daemon_is_not_ready_or_may_soon_not_be(shell: Shell) -> None:
+    shell.installation.ready |= {"git": Check(True, "the last poll failed"), "runner": Check(False, "start it")}
+    assert shell("status") == 0
+    assert "Git:          the last poll failed\nRunner:       start it\n" in shell.out
+    assert "Store:" not in shell.out
 
 
 def test_status_for_programs_has_every_page(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,12 @@ def test_readiness_names_each_check(client: httpx.Client, installation: Installa
     assert answer["checks"]["runner"] == {"ok": False, "message": "start it"}
 
 
+def test_a_check_that_fails_is_part_of_the_status(client: httpx.Client, installation: Installation) -> None:
+    installation.ready["git"] = Check(True, "the last poll failed")
+    checks = get(client, "/api/v1/status")["checks"]
+    assert checks == {"git": {"ok": True, "message": "the last poll failed"}, "store": {"ok": True, "message": ""}}
+
+
 def test_metrics(client: httpx.Client) -> None:
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
