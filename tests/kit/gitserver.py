@@ -31,7 +31,7 @@ def make_key(file: Path) -> Path:
 class SshServer:
     """sshd, one process per connection, serving the repositories of this account with git-shell.
 
-    `mode` is looked at when a connection comes: `serve`, `silent` (accepts and says nothing) or `stuck` (lets the user
+    `mode` and `host_key` are looked at when a connection comes. The mode is `serve`, `silent` (accepts and says nothing) or `stuck` (lets the user
     in, then never answers).
     """
 
@@ -100,14 +100,15 @@ class SshServer:
         # The session is sshd's grandchild in a session of its own: it ends when its input does.
         command = "cat" if self.mode == "stuck" else 'git-shell -c "$SSH_ORIGINAL_COMMAND"'
         file = self._folder / f"sshd_config_{self.mode}"
-        file.write_text(
+        new = file.with_suffix(".new")
+        new.write_text(
             f"HostKey {self.host_key}\n"
             f"AuthorizedKeysFile {self._folder}/authorized_keys\n"
             f"ForceCommand {command}\n"
             "AuthenticationMethods publickey\nPermitRootLogin yes\nStrictModes no\nUsePAM no\nPidFile none\n"
             "AllowAgentForwarding no\nAllowTcpForwarding no\nX11Forwarding no\n"
         )
-        return file
+        return new.replace(file)  # a session that just began may be reading it
 
 
 class HttpsServer:
@@ -125,11 +126,12 @@ class HttpsServer:
         self.requests: list[str] = []
         self.root = root
         self.stopping = threading.Event()
-        authority = trustme.CA()
+        self.authority = trustme.CA()
         self.ca_file = folder / "ca.pem"
-        authority.cert_pem.write_to_path(str(self.ca_file))
+        self.authority.cert_pem.write_to_path(str(self.ca_file))
+        self._name = name
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(self._context)
+        self.show(self.authority)
         self._server = _Tls(self, self._context)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
@@ -137,6 +139,10 @@ class HttpsServer:
     def url(self, repository: Path) -> str:
         """The address of a repository under the root."""
         return f"https://127.0.0.1:{self.port}/{repository.relative_to(self.root)}"
+
+    def show(self, authority: trustme.CA) -> None:
+        """From now on, show a certificate of this authority."""
+        authority.issue_cert(self._name).configure_cert(self._context)
 
     def start(self) -> None:
         self._thread.start()
