@@ -9,10 +9,10 @@ import pytest
 
 from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, DATA, data, entry, environment, release
-from tests.kit.story import at, did, env, made, results, settled, started
+from tests.kit.story import at, did, env, gate, made, phase, results, seen, settled, started
 from tests.provider.log import doubled
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
 def state_outputs(home: House, unit: str) -> dict[str, object]:
@@ -62,27 +62,27 @@ def test_only_those_work_whose_values_change(tmp_path: Path) -> None:
     with house(tmp_path / "h", entries, CATALOG) as home:
         home.start()
         home.synced()
-        # What only follows is planned at once, so that people see what waits.
-        first = ["prod/a", "prod/follows", "prod/follows", "prod/reads", "prod/reads-constant", "prod/reads-reader"]
-        assert sorted(started(home, "prod")) == first
-        assert did(home, "prod/follows") == [("plan", "Planned"), ("apply", "Applied")]
+        first = started(home, "prod")
+        assert first[0] == "prod/a"
+        assert sorted(first) == ["prod/a", "prod/follows", "prod/reads", "prod/reads-constant", "prod/reads-reader"]
+        assert first.index("prod/reads") < first.index("prod/reads-reader")
 
         home.ground.merge({at("prod/a"): data("two")})
         home.synced()
         settled(home)
-        assert started(home, "prod")[6:] == ["prod/a", "prod/reads"]
+        assert started(home, "prod")[5:] == ["prod/a", "prod/reads"]
         assert results(home, "prod")[-1]["cause"] == "upstream"
         assert state_outputs(home, "prod/reads")["value"] == "two"
 
         home.ground.merge({at("prod/a"): data("two", replace=[]), "README.md": "nothing of ours"})
         home.synced()
         settled(home)
-        assert started(home, "prod")[8:] == []  # the same text means the same
+        assert started(home, "prod")[7:] == []  # the same text means the same
 
         home.ground.merge({at("prod/a"): entry("data", {"value": "two", "keep": "another"})})
         home.synced()
         settled(home)
-        assert started(home, "prod")[8:] == ["prod/a"]  # changed, and none of what others read
+        assert started(home, "prod")[7:] == ["prod/a"]  # changed, and none of what others read
 
 
 def test_a_newer_commit_replaces_queued_work_and_what_it_overtakes_is_no_failure(tmp_path: Path) -> None:
@@ -105,6 +105,25 @@ def test_a_newer_commit_replaces_queued_work_and_what_it_overtakes_is_no_failure
         assert did(home, "prod/waits") == [("apply", "Applied")]
         assert state_outputs(home, "prod/waits")["value"] == "newest"
         assert doubled(home.ground.world) == []
+
+
+def test_a_job_that_a_newer_commit_overtakes_applies_nothing_and_is_no_failure(tmp_path: Path) -> None:
+    page = {"path": "page", "content": "1"}
+    variables = {"environments": {"prod": {"env": gate(tmp_path)}}}
+    with house(tmp_path / "h", {env("prod"): environment()}, CATALOG, runner=variables) as home:
+        (tmp_path / "closed").touch()
+        home.ground.merge({at("prod/page"): entry("file", page)})
+        home.start()
+        phase(home, "prod/page", "Planning")
+        home.ground.merge({at("prod/page"): entry("file", {**page, "content": "2"})})
+        home.until(lambda: home.head() == home.ground.environments.head, "the newest head is known")
+        (home.ground.folder / "runner" / "fetched").unlink()  # as if the runner's last look were long ago
+        (tmp_path / "closed").unlink()
+        home.synced()
+        assert [one["outcome"] for one in results(home, "prod/page")] == ["Superseded", "Succeeded"]
+        assert (home.ground.world / "page").read_text() == "2"
+        assert seen(home, "page", "update") == []
+        assert home.unit("prod/page")["failure"] is None
 
 
 def test_a_sandbox_follows_a_branch_of_the_catalog(tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import json
 import os
 import pwd
 import signal
-import sys
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from tests.kit.house import PATIENCE, House, house
 from tests.kit.modules import CATALOG, data, entry, environment
-from tests.kit.story import ask, at, did, env, made, phase, results, seen, settled
+from tests.kit.story import ask, at, did, env, gate, made, phase, results, seen, settled
 from tests.provider.log import doubled
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -30,15 +28,6 @@ def pause(home: House, scope: str, hours: int = 2) -> None:
 
 def value(home: House, unit: str) -> object:
     return json.loads(home.ground.state(unit).read_text())["outputs"]["value"]["value"]
-
-
-def gate(folder: Path) -> Mapping[str, str]:
-    """Providers that start only while no file `closed` is there: a plan can be held in the middle."""
-    script = folder / "python"
-    wait = f'while [ -e "{folder}/closed" ]; do sleep 0.05; done'
-    script.write_text(f'#!/bin/sh\n{wait}\nexec "{sys.executable}" "$@"\n')
-    script.chmod(0o755)
-    return {"FILES_PYTHON": str(script)}
 
 
 def test_a_paused_scope_is_planned_and_not_changed_until_it_is_resumed(tmp_path: Path) -> None:

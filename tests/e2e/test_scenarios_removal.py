@@ -13,7 +13,7 @@ from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, data, entry, environment
 from tests.kit.story import actions, at, did, env, made, results, settled
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 NETWORK = {"path": "network", "content": "10.0.0.0/16"}
 

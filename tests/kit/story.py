@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from reconciler import wire
@@ -117,3 +119,12 @@ def phase(house: House, unit: str, wanted: str) -> None:
         return getattr(state, "phase", None) == wanted
 
     house.until(there, f"the job of {unit} is {wanted}")
+
+
+def gate(folder: Path) -> dict[str, str]:
+    """What makes providers start only while no file `closed` is there: a plan can be held in the middle."""
+    script = folder / "python"
+    wait = f'while [ -e "{folder}/closed" ]; do sleep 0.05; done'
+    script.write_text(f'#!/bin/sh\n{wait}\nexec "{sys.executable}" "$@"\n')
+    script.chmod(0o755)
+    return {"FILES_PYTHON": str(script)}
