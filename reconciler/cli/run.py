@@ -22,7 +22,9 @@ DEFAULT_CONFIG = "/etc/reconciler/reconciler.yaml"
 
 @click.command("run")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True)
-@click.option("--with-runner", "runner_path", type=click.Path(path_type=Path), help="Start a runner with this runner.yaml.")
+@click.option(
+    "--with-runner", "runner_path", type=click.Path(path_type=Path), help="Start a runner with this runner.yaml."
+)
 def command(config_path: Path, runner_path: Path | None) -> None:
     """Poll, decide and apply, until SIGTERM.
 

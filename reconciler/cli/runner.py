@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler import wire
 from reconciler.config import RunnerConfig, load_runner
+
+if TYPE_CHECKING:
+    from reconciler.runner.memory import Memory
 
 DEFAULT_CONFIG = "/etc/reconciler/runner.yaml"
 CONFIG = click.option(
@@ -68,8 +72,8 @@ def resume(config_path: Path) -> None:
     click.echo("Applies go on.")
 
 
-def _memory(config: RunnerConfig):  # type: ignore[no-untyped-def]  # imported late, see `serve`
-    from reconciler.runner.memory import Memory
+def _memory(config: RunnerConfig) -> Memory:
+    from reconciler.runner.memory import Memory  # late, see `serve`
 
     return Memory(config.memory_path)
 
@@ -79,9 +83,9 @@ def _lines(about: dict[str, object]) -> list[str]:
     repository, engine = about["repository"], about["engine"]
     assert isinstance(repository, dict)  # noqa: S101 - as `Host.about` makes it
     assert isinstance(engine, dict)  # noqa: S101
+    head = about["accepted_head"] or "none yet"
     lines = [
-        f"Runs merged commits of {repository['url']}, branch {repository['branch']}"
-        f" (accepted head {about['accepted_head'] or 'none yet'}).",
+        f"Runs merged commits of {repository['url']}, branch {repository['branch']} (accepted head {head}).",
         f"Engine {engine['kind']} {engine['version']}; sandbox tier {about['sandbox_tier']}.",
     ]
     if about["paused"] is not None:
@@ -90,5 +94,7 @@ def _lines(about: dict[str, object]) -> list[str]:
     assert isinstance(rules, list)  # noqa: S101
     assert isinstance(environments, dict)  # noqa: S101
     lines += ["Allowed:"] + [f"  {' and '.join(r['operations'])}: {', '.join(r['folders'])}" for r in rules]
-    lines += ["Environments:"] + [f"  {name}: {one['class']}, state {one['backend']}" for name, one in environments.items()]
+    lines += ["Environments:"] + [
+        f"  {name}: {one['class']}, state {one['backend']}" for name, one in environments.items()
+    ]
     return lines

@@ -64,7 +64,7 @@ class EngineError(UnitError):
         super().__init__(REASONS[step], first, transient=is_transient(self.errors))
 
 
-class SensitiveOutputs(EngineError):  # noqa: N818 - it asks for another root, and the caller writes one
+class SensitiveOutputs(EngineError):
     """The plan was refused because these outputs hold sensitive values: mark them in the root and plan again."""
 
     def __init__(self, names: frozenset[str], diagnostics: Sequence[Diagnostic]) -> None:

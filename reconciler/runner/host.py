@@ -119,7 +119,9 @@ class Host:
             "paused": self.memory.paused(),
             "accepted_head": self.memory.trust().commit,
             "repository": {"url": self.config.environments_repo.url, "branch": self.config.environments_repo.branch},
-            "allow": [{"operations": sorted(r.operations), "refs": "merged", "folders": list(r.folders)} for r in self.rules],
+            "allow": [
+                {"operations": sorted(r.operations), "refs": "merged", "folders": list(r.folders)} for r in self.rules
+            ],
             "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
         }
 

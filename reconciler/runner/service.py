@@ -221,7 +221,7 @@ class Service:
         self._folder(request).cancel()
         return {"ok": True}
 
-    def _describe(self, request: wire.Message) -> wire.Message:
+    def _describe(self, _request: wire.Message) -> wire.Message:
         return {"facts": codec.encode(self._host.facts()).decode(), "about": self._host.about()}
 
     def _log(self, request: wire.Message) -> wire.Message:

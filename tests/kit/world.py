@@ -1,6 +1,6 @@
 """A simulated world: a repository, a runner with a memory of its own, and real objects with a log of every call.
 
-The runner keeps to what the real one promises (reconciler/runner/job.py): it resolves at its own newest head, journals
+The runner keeps to what the real one promises (reconciler/runner/case.py): it resolves at its own newest head, journals
 before it applies, and its memory outlives its jobs. Every step of a job is taken by the test, which may let it fail or die.
 """
 

@@ -1,0 +1,307 @@
+"""What one job does, step by step: verify, plan, judge, check again that nothing has changed, apply exactly that plan.
+
+It believes nothing but the names in the job, and writes down what it is about to do before it does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from reconciler.decide import corrects
+from reconciler.desired.fingerprint import cause_of, fingerprint
+from reconciler.durable import FileLock
+from reconciler.errors import HeldError, PassError, SupersededError
+from reconciler.judge import Bounds, judge, stricter
+from reconciler.model import (
+    Allowances,
+    Applied,
+    Cause,
+    Commit,
+    Desired,
+    Fingerprint,
+    Job,
+    Operation,
+    Outcome,
+    Phase,
+    PlanSummary,
+    Presence,
+    Result,
+    Unit,
+    UnitId,
+)
+from reconciler.runner import checks, values
+from reconciler.runner.allowances import open_now
+from reconciler.runner.carry import name_again, recover, tainted, take_over
+from reconciler.runner.engine import SensitiveOutputs
+from reconciler.runner.host import Host, Hosted
+from reconciler.runner.memory import Applying, UnitMemory, finished
+from reconciler.runner.spool import JobFolder
+from reconciler.runner.state import State
+from reconciler.runner.talk import Talk
+
+
+class UncertainError(Exception):
+    """The engine was killed in the middle of an apply, or could not write its state: nobody knows what it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """How a job that did its work sums it up."""
+
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is known of the job so far; the result is made of it however the job ends."""
+
+    job: Job
+    started_at: datetime
+    commit: Commit | None = None
+    fingerprint: Fingerprint | None = None
+    cause: Cause | None = None
+    plan: PlanSummary | None = None
+    applied: Applied | None = None
+    moved_from: UnitId | None = None
+
+    def result(self, outcome: Outcome, reason: str, message: str, *, transient: bool = True) -> Result:
+        """The job's result as of now."""
+        return Result(
+            job=self.job,
+            outcome=outcome,
+            reason=reason,
+            message=message,
+            started_at=self.started_at,
+            ended_at=_now(),
+            commit=self.commit,
+            fingerprint=self.fingerprint,
+            cause=self.cause,
+            plan=self.plan,
+            applied=self.applied,
+            transient=transient,
+            moved_from=self.moved_from,
+        )
+
+
+class Case:
+    """One job's conversation about one unit. `progress` is what there is to tell, however it ends."""
+
+    def __init__(
+        self, host: Host, job: Job, folder: JobFolder, locks: tuple[FileLock, ...], progress: Progress
+    ) -> None:
+        """`locks`: those that any process of this job holds; the engine comes to hold them too.
+
+        Raises:
+            ReconcilerError: the job is not to be done at all: stale, unmerged, not allowed, or of a broken entry.
+        """
+        folder.begin(Phase.VERIFYING)
+        host.memory.check_fence(job)
+        desired = host.history.newest(job.commit, job.operation)
+        self._host, self._job, self._folder, self._locks, self._progress = host, job, folder, locks, progress
+        self._unit = _resolve(desired, job, progress)
+        self._hosted: Hosted = checks.permitted(host, job.operation, self._unit)
+        self._memory = self._carry_over(desired)
+        self._allowances: Allowances = open_now(host.memory.trust().allowances.get(self._unit.id), _now())
+
+    def carry_out(self) -> Said:
+        """The straight line.
+
+        Raises:
+            UncertainError: an apply was begun, and nobody knows what it did.
+            ReconcilerError: a step refuses, or fails.
+        """
+        unit, memory, progress = self._unit, self._memory, self._progress
+        checks.still_unread(self._host.memory, unit)
+        inputs = values.gather(self._host, unit)
+        progress.fingerprint = fingerprint(unit, self._host.facts_of(self._hosted), self._hosted.part, inputs.seals)
+        progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
+        if unit.entry.moved_from is not None and memory.applied is None:
+            return self._only_shown(f"The state of {unit.entry.moved_from} would move here.")
+        if unit.presence is Presence.FORGOTTEN:
+            return self._forget()
+        state = self._hosted.backend.read(unit.id)
+        checks.state_is_ours(memory, state)
+        if unit.presence is Presence.ABSENT and (state is None or not state.resources):
+            return self._settle(state, Said("Absent", "There is nothing to destroy."))
+        self._memory = replace(memory, mark=state.mark if state else memory.mark)
+        checks.no_downgrade(unit, memory, self._allowances)
+        self._folder.begin(Phase.PLANNING)
+        talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks)
+        progress.plan = plan = self._plan(talk)
+        return self._act(talk, plan, progress.cause)
+
+    # --- before the plan
+
+    def _carry_over(self, desired: Desired) -> UnitMemory:
+        """The unit's memory, after an unfinished apply left its state behind and a rename was carried out."""
+        host, hosted, unit, operation = self._host, self._hosted, self._unit, self._job.operation
+        memory = host.memory.unit(unit.id)
+        if memory.moved_to is not None:
+            memory = name_again(host, hosted, unit, memory, desired, operation)
+        old = unit.entry.moved_from
+        if old is not None and memory.applied is None and operation is Operation.APPLY:
+            memory = take_over(host, hosted, unit, old, desired)
+        if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
+            self._progress.moved_from = old
+        return recover(host, hosted, memory)
+
+    def _forget(self) -> Said:
+        """Let the objects go: the state is kept aside, nothing is destroyed."""
+        if self._job.operation is Operation.PLAN:
+            return self._only_shown("The unit's objects would be let go.")
+        self._check_again()
+        self._hosted.backend.retire(self._unit.id)
+        self._memory = replace(self._memory, mark=None)
+        return self._settle(None, Said("Forgotten", "The objects are on their own; their state is kept aside."))
+
+    def _only_shown(self, message: str) -> Said:
+        """A plan of something that Terraform has no part in: no object changes."""
+        self._progress.plan = PlanSummary((), (), outputs_changed=False, digest="")
+        return Said("Planned", message)
+
+    # --- the plan, and what follows from it
+
+    def _plan(self, talk: Talk) -> PlanSummary:
+        """Plan; once more if the module's outputs turn out to be sensitive, which the generated root must then say."""
+        destroy = self._unit.presence is Presence.ABSENT
+        sensitive, targets = self._memory.sensitive_outputs, self._allowances.replace
+        try:
+            return talk.plan(sensitive, destroy=destroy, targets=targets)
+        except SensitiveOutputs as found:
+            self._memory = replace(self._memory, sensitive_outputs=sensitive | found.names)
+            known = self._host.memory.unit(self._unit.id)
+            self._host.memory.save(replace(known, sensitive_outputs=self._memory.sensitive_outputs))
+            return talk.plan(self._memory.sensitive_outputs, destroy=destroy, targets=targets)
+
+    def _act(self, talk: Talk, plan: PlanSummary, cause: Cause) -> Said:
+        """Nothing to do, a hold, a report, or an apply."""
+        drifted = cause is Cause.DRIFT and self._memory.unfinished is None
+        report = self._job.operation is Operation.PLAN or (drifted and not corrects(self._unit))
+        if plan.empty and (not report or cause is Cause.DRIFT):
+            return self._in_order()
+        self._judge(plan, cause)
+        if report:
+            return Said("Planned", f"{len(plan.changes)} objects would change.")
+        self._check_again()
+        return self._apply(talk, plan, cause)
+
+    def _in_order(self) -> Said:
+        self._memory = replace(self._memory, corrected=None)
+        if self._memory.applying is not None:  # an apply whose end nobody saw did all that it was allowed to
+            self._host.history.spend(self._unit.id)
+        state = self._hosted.backend.read(self._unit.id)
+        return self._settle(state, Said("InSync", "The real world is as desired."))
+
+    def _judge(self, plan: PlanSummary, cause: Cause) -> None:
+        """Go on only with a plan that is within bounds. A looser limit cannot arrive together with what it lets through.
+
+        Raises:
+            HeldError: it is not.
+        """
+        path, environment, bounds = self._unit.entry.place.path, self._unit.environment, self._bounds()
+        hold = judge(plan, bounds, cause, path)
+        if hold is None:
+            return
+        soon = judge(plan, replace(bounds, limits=environment.limits), cause, path) is None
+        hint = f" What {environment.place} says since this merge counts from the next one on." if soon else ""
+        raise HeldError(hold.reason, hold.message + hint)
+
+    def _bounds(self) -> Bounds:
+        environment, trust = self._unit.environment, self._host.memory.trust()
+        return Bounds(
+            limits=stricter(environment.limits, trust.limits_before.get(environment.name, environment.limits)),
+            open=self._allowances,
+            presence=self._unit.presence,
+            max_destroy=self._hosted.max_destroy,
+            tainted=self._memory.tainted,
+            corrected=self._memory.corrected,
+        )
+
+    def _check_again(self) -> None:
+        """Right before the world is changed: nothing that allowed it has changed.
+
+        Raises:
+            HeldError: the runner was paused. SupersededError: anything else.
+        """
+        host, job, unit = self._host, self._job, self._unit
+        why = host.memory.paused()
+        if why is not None:
+            raise HeldError("Paused", f"The runner is paused on its host: {why}")
+        if self._folder.cancelled():
+            raise SupersededError("The job was cancelled before its apply began.")
+        try:
+            host.memory.check_fence(job)
+        except PassError as error:
+            raise SupersededError(str(error)) from error
+        newest = host.history.newest(job.commit, job.operation).units.get(unit.id)
+        if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
+            raise SupersededError("A newer commit changes this unit.")
+
+    # --- the apply
+
+    def _apply(self, talk: Talk, plan: PlanSummary, cause: Cause) -> Said:
+        """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
+        unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
+        self._memory = replace(self._memory, unfinished=unfinished)
+        self._host.memory.save(replace(self._memory, applying=Applying(self._job.id, _now(), plan.digest)))
+        self._folder.begin(Phase.APPLYING)
+        ended = talk.apply()
+        if ended.unsure is not None:
+            raise UncertainError(ended.unsure)
+        state = self._hosted.backend.read(self._unit.id)
+        if ended.error is not None:
+            self._remember_half(state)
+            raise ended.error
+        self._memory = replace(self._memory, corrected=plan.digest if cause is Cause.DRIFT else None)
+        self._host.history.spend(self._unit.id)
+        return self._settle(state, Said("Applied", f"{len(plan.changes)} objects changed."))
+
+    def _remember_half(self, state: State | None) -> None:
+        """An apply that failed half way: its state is known, and what it left tainted is its own to replace."""
+        memory = self._memory
+        mark, left = state.mark if state else memory.mark, memory.tainted | tainted(state)
+        self._host.memory.save(replace(memory, mark=mark, applying=None, tainted=left, corrected=None))
+
+    def _settle(self, state: State | None, said: Said) -> Said:
+        """Remember that the unit is as its fingerprint says."""
+        unit, progress = self._unit, self._progress
+        assert progress.fingerprint is not None  # noqa: S101 - every way here leads past it
+        assert progress.commit is not None  # noqa: S101
+        seal = self._host.memory.seal
+        progress.applied = Applied(
+            job=self._job.id,
+            commit=progress.commit,
+            at=_now(),
+            fingerprint=progress.fingerprint,
+            module=unit.pin.module,
+            version=unit.pin.version,
+            presence=unit.presence,
+            reads=_reads(unit),
+            outputs={name: seal(output.value) for name, output in state.outputs.items()} if state else {},
+            state=state.mark if state else None,
+        )
+        self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
+        return said
+
+
+def _resolve(desired: Desired, job: Job, progress: Progress) -> Unit:
+    """The unit as it is desired now."""
+    progress.commit = desired.commit
+    problem = desired.broken.get(job.unit)
+    if problem is not None:
+        raise HeldError(problem.reason, str(problem))
+    unit = desired.units.get(job.unit)
+    if unit is None:
+        raise SupersededError(f"{job.unit} has no entry at {desired.commit[:12]}.")
+    return unit
+
+
+def _reads(unit: Unit) -> frozenset[UnitId]:
+    """The units that must not go before this one."""
+    return unit.reads | frozenset(unit.entry.depends_on)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
