@@ -13,7 +13,7 @@ from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
-from reconciler.git.remote import Remote
+from reconciler.git.remote import Patience, Remote
 from reconciler.git.source import AcceptedHead, EnvironmentsSource
 from reconciler.git.tree import TreeEntry
 from reconciler.model import Commit, Desired, Digest, Pin, Problem
@@ -155,7 +155,9 @@ def _problem(entry: TreeEntry) -> Problem:
     return Problem(Place(entry.path), "PathInvalid", entry.problem)
 
 
-def open_branch(config: ControllerConfig | RunnerConfig, accepted: AcceptedHead) -> ProtectedBranch:
+def open_branch(
+    config: ControllerConfig | RunnerConfig, accepted: AcceptedHead, patience: Patience | None = None
+) -> ProtectedBranch:
     """The protected branch and its catalogs as one plane's own configuration describes them."""
     repo, work = config.environments_repo, config.work_path
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,10 +169,16 @@ def open_branch(config: ControllerConfig | RunnerConfig, accepted: AcceptedHead)
         genesis=Commit(repo.genesis) if repo.genesis else None,
         genesis_required=repo.signatures != "off",
         allow_file=repo.allow_file,
+        patience=patience,
     )
     catalogs = {
         name: CatalogRepo(
-            _remote(catalog), catalog.branch, work / f"catalog-{name}.git", catalog.allow_file, tags=catalog.tags
+            _remote(catalog),
+            catalog.branch,
+            work / f"catalog-{name}.git",
+            catalog.allow_file,
+            tags=catalog.tags,
+            patience=patience,
         )
         for name, catalog in config.catalog_repos.items()
     }

@@ -23,6 +23,7 @@ from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
+from reconciler.git.remote import Patience
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.observe import Observer
@@ -67,7 +68,7 @@ class Daemon:
         self._clock = SystemClock()
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = SqliteStore(config.store_path, self._clock)
-        branch = open_branch(config, AcceptedInStore(self.store))
+        branch = open_branch(config, AcceptedInStore(self.store), Patience(ending=self._stopping))
         self._poller = Poller(branch, self.store, observer, self.wake)
         self._executor = LocalExecutor(config.local.socket)
         self._runtime = Runtime(

@@ -31,6 +31,7 @@ __all__ = ["Done", "Git", "Patience", "Remote"]
 _CHUNK = 1 << 18
 _STDERR_KEPT = 1 << 16
 _OUTPUT_LIMIT = 1 << 26
+_LOOK_UP = 0.2  # seconds between looks at whether this process ends, while git says nothing
 _F_SETPIPE_SZ = 1031  # Linux; `fcntl` names it only there
 
 _PINNED = (
@@ -236,6 +237,7 @@ class _Running:
         self._where = git.where
         self._seconds = git.patience.deadline if deadline is None else deadline
         self._ends = time.monotonic() + self._seconds
+        self._ending = git.patience.ending
         self._ended = False
         self.err = bytearray()
         with _stdin(stdin) as source:
@@ -284,11 +286,12 @@ class _Running:
         self._err.close()
 
     def _ready(self, selector: selectors.BaseSelector) -> list[tuple[selectors.SelectorKey, int]]:
-        left = self._ends - time.monotonic()
-        ready = selector.select(left) if left > 0 else []
-        if not ready and self._ends <= time.monotonic():
-            raise timeout(self._where, self._seconds)
-        return ready
+        while (left := self._ends - time.monotonic()) > 0:
+            if self._ending is not None and self._ending.is_set():
+                raise PassError("Stopping", f"{self._where}: git was ended, as this process ends")
+            if ready := selector.select(left if self._ending is None else min(left, _LOOK_UP)):
+                return ready
+        raise timeout(self._where, self._seconds)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shlex
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,7 +37,8 @@ class Patience:
     """How long a peer may take. All in seconds but `low_speed_bytes`, in bytes per second.
 
     `deadline` ends any single git command, `clone_deadline` the first fetch into an empty mirror; a transfer slower
-    than `low_speed_bytes` during `low_speed` ends too, so does a connection that is not there after `connect`.
+    than `low_speed_bytes` during `low_speed` ends too, so does a connection that is not there after `connect`. Once
+    `ending` is set, every command ends.
     """
 
     deadline: float = 60.0
@@ -44,6 +46,7 @@ class Patience:
     connect: int = 15
     low_speed_bytes: int = 1000
     low_speed: int = 20
+    ending: threading.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

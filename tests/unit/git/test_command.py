@@ -116,6 +116,34 @@ def test_the_deadline_ends_the_whole_process_group(tmp_path: Path, monkeypatch: 
         assert time.monotonic() < ends
 
 
+def test_the_end_of_this_process_ends_what_runs_and_what_would_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, f"sleep 1000 &\necho $! > {tmp_path}/half\nmv {tmp_path}/half {tmp_path}/pid\nwait")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ending = threading.Event()
+    git = Git(tmp_path, patience=Patience(ending=ending))
+
+    def end() -> None:
+        while not (tmp_path / "pid").exists() and time.monotonic() < before + 30:
+            pass
+        ending.set()
+
+    before = time.monotonic()
+    watcher = threading.Thread(target=end)
+    watcher.start()
+    for _ in range(2):
+        with pytest.raises(PassError) as error:
+            git.run("fetch")
+        assert error.value.reason == "Stopping"
+    watcher.join()
+    assert time.monotonic() - before < 30
+    pid = int((tmp_path / "pid").read_text())
+    ends = time.monotonic() + 30
+    while alive(pid):
+        assert time.monotonic() < ends
+
+
 def test_a_child_that_keeps_the_pipe_open_does_not_outlast_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
