@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench import deploy, job, loop, poll
 from bench.row import Row, plain, show
-from reconciler.runner.binary import find_engine
+from reconciler.runner.terraform.binary import find_engine
 from tests.kit.graph import Graph
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.row import Row, compared, wall
 from reconciler.demo.playground import Playground
-from reconciler.runner.binary import Engine
+from reconciler.runner.terraform.binary import Engine
 from tests.kit.graph import CATALOG, SOURCE, Graph
 from tests.kit.house import House
 

@@ -23,11 +23,11 @@ from reconciler.git.command import Git
 from reconciler.ledger import CheckScheduled
 from reconciler.model import Cause, Desired, Job, JobId, Operation, Outcome, Result, RunnerFacts, UnitId
 from reconciler.observe import Observer, open_log
-from reconciler.runner import engine
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
-from reconciler.runner.module import preload
-from reconciler.runner.process import Command
+from reconciler.runner.terraform import engine
+from reconciler.runner.terraform.module import preload
+from reconciler.runner.terraform.process import Command
 from reconciler.store.sqlite import SqliteStore
 from tests.kit.graph import CATALOG
 from tests.kit.synced import NOTHING, record_synced

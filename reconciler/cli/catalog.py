@@ -24,7 +24,7 @@ from reconciler.lockfile import Lines, with_pin
 from reconciler.model import Entry, Lock, Pin, ProviderPin
 
 if TYPE_CHECKING:
-    from reconciler.runner.module import ModuleInterface
+    from reconciler.runner.terraform.module import ModuleInterface
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -154,7 +154,7 @@ def show(
     wanted: str, lock_path: Path, named: Mapping[str, str], config: Path | None, branch: str, as_json: bool
 ) -> int:
     """What a locked version asks for and gives: inputs, outputs, providers. The newest version if none is named."""
-    from reconciler.runner.module import read_module  # the parser's grammar costs a second
+    from reconciler.runner.terraform.module import read_module  # the parser's grammar costs a second
 
     lock, _ = _read(lock_path)
     pins = _chosen(lock, wanted)
@@ -227,8 +227,8 @@ def _rows(lock: Lock, users: Mapping[tuple[str, str], list[str]]) -> Iterator[di
 
 
 def _providers(shelf: Shelf, pin: Pin, mirror: Path | None, engine: str | None) -> tuple[ProviderPin, ...]:
-    from reconciler.runner.binary import find_engine
-    from reconciler.runner.lockproviders import Lookup, find_providers
+    from reconciler.runner.terraform.binary import find_engine
+    from reconciler.runner.terraform.lockproviders import Lookup, find_providers
 
     with tempfile.TemporaryDirectory(prefix="reconciler-init-") as folder:
         scratch, launcher = Path(folder, "root"), Path(folder, "engine")

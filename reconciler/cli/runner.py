@@ -30,8 +30,8 @@ def command() -> None:
 def serve(config_path: Path) -> None:
     """Listen for jobs until SIGTERM; running applies end first."""
     from reconciler.runner.host import Host  # the controller's commands never load the runner's code
-    from reconciler.runner.module import preload
     from reconciler.runner.service import Service
+    from reconciler.runner.terraform.module import preload
 
     config = load_runner(config_path)
     host = Host(config)

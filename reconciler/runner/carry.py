@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, Operation, Presence, Unit, UnitId
-from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory
 from reconciler.runner.spool import JobFolder
-from reconciler.runner.state import State
+from reconciler.runner.terraform.engine import ERRORED_STATE
+from reconciler.runner.terraform.state import State
 
 
 def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:

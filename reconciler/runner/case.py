@@ -33,12 +33,12 @@ from reconciler.model import (
 from reconciler.runner import checks, values
 from reconciler.runner.allowances import open_now
 from reconciler.runner.carry import name_again, recover, tainted, take_over
-from reconciler.runner.engine import SensitiveOutputs
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.spool import JobFolder
-from reconciler.runner.state import State
 from reconciler.runner.talk import Talk
+from reconciler.runner.terraform.engine import SensitiveOutputs
+from reconciler.runner.terraform.state import State
 
 
 class UncertainError(Exception):

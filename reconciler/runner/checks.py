@@ -9,7 +9,7 @@ from reconciler.model import Allowances, Operation, Presence, Unit
 from reconciler.runner.allow import allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
-from reconciler.runner.state import State
+from reconciler.runner.terraform.state import State
 
 
 def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:

@@ -15,12 +15,12 @@ from reconciler.errors import HeldError, PassError, UnitError
 from reconciler.model import HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
-from reconciler.runner.engine import Engine, find_engine
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory, Trust, UnitMemory
-from reconciler.runner.s3 import S3Backend
 from reconciler.runner.spool import Spool
-from reconciler.runner.state import Backend, LocalBackend
+from reconciler.runner.terraform.engine import Engine, find_engine
+from reconciler.runner.terraform.s3 import S3Backend
+from reconciler.runner.terraform.state import Backend, LocalBackend
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from reconciler.durable import FileLock
 from reconciler.errors import UnitError
 from reconciler.model import PlanSummary, Presence, Unit
-from reconciler.runner.diagnose import check_entry, diagnose
-from reconciler.runner.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.host import Host, Hosted
-from reconciler.runner.masking import mask
-from reconciler.runner.module import cached_module
-from reconciler.runner.plan import secrets_in, summarise
 from reconciler.runner.spool import JobFolder
-from reconciler.runner.state import State, secrets_of
+from reconciler.runner.terraform.diagnose import check_entry, diagnose
+from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.masking import mask
+from reconciler.runner.terraform.module import cached_module
+from reconciler.runner.terraform.plan import secrets_in, summarise
+from reconciler.runner.terraform.state import State, secrets_of
+from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
-from reconciler.runner.workspace import RootSpec, write_root
 
 ANOTHER_ACCOUNT = re.compile(r"AWS account ID not allowed: ?(\d*)")  # as the provider words it
 

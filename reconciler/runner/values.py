@@ -10,8 +10,8 @@ from reconciler.desired.template import render, spell
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Expression, Json, Presence, Reference, SecretReference, Text, Unit, UnitId
 from reconciler.runner.host import Host
-from reconciler.runner.state import State
-from reconciler.runner.workspace import Value
+from reconciler.runner.terraform.state import State
+from reconciler.runner.terraform.workspace import Value
 
 Found = dict[Reference | SecretReference, Value]
 

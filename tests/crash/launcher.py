@@ -96,13 +96,13 @@ def arm(fate: Fate) -> None:
     from reconciler.executor.local import LocalExecutor
     from reconciler.git.mirror import Mirror
     from reconciler.git.source import EnvironmentsSource
-    from reconciler.runner.engine import Conversation
     from reconciler.runner.history import History
     from reconciler.runner.memory import Memory
-    from reconciler.runner.process import Command
     from reconciler.runner.service import Service
     from reconciler.runner.spool import JobFolder
-    from reconciler.runner.state import LocalBackend
+    from reconciler.runner.terraform.engine import Conversation
+    from reconciler.runner.terraform.process import Command
+    from reconciler.runner.terraform.state import LocalBackend
     from reconciler.store.sqlite import SqliteStore
 
     points: list[tuple[Any, str, str]] = [
@@ -160,7 +160,7 @@ def preload() -> None:
     import reconciler.cli.run
     import reconciler.cli.runner
     import reconciler.runner.service  # noqa: F401 - as are those above, for the children
-    from reconciler.runner.module import preload as preload_modules
+    from reconciler.runner.terraform.module import preload as preload_modules
 
     preload_modules()
 

@@ -11,10 +11,10 @@ import pytest
 
 from reconciler.errors import UnitError
 from reconciler.model import ProviderPin
-from reconciler.runner.engine import Engine, EngineError, SensitiveOutputs, deadline_in, find_engine
-from reconciler.runner.plan import secrets_in, summarise
-from reconciler.runner.s3 import S3Backend
-from reconciler.runner.workspace import Value
+from reconciler.runner.terraform.engine import Engine, EngineError, SensitiveOutputs, deadline_in, find_engine
+from reconciler.runner.terraform.plan import secrets_in, summarise
+from reconciler.runner.terraform.s3 import S3Backend
+from reconciler.runner.terraform.workspace import Value
 from tests.kit.aws import BUCKET, REGION, Aws, provider_pin, serving
 from tests.kit.terraform import until
 from tests.kit.workbench import SECONDS, UNIT, Workbench, pin

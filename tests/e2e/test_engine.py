@@ -20,12 +20,12 @@ import pytest
 
 from reconciler.durable import is_locked
 from reconciler.errors import ConfigError, UnitError
-from reconciler.runner import engine as engine_module
-from reconciler.runner.diagnose import NOT_LOCKED
-from reconciler.runner.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
-from reconciler.runner.plan import secrets_in, summarise
-from reconciler.runner.state import WORK_STATE, secrets_of
-from reconciler.runner.workspace import Value
+from reconciler.runner.terraform import engine as engine_module
+from reconciler.runner.terraform.diagnose import NOT_LOCKED
+from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.plan import secrets_in, summarise
+from reconciler.runner.terraform.state import WORK_STATE, secrets_of
+from reconciler.runner.terraform.workspace import Value
 from tests.kit.terraform import provider_env, until
 from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, UNIT, Workbench, any_engine, bench, pin
 from tests.provider.log import calls, doubled
@@ -295,7 +295,7 @@ APPLIER = """
 import sys
 from pathlib import Path
 from reconciler.durable import FileLock
-from reconciler.runner.engine import Conversation, Engine, deadline_in
+from reconciler.runner.terraform.engine import Conversation, Engine, deadline_in
 kind, binary, version, registry, work, log, mirror, lock, *env = sys.argv[1:]
 held = FileLock(Path(lock))
 assert held.take()

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from reconciler.model import Commit, Digest, Pin, ProviderPin, UnitId
-from reconciler.runner.engine import ApplyResult, Conversation, Engine, PlanResult, deadline_in, find_engine
-from reconciler.runner.module import read_module
-from reconciler.runner.state import Backend, LocalBackend, State
-from reconciler.runner.workspace import RootSpec, Value, write_root
+from reconciler.runner.terraform.engine import ApplyResult, Conversation, Engine, PlanResult, deadline_in, find_engine
+from reconciler.runner.terraform.module import read_module
+from reconciler.runner.terraform.state import Backend, LocalBackend, State
+from reconciler.runner.terraform.workspace import RootSpec, Value, write_root
 from tests.kit.terraform import provider_env
 from tests.provider import mirror
 

@@ -15,12 +15,12 @@ from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, Job, JobId, Operation, Outcome, Presence, Result, Unit, UnitId
 from reconciler.ports import Lost
 from reconciler.runner.carry import name_again, recover, take_over, tidy
-from reconciler.runner.engine import ERRORED_STATE
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.job import run_job
 from reconciler.runner.memory import Applying, UnitMemory
 from reconciler.runner.spool import JobFolder
-from reconciler.runner.state import WORK_STATE
+from reconciler.runner.terraform.engine import ERRORED_STATE
+from reconciler.runner.terraform.state import WORK_STATE
 from tests.kit.plane import (
     CATALOG,
     ENVIRONMENT,

@@ -9,7 +9,7 @@ from reconciler.errors import HeldError
 from reconciler.model import Allowances, EnvironmentClass, JobId, Operation, Presence, StateMark, Unit, UnitId
 from reconciler.runner import checks
 from reconciler.runner.memory import Applying, Memory, UnitMemory
-from reconciler.runner.state import parse_state
+from reconciler.runner.terraform.state import parse_state
 from tests.kit import facts
 from tests.kit.plane import LINEAGE, NOW, applied, ground, note, open_host, remembered, state
 

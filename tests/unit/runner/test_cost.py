@@ -10,9 +10,9 @@ import pytest
 
 from reconciler.durable import write_atomic
 from reconciler.model import Commit, Job, JobId, Operation, Phase, UnitId
-from reconciler.runner.engine import COLLECTOR, Conversation, deadline_in, find_engine
 from reconciler.runner.spool import Spool
-from reconciler.runner.workspace import ROOT_FILE
+from reconciler.runner.terraform.engine import COLLECTOR, Conversation, deadline_in, find_engine
+from reconciler.runner.terraform.workspace import ROOT_FILE
 
 JOB = Job(JobId("20261123T100000-aa"), Operation.APPLY, UnitId("prod/app"), Commit("0" * 40), 1)
 

@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.errors import HeldError
 from reconciler.model import EnvironmentClass, HostPart, Operation, UnitId
-from reconciler.runner.s3 import S3Backend
-from reconciler.runner.state import LocalBackend
+from reconciler.runner.terraform.s3 import S3Backend
+from reconciler.runner.terraform.state import LocalBackend
 from tests.kit.plane import ground, note, open_host, put
 
 ENTRIES = {"a": note("${{ secret.db_password }}")}

@@ -11,8 +11,8 @@ from reconciler.errors import HeldError, UnitError
 from reconciler.model import Expression, Presence, Reference, SecretReference, Text, Unit, UnitId
 from reconciler.runner.host import Host
 from reconciler.runner.memory import UnitMemory
+from reconciler.runner.terraform.workspace import Value
 from reconciler.runner.values import Inputs, gather
-from reconciler.runner.workspace import Value
 from tests.kit import facts
 from tests.kit.plane import CATALOG, applied, note, open_host, put, remembered, state
 

@@ -1,0 +1,204 @@
+"""What an engine says went wrong, turned into a reason and a sentence that names the line to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.errors import UnitError
+from reconciler.model import Entry, Unit
+from reconciler.runner.terraform.module import ModuleInterface
+from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE
+
+LONGEST = 1500  # characters of a message: it is shown in tables and comments
+MOST_NAMED = 3
+
+REASONS = {"init": "InitFailed", "plan": "PlanFailed", "show": "PlanFailed", "apply": "ApplyFailed"}
+SENSITIVE_OUTPUT = "Output refers to sensitive values"
+INVALID = ("Invalid value for input variable", "Invalid value for variable", "Invalid value for module argument")
+UNKNOWN = ("Unsupported argument", "Extraneous JSON object property")
+MISSING = ("Missing required argument", "Missing required property")
+LOCKED = "Error acquiring the state lock"
+NOT_LOCKED = re.compile(
+    r"Provider dependency changes detected|Inconsistent dependency lock file|match any of the checksums|"
+    r"does not have a package available|not available from any of the|Required plugins are not installed",
+)
+# Faults of a network or of a service that is busy: the same plan may pass later.
+TRANSIENT = re.compile(
+    r"throttl|rate exceeded|too many requests|RequestLimitExceeded|SlowDown|\b429\b|timed? ?out|deadline exceeded|"
+    r"connection (reset|refused|closed)|no such host|temporary failure|network is unreachable|unexpected EOF|"
+    r"TLS handshake|service ?unavailable|InternalError|internal server error|bad gateway|\b50[0234]\b|try again later",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One diagnostic of the engine. `subject` is the property of the generated root that it points at, if it does."""
+
+    severity: str
+    summary: str
+    detail: str = ""
+    address: str = ""
+    file: str = ""
+    line: int = 0
+    context: str = ""
+    subject: str = ""
+
+    @property
+    def in_module_call(self) -> bool:
+        """Whether it is about what the root hands to the module."""
+        return self.file == ROOT_FILE and self.context in ("", f"module.{MODULE}", "module")
+
+
+class EngineError(UnitError):
+    """A command of the engine failed. `step` is init, plan, show or apply."""
+
+    def __init__(self, step: str, diagnostics: Sequence[Diagnostic]) -> None:
+        self.step = step
+        self.diagnostics = tuple(diagnostics)
+        self.errors = tuple(d for d in diagnostics if d.severity == "error")
+        first = _sentence(self.errors[0]) if self.errors else "the engine ended without saying why; see the job's log"
+        super().__init__(REASONS[step], first, transient=is_transient(self.errors))
+
+
+class SensitiveOutputs(EngineError):
+    """The plan was refused because these outputs hold sensitive values: mark them in the root and plan again."""
+
+    def __init__(self, names: frozenset[str], diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__("plan", diagnostics)
+        self.names = names
+
+
+def parse_diagnostic(raw: Mapping[str, Any], root: Sequence[str]) -> Diagnostic:
+    """A diagnostic of the machine-readable output; `root` are the lines of the generated root."""
+    place = raw.get("range") or {}
+    line = (place.get("start") or {}).get("line", 0)
+    file = place.get("filename", "")
+    subject = ""
+    if file == ROOT_FILE and 0 < line <= len(root) and (named := re.match(r'\s*"([^"]+)"\s*:', root[line - 1])):
+        subject = named[1]
+    context = (raw.get("snippet") or {}).get("context") or ""
+    return Diagnostic(
+        raw.get("severity", "error"), raw.get("summary", ""), raw.get("detail", ""), raw.get("address", ""),
+        file, line, context, subject,
+    )  # fmt: skip
+
+
+def sensitive_outputs(diagnostics: Iterable[Diagnostic]) -> frozenset[str]:
+    """The root's outputs that the engine refuses to show in clear."""
+    return frozenset(d.subject for d in diagnostics if d.summary == SENSITIVE_OUTPUT and d.subject)
+
+
+def is_transient(errors: Sequence[Diagnostic]) -> bool:
+    """Whether the same plan may pass later without anyone changing anything."""
+    return any(e.summary == LOCKED or TRANSIENT.search(f"{e.summary} {e.detail}") for e in errors)
+
+
+def check_entry(entry: Entry, interface: ModuleInterface) -> None:
+    """What can be said of an entry's inputs before an engine is asked.
+
+    Raises:
+        UnitError: "InputUnknown" or "InputMissing", with the place in the entry.
+    """
+    known = ", ".join(sorted(interface.variables)) or "none"
+    for name in entry.inputs:
+        if name not in interface.variables:
+            raise UnitError("InputUnknown", _unknown(entry, name) + f" It has: {known}.")
+    missing = sorted(n for n, v in interface.variables.items() if v.required and n not in entry.inputs)
+    if missing:
+        kinds = ", ".join(f"{name} ({interface.variables[name].type or 'any'})" for name in missing)
+        raise UnitError(
+            "InputMissing",
+            f"{entry.at('inputs')}: {entry.module} needs more inputs: {kinds}. Write them under `inputs`.",
+        )
+
+
+def diagnose(failure: UnitError, unit: Unit, mask: Callable[[str], str] = str) -> UnitError:
+    """The same failure with the reason and the place that its first error tells. `mask` hides secrets."""
+    if not isinstance(failure, EngineError) or not failure.errors:
+        return (
+            type(failure)(failure.reason, mask(str(failure)), transient=failure.transient)
+            if _plain(failure)
+            else failure
+        )
+    reason, message = next(filter(None, (_input(e, unit) for e in failure.errors)), None) or _other(failure, unit)
+    return UnitError(reason, mask(_short(message)), transient=failure.transient)
+
+
+def _plain(failure: UnitError) -> bool:
+    return type(failure) is UnitError
+
+
+def _input(error: Diagnostic, unit: Unit) -> tuple[str, str] | None:
+    """Errors that a line of the entry makes."""
+    entry = unit.entry
+    if error.summary in INVALID and (name := _variable(error)):
+        rule = error.detail.partition("\n\nThis was checked by")[0]
+        rule = re.sub(r"^The given value is not suitable for \S+ declared at [^ ]+: ", "", rule)
+        return "InputInvalid", f"{entry.at(f'inputs.{name}')}: the value of {name} does not suit {entry.module}: {rule}"
+    if not error.in_module_call:
+        return None
+    quoted = re.search(r'"([^"]+)"', error.detail)
+    name = quoted[1] if quoted else error.subject
+    if error.summary in MISSING:
+        return "InputMissing", f"{entry.at('inputs')}: {entry.module} needs the input {name}. Write it under `inputs`."
+    if error.summary in UNKNOWN:
+        return "InputUnknown", _unknown(entry, name)
+    return None
+
+
+def _variable(error: Diagnostic) -> str:
+    """The module's own variable that the error is about; that of a nested module is the module's fault."""
+    if found := re.search(rf"module\.{MODULE}\.var\.([\w-]+)", error.detail):
+        return found[1]
+    return error.subject if error.in_module_call else ""
+
+
+def _unknown(entry: Entry, name: str) -> str:
+    place = entry.at(f"inputs.{name}")
+    return f"{place}: {entry.module} has no input {name}. Remove the line or mend its name."
+
+
+def _other(failure: EngineError, unit: Unit) -> tuple[str, str]:
+    first = failure.errors[0]
+    if locked := next((e for e in failure.errors if e.summary == LOCKED), None):
+        return "StateLocked", _holder(locked, unit)
+    text = f"{first.summary} {first.detail}"
+    if failure.step == "init" and NOT_LOCKED.search(text):
+        pin = unit.pin
+        remedy = f"Write the pins with `reconciler catalog add {pin.module}@{pin.version}` and merge that"
+        return (
+            "ProviderNotLocked",
+            f"catalog-lock.yaml: {_sentence(first)} {remedy}, or put the provider into the mirror.",
+        )
+    more = len(failure.errors) - 1
+    tail = f" (and {more} more errors; see the job's log)" if more else ""
+    head = f"{unit.environment.place}: " if first.file == ROOT_FILE and first.context.startswith("provider") else ""
+    return failure.reason, f"{head}{_sentence(first)}{tail}"
+
+
+def _holder(error: Diagnostic, unit: Unit) -> str:
+    """Who holds the state's lock, from the lock info in the detail."""
+    info = dict(re.findall(r"^\s*(ID|Path|Operation|Who|Created):\s*(\S.*?)\s*$", error.detail, re.MULTILINE))
+    if not info:
+        return _sentence(error)
+    who, since, what = (info.get(key, "unknown") for key in ("Who", "Created", "Operation"))
+    return (
+        f"The state of {unit.id} is locked by {who} since {since} ({what}, lock {info.get('ID', 'unknown')}). It is tried again "
+        "by itself; if that holder is proven dead, run the engine's `force-unlock` with that ID in a root of this state."
+    )
+
+
+def _sentence(diagnostic: Diagnostic) -> str:
+    text = ": ".join(part for part in (diagnostic.summary, " ".join(diagnostic.detail.split())) if part)
+    where = diagnostic.address or (
+        f"{diagnostic.file}:{diagnostic.line}" if diagnostic.file not in ("", ROOT_FILE) else ""
+    )
+    return f"{where}: {text}" if where else text
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… (see the job's log)"

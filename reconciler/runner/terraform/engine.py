@@ -1,0 +1,289 @@
+"""One conversation with an engine in one folder: init, plan, apply of exactly that plan."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reconciler.errors import ConfigError, UnitError
+from reconciler.runner.terraform.binary import Engine, find_engine
+from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
+from reconciler.runner.terraform.process import Command, Ended, Stop
+from reconciler.runner.terraform.transcript import Transcript
+from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
+
+__all__ = [
+    "ApplyResult",
+    "Conversation",
+    "Engine",
+    "EngineError",
+    "PlanResult",
+    "SensitiveOutputs",
+    "deadline_in",
+    "find_engine",
+]
+
+PLAN_FILE = "tfplan"
+USED_PLAN = "tfplan.used"
+CLI_CONFIG = "engine.tfrc"
+ERRORED_STATE = "errored.tfstate"
+PLAN_GRACE = 20.0  # seconds between TERM and KILL: a plan changes nothing
+APPLY_GRACE = 3600.0  # seconds an interrupted apply may take to bring its calls to an end and to write its state
+OWN_ENDS = (0, 1)  # exit codes by which an engine says that it wrote its state; a panic is 11
+# Go's collector runs as often as if memory were scarce, and that is a third of what a short command costs. What the host
+# lists in `env` wins. (docs/performance.md)
+COLLECTOR = {"GOGC": "400", "GOMEMLIMIT": "2GiB"}
+LONGEST_TMP = 60  # characters: a provider's socket below it must stay under 108
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan that was made. `json` is `show -json`; of an empty plan it holds only what the plan itself said."""
+
+    changed: bool
+    json: Mapping[str, Any]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """How an apply ended. `failure` is None if it did all.
+
+    `killed`: it did not come to an end of its own (its grace passed, or something else ended it), and nobody knows
+    what it did. `errored_state` holds a state that the engine could not write to its backend: a secret, and the only
+    copy.
+    """
+
+    failure: EngineError | None
+    interrupted: bool
+    killed: bool
+    errored_state: Path | None
+
+
+class Conversation:
+    """Runs one engine in one generated root. Not for several threads, but for `interrupt`.
+
+    `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
+    masked by `mask`, as it comes. `locks` are descriptors that the engine inherits. Deadlines are `time.monotonic()`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        env: Mapping[str, str],
+        log: BinaryIO | Path,
+        *,
+        locks: Iterable[int] = (),
+        provider_mirror: Path | None = None,
+        mask: Callable[[str], str] = str,
+        lock_timeout: int = 60,
+    ) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._env = dict(env)
+        self._log = log
+        self._locks = tuple(locks)
+        self._lock_timeout = f"-lock-timeout={lock_timeout}s"
+        self._running: tuple[Command | None, str] = (None, "")
+        self._cancelled = False
+        self.mask = mask
+        _refuse_engine_variables(env)
+        _write_cli_config(folder / CLI_CONFIG, provider_mirror)
+
+    def init(self, deadline: float) -> None:
+        """Install the providers that the lock file names, and open the backend.
+
+        Raises:
+            EngineError: the engine refused. UnitError: "EngineTimeout", "Cancelled".
+        """
+        as_json = ("-json",) if self._engine.speaks_json_at_init else ()
+        self._must("init", ("-input=false", "-no-color", "-lockfile=readonly", *as_json), deadline)
+
+    def plan(
+        self, deadline: float, *, destroy: bool = False, replace: Iterable[str] = (), refresh_only: bool = False
+    ) -> PlanResult:
+        """Plan, and read what was planned. `replace` are addresses inside the module.
+
+        Raises:
+            SensitiveOutputs: mark these outputs in the root, `init` need not be repeated, and plan again.
+            EngineError: the engine refused. UnitError: "EngineTimeout", "Cancelled".
+        """
+        options = [f"-replace=module.{MODULE}.{address}" for address in replace]
+        options += ["-destroy"] if destroy else []
+        options += ["-refresh-only"] if refresh_only else []
+        said, code = self._must(
+            "plan",
+            ("-input=false", "-no-color", "-json", "-detailed-exitcode", self._lock_timeout,
+             f"-out={PLAN_FILE}", f"-var-file={VALUES_FILE}", *options),
+            deadline,
+        )  # fmt: skip
+        # `show` starts every provider again: not for a plan that changes nothing, which most plans are.
+        shown = self._show(deadline) if code == 2 else _empty_plan(said.messages)
+        return PlanResult(code == 2, shown, tuple(said.diagnostics))
+
+    def apply(self, deadline: float, *, grace: float = APPLY_GRACE) -> ApplyResult:
+        """Apply the last plan, which cannot be applied again: it is set aside before anything is changed.
+
+        At the deadline the engine is interrupted and has `grace` seconds to come to an end.
+
+        Raises:
+            UnitError: "Cancelled": it was interrupted before it began.
+        """
+        self._check_cancelled()
+        used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
+        try:
+            options = ("-input=false", "-no-color", "-json", self._lock_timeout, USED_PLAN)
+            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace))
+        finally:
+            used.unlink()
+        failure = EngineError("apply", said.diagnostics) if ended.code else None
+        left = self._folder / ERRORED_STATE
+        own_end = not ended.killed and ended.code in OWN_ENDS
+        return ApplyResult(failure, ended.stopped, not own_end, left if left.exists() else None)
+
+    def cancel(self) -> None:
+        """Begin nothing more; an apply that has begun goes on. Safe from a signal handler and other threads."""
+        self._cancelled = True
+        command, step = self._running
+        if command is not None and step != "apply":
+            command.ask(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Begin nothing more, and bring an apply to an orderly end too. Safe from a signal handler and other threads."""
+        self.cancel()
+        command, step = self._running
+        if command is not None and step == "apply":
+            command.ask(signal.SIGINT)
+
+    def _show(self, deadline: float) -> Mapping[str, Any]:
+        output = self._folder / "show.out"
+        try:
+            self._must("show", ("-json", "-no-color", PLAN_FILE), deadline, logged=False)
+            shown: Mapping[str, Any] = json.loads(output.read_bytes())
+        finally:
+            output.unlink(missing_ok=True)  # it holds every secret of the plan in clear
+        return shown
+
+    def _must(
+        self, step: str, options: Iterable[str], deadline: float, *, logged: bool = True
+    ) -> tuple[Transcript, int]:
+        """Run a command that changes nothing; raise when it did not do its work."""
+        said, ended = self._run(step, options, Stop(deadline, signal.SIGTERM, PLAN_GRACE), logged=logged)
+        if ended.stopped:
+            self._check_cancelled()
+            raise UnitError(
+                "EngineTimeout",
+                f"{step} did not end in time and was stopped. Raise timeouts.plan in environment.yaml if that is its "
+                "normal length; the job's log says how far it came.",
+                transient=True,
+            )
+        if ended.code == 0 or (step == "plan" and ended.code == 2):
+            return said, ended.code
+        if names := sensitive_outputs(said.diagnostics):
+            raise SensitiveOutputs(names, said.diagnostics)
+        raise EngineError(step, said.diagnostics)
+
+    def _run(self, step: str, options: Iterable[str], stop: Stop, *, logged: bool = True) -> tuple[Transcript, Ended]:
+        self._check_cancelled()
+        output, errors = self._folder / f"{step}.out", self._folder / f"{step}.err"
+        with self._opened_log(quiet=not logged) as log, _temporary(self._folder) as temporary:
+            command = Command(
+                (self._engine.binary, step, *options),
+                self._folder,
+                self._environment(temporary),
+                output=output,
+                errors=errors,
+                locks=self._locks,
+            )
+            self._running = (command, step)
+            if self._cancelled:  # that came while it started, and nothing has happened yet
+                command.ask(stop.signal)
+            said = Transcript(output, log, self.mask, self._root())
+            ended = command.wait(stop, said.read if logged else lambda: None)
+            self._running = (None, "")
+            said.finish(errors, ended.code)
+        return said, ended
+
+    def _environment(self, temporary: str) -> dict[str, str]:
+        return {
+            **COLLECTOR,
+            **self._env,
+            "TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG),
+            "TF_IN_AUTOMATION": "1",
+            "CHECKPOINT_DISABLE": "1",
+            "TMPDIR": temporary,
+        }
+
+    def _root(self) -> list[str]:
+        return (self._folder / ROOT_FILE).read_text(encoding="utf-8").splitlines()
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled:
+            raise UnitError(
+                "Cancelled",
+                "The job was cancelled before it changed anything; it starts again by itself.",
+                transient=True,
+            )
+
+    @contextmanager
+    def _opened_log(self, *, quiet: bool) -> Iterator[BinaryIO]:
+        if quiet:
+            with Path("/dev/null").open("ab") as nowhere:
+                yield nowhere
+        elif isinstance(self._log, Path):
+            with self._log.open("ab") as log:
+                yield log
+        else:
+            yield self._log
+
+
+def _refuse_engine_variables(env: Mapping[str, str]) -> None:
+    if theirs := sorted(name for name in env if name.startswith(("TF_", "TOFU_"))):
+        raise ConfigError(f"env: {theirs[0]} would change what the engine does; remove it. Only providers read `env`.")
+
+
+def _write_cli_config(path: Path, mirror: Path | None) -> None:
+    """Providers come from the mirror if there is one, else from their registries; never from both."""
+    method = f"filesystem_mirror {{\n    path = {json.dumps(str(mirror))}\n  }}" if mirror else "direct {}"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(f"disable_checkpoint = true\nprovider_installation {{\n  {method}\n}}\n", encoding="utf-8")
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[str]:
+    """A folder for temporary files: inside the workspace, unless a provider's socket would not fit there."""
+    inside = folder / "tmp"
+    if len(str(inside)) <= LONGEST_TMP:
+        inside.mkdir(exist_ok=True, mode=0o700)
+        yield str(inside)
+        return
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as outside:
+        yield outside
+
+
+def _empty_plan(messages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `show -json` would say of a plan that changes nothing, as far as anyone asks."""
+    drift = [
+        {
+            "address": m["change"]["resource"]["addr"],
+            "type": m["change"]["resource"]["resource_type"],
+            "mode": "managed",
+            "change": {"actions": [m["change"]["action"]]},
+        }
+        for m in messages
+        if m["type"] == "resource_drift"
+    ]
+    return {"resource_changes": [], "output_changes": {}, "resource_drift": drift}
+
+
+def deadline_in(seconds: float) -> float:
+    """A deadline from now on, as the methods of `Conversation` take it."""
+    return time.monotonic() + seconds

@@ -1,0 +1,206 @@
+"""Which providers a module needs, as a real engine's `init` finds them: what `catalog add` writes into the lock.
+
+The code of the module does not run here: `init` reads configurations and downloads providers, and starts neither. What
+it must not do is fetch modules, whose bytes the lock's digest would not cover; those are refused before it starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import UnitError
+from reconciler.model import ProviderPin
+from reconciler.runner.terraform.binary import REGISTRIES as REGISTRY_OF_ENGINE
+from reconciler.runner.terraform.binary import Engine
+from reconciler.runner.terraform.module import read_module
+from reconciler.runner.terraform.workspace import CATALOG, LOCK_FILE, MODULE, ROOT_FILE
+
+INIT_SECONDS = 600  # a provider of half a gigabyte over a slow line
+PUBLIC = frozenset(REGISTRY_OF_ENGINE.values())
+MODULE_FILES = ("*.tf", "*.tf.json", "*.tofu")
+_LOCKED = re.compile(r'^provider "([^"]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
+_VERSION = re.compile(r'^\s*version\s*=\s*"([^"]+)"', re.MULTILINE)
+_HASH = re.compile(r'"((?:h1|zh):[^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Where providers are looked for: a filesystem mirror, or (None) wherever the engine's own configuration says."""
+
+    engine: Engine
+    mirror: Path | None
+
+
+def find_providers(lookup: Lookup, tree: Path, path: str, scratch: Path) -> tuple[ProviderPin, ...]:
+    """Every provider that the module at `path` of the catalog's tree needs, nested modules included, with its hashes.
+
+    `scratch` is an empty folder. From a mirror come the hashes of every platform and registry name that it has, from
+    a registry those that the registry signs.
+
+    Raises:
+        UnitError: "ModuleInvalid", "CatalogModuleRemote" (a nested module lies outside the tree), "InitFailed".
+    """
+    check_calls(tree, tree / path)
+    _write_root(scratch, tree, path)
+    _init(lookup, scratch)
+    found = tuple(_read_lock(scratch / LOCK_FILE))
+    return tuple(_with_mirror(pin, lookup.mirror) for pin in found) if lookup.mirror else found
+
+
+def check_calls(tree: Path, module: Path) -> None:
+    """Refuse modules that call others which are not in the tree.
+
+    Raises:
+        UnitError: "CatalogModuleRemote", "ModuleInvalid".
+    """
+    root, waiting, seen = tree.resolve(), [module.resolve()], set[Path]()
+    while waiting:
+        folder = waiting.pop()
+        seen.add(folder)
+        for place, source in _calls(root, folder):
+            target = (folder / source).resolve()
+            inside = source.startswith(("./", "../")) and target.is_relative_to(root)
+            if not inside or not target.is_dir():
+                raise UnitError(
+                    "CatalogModuleRemote",
+                    f"{place} calls the module {source!r}, which is not a folder of this repository: the lock pins this "
+                    "repository's tree and nothing else. Copy the module in and call it by ./ or ../",
+                )
+            if target not in seen:
+                waiting.append(target)
+
+
+def _calls(root: Path, folder: Path) -> Iterator[tuple[str, str]]:
+    """(file, source) of every module block in a folder."""
+    for file in sorted(found for form in MODULE_FILES for found in folder.glob(form)):
+        place = file.relative_to(root).as_posix()
+        for call in _listed(_parsed(file, place).get("module")):
+            for body in (body for bodies in call.values() for body in _listed(bodies)):
+                yield place, str(body.get("source", "")).strip('"')
+
+
+def _parsed(file: Path, place: str) -> Mapping[str, Any]:
+    import hcl2  # a second of grammar, and only here
+
+    options = hcl2.SerializationOptions(with_comments=False, explicit_blocks=False, strip_string_quotes=True)
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text) if file.name.endswith(".json") else hcl2.loads(text, serialization_options=options)
+    except Exception as error:
+        what = str(error).partition("\n")[0]
+        raise UnitError("ModuleInvalid", f"{place} is not valid: {what}. Mend it and release a new version") from error
+    return found if isinstance(found, Mapping) else {}
+
+
+def _listed(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
+
+
+def _write_root(folder: Path, tree: Path, path: str) -> None:
+    """A root that calls the module. What it asks of its caller are the aliases of its providers; inputs matter later."""
+    aliases = {name: source for name, source in read_module(tree / path).providers.items() if "." in name}
+    blocks: dict[str, list[dict[str, str]]] = {}
+    for name in aliases:
+        local, _, alias = name.partition(".")
+        blocks.setdefault(local, []).append({"alias": alias})
+    call: dict[str, Any] = {"source": f"./{CATALOG}/{path}".rstrip("/.")}
+    root: dict[str, Any] = {"module": {MODULE: call}}
+    if aliases:
+        required = {name.partition(".")[0]: {"source": source} for name, source in aliases.items()}
+        root |= {"terraform": {"required_providers": required}, "provider": blocks}
+        call["providers"] = {name: name for name in aliases}
+    (folder / ROOT_FILE).write_text(json.dumps(root, indent=1), encoding="utf-8")
+    (folder / CATALOG).symlink_to(tree, target_is_directory=True)
+
+
+def _init(lookup: Lookup, folder: Path) -> None:
+    argv = (lookup.engine.binary, "init", "-backend=false", "-input=false", "-no-color")
+    try:
+        ended = subprocess.run(
+            argv, cwd=folder, env=_environment(lookup, folder), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=INIT_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise UnitError(
+            "InitFailed",
+            f"init did not end within {INIT_SECONDS} s: see why the registry is slow, or give --provider-mirror",
+        ) from error
+    if ended.returncode:
+        where = f"the mirror {lookup.mirror}" if lookup.mirror else f"{lookup.engine.registry} or its mirrors"
+        said = " ".join(re.sub(r"[╷│╵]", " ", ended.stderr or ended.stdout).split())[:1500]
+        raise UnitError(
+            "InitFailed", f"init with {lookup.engine.binary.name} and providers from {where} failed: {said}"
+        )
+
+
+def _environment(lookup: Lookup, folder: Path) -> dict[str, str]:
+    """The caller's own, as `init` in a shell would have it, without what would change what it does."""
+    kept = ("TF_CLI_CONFIG_FILE", "TF_TOKEN_")
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("TF_", "TOFU_")) or name.startswith(kept)
+    }
+    env |= {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+    if lookup.mirror:
+        config = folder / "engine.tfrc"
+        path = json.dumps(str(lookup.mirror.resolve()))
+        config.write_text(f"provider_installation {{\n  filesystem_mirror {{\n    path = {path}\n  }}\n}}\n")
+        env["TF_CLI_CONFIG_FILE"] = str(config)
+    return env
+
+
+def _read_lock(file: Path) -> Iterator[ProviderPin]:
+    """What the engine locked; nothing where there are no providers but the builtin one."""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    for address, body in _LOCKED.findall(text):
+        version = _VERSION.search(body)
+        assert version is not None  # noqa: S101 - the engine's own file
+        host, _, short = address.partition("/")
+        source = short if host in PUBLIC else address
+        yield ProviderPin(source, version[1], {host: tuple(sorted(_HASH.findall(body)))})
+
+
+# --- mirrors ------------------------------------------------------------------------------------------------------
+
+
+def _with_mirror(pin: ProviderPin, mirror: Path) -> ProviderPin:
+    """The pin with the hashes of every platform that the mirror has, under each name of the public registry."""
+    (own,) = pin.hashes
+    short = pin.source.removeprefix(f"{own}/")
+    hashes = {own: set(pin.hashes[own])}
+    for host in PUBLIC if own in PUBLIC else {own}:
+        if found := set(_mirrored(mirror / host / short, pin.version)):
+            hashes.setdefault(host, set()).update(found)
+    return replace(pin, hashes={host: tuple(sorted(found)) for host, found in sorted(hashes.items())})
+
+
+def _mirrored(package: Path, version: str) -> Iterator[str]:
+    """The `h1:` of every platform of a version, unpacked or packed (the two layouts that engines understand)."""
+    for folder in sorted((package / version).glob("*_*")):
+        yield package_hash(folder)
+    for packed in sorted(package.glob(f"terraform-provider-{package.name}_{version}_*.zip")):
+        with zipfile.ZipFile(packed) as archive:
+            yield _h1({name: archive.read(name) for name in archive.namelist() if not name.endswith("/")})
+
+
+def package_hash(folder: Path) -> str:
+    """The `h1:` hash of an unpacked provider, as engines compute it. Python's caches are no part of a package."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return _h1({path.relative_to(folder).as_posix(): path.read_bytes() for path in found})
+
+
+def _h1(files: Mapping[str, bytes]) -> str:
+    """Go's dirhash.Hash1, which engines use for packages."""
+    lines = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+    return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()

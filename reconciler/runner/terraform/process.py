@@ -1,0 +1,138 @@
+"""One command of an engine as a process that outlives this one if it must, and ends when it is told to."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+BEAT = 0.2  # seconds between looks at the output while a command runs; its end is noticed at once
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a command is ended when its time is over: a signal to it alone, then KILL to its group after the grace.
+
+    The signal goes to the engine only: a provider that got it too would die in the middle of a call. It is sent
+    once: a second one makes an engine exit at once.
+    """
+
+    deadline: float  # time.monotonic()
+    signal: signal.Signals
+    grace: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended. `stopped`: its deadline passed, or someone asked; `killed`: it did not heed that."""
+
+    code: int
+    stopped: bool
+    killed: bool
+
+
+class Command:
+    """A command that runs in its own session with its output in files.
+
+    No pipe: a reader that dies would break an apply. Its own session: what ends this process's group does not end it.
+    `locks` are inherited, so that a flock on one lives for as long as the engine or one of its providers.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        folder: Path,
+        env: Mapping[str, str],
+        *,
+        output: Path,
+        errors: Path,
+        locks: tuple[int, ...] = (),
+    ) -> None:
+        with _private(output) as stdout, _private(errors) as stderr:
+            self._process = subprocess.Popen(
+                argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                start_new_session=True, pass_fds=locks,
+            )  # fmt: skip
+        self._asked = False
+
+    @property
+    def pid(self) -> int:
+        """The engine's process, which leads its own group."""
+        return self._process.pid
+
+    def ask(self, number: signal.Signals) -> None:
+        """Ask it to end, once. Safe from a signal handler and from other threads."""
+        if not self._asked and self._process.returncode is None:
+            self._asked = True
+            os.kill(self.pid, number)
+
+    def wait(self, stop: Stop, beat: Callable[[], None]) -> Ended:
+        """Wait for the end. Calls `beat` now and then, and once after the end."""
+        with _Watch(self._process) as watch:
+            killed = self._wait_within(watch, stop, beat)
+            if self._asked:
+                self._sweep()  # before the process is reaped: its group's number is its own until then
+        code = self._process.wait()
+        beat()
+        return Ended(code, self._asked, killed)
+
+    def _wait_within(self, watch: _Watch, stop: Stop, beat: Callable[[], None]) -> bool:
+        while not watch.ended(min(BEAT, stop.deadline - time.monotonic())):
+            beat()
+            if self._asked or time.monotonic() >= stop.deadline:
+                self.ask(stop.signal)
+                return self._kill_after(watch, time.monotonic() + stop.grace, beat)
+        return False
+
+    def _kill_after(self, watch: _Watch, last: float, beat: Callable[[], None]) -> bool:
+        while not watch.ended(min(BEAT, last - time.monotonic())):
+            beat()
+            if time.monotonic() >= last:
+                self._sweep()
+                watch.ended(None)
+                return True
+        return False
+
+    def _sweep(self) -> None:
+        """End what is left of the group: providers, and what they started."""
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+class _Watch:
+    """Notices a process's end at once, without reaping it where the system lets us."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._handle = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._poll = select.poll()
+        if self._handle is not None:
+            self._poll.register(self._handle, select.POLLIN)
+
+    def ended(self, seconds: float | None) -> bool:
+        """Wait up to `seconds` (None: for as long as it takes)."""
+        if self._handle is not None:
+            return bool(self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+        try:
+            self._process.wait(None if seconds is None else max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+
+
+def _private(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")

@@ -1,0 +1,147 @@
+"""States in S3, each at `<unit>.tfstate`, locked by Terraform's own lock file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import UnitError
+from reconciler.model import Json, UnitId
+from reconciler.runner.terraform.state import State, aside, check_move, parse_state
+
+ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+
+
+@dataclass(frozen=True)
+class S3Backend:
+    """The bucket of an environment.
+
+    `options` go into Terraform's backend block as they are (`use_path_style`, `kms_key_id`, `endpoints`, ...).
+    `credentials` are the variables that the AWS SDKs read; with none, boto3 looks for its own.
+    """
+
+    bucket: str
+    region: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    endpoint: str | None = None
+
+    def read(self, unit: UnitId) -> State | None:
+        """See `Backend`."""
+        return self._get(_key(unit))
+
+    def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:  # noqa: ARG002 - the protocol's
+        """The bucket and the key, with native locking."""
+        own: dict[str, Json] = {"bucket": self.bucket, "key": _key(unit), "region": self.region}
+        if self.endpoint:
+            own["endpoints"] = {"s3": self.endpoint}
+        return {"s3": {"encrypt": True, **self.options, **own, "use_lockfile": True}}
+
+    def bring(self, unit: UnitId, folder: Path) -> None:
+        """Nothing: the engine reads the bucket itself."""
+
+    def take_back(self, unit: UnitId, folder: Path) -> None:
+        """Nothing: the engine writes the bucket itself."""
+
+    def move(self, old: UnitId, new: UnitId) -> None:
+        """See `Backend`. The old object stays under another key.
+
+        Raises:
+            UnitError: also "StateLocked": somebody works on the old state.
+        """
+        self._check_unlocked(old)
+        state, there = self.read(old), self.read(new)
+        if not check_move(old, new, state, there) or state is None:
+            return
+        if there is None:
+            self._copy(_key(old), _key(new))
+            check_move(old, new, state, self.read(new))  # what arrived is what left
+        self._set_aside(_key(old), aside("moved", state.mark))
+
+    def retire(self, unit: UnitId) -> None:
+        """See `Backend`. The object stays under another key."""
+        self._check_unlocked(unit)
+        if state := self.read(unit):
+            self._set_aside(_key(unit), aside("forgotten", state.mark))
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        style = "path" if self.options.get("use_path_style") else "auto"
+        return boto3.client(
+            "s3",
+            region_name=self.region,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.credentials.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=self.credentials.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=self.credentials.get("AWS_SESSION_TOKEN"),
+            config=Config(
+                s3={"addressing_style": style}, connect_timeout=10, read_timeout=30, retries={"max_attempts": 3}
+            ),
+        )
+
+    def _get(self, key: str) -> State | None:
+        answer = self._call("get_object", key, absent_ok=True)
+        if answer is None:
+            return None
+        try:
+            return parse_state(answer["Body"].read())
+        except UnitError as error:
+            raise UnitError(error.reason, f"s3://{self.bucket}/{key}: {error}") from error
+
+    def _check_unlocked(self, unit: UnitId) -> None:
+        lock = f"{_key(unit)}.tflock"
+        if self._call("head_object", lock, absent_ok=True) is not None:
+            raise UnitError(
+                "StateLocked",
+                f"The state of {unit} is locked (s3://{self.bucket}/{lock}); it is tried again by itself.",
+                transient=True,
+            )
+
+    def _copy(self, source: str, target: str) -> None:
+        self._call(
+            "copy_object",
+            target,
+            CopySource={"Bucket": self.bucket, "Key": source},
+            MetadataDirective="COPY",
+            **self._encryption(),
+        )
+
+    def _encryption(self) -> dict[str, Any]:
+        if key := self.options.get("kms_key_id"):
+            return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": str(key)}
+        return {"ServerSideEncryption": "AES256"} if self.options.get("encrypt", True) else {}
+
+    def _set_aside(self, key: str, suffix: str) -> None:
+        self._copy(key, f"{key}.{suffix}")
+        self._call("delete_object", key)
+
+    def _call(self, name: str, key: str, *, absent_ok: bool = False, **arguments: Any) -> Any:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return getattr(self._client, name)(Bucket=self.bucket, Key=key, **arguments)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if absent_ok and code in ABSENT:
+                return None
+            raise self._unavailable(key, error) from error
+        except BotoCoreError as error:
+            raise self._unavailable(key, error) from error
+
+    def _unavailable(self, key: str, error: Exception) -> UnitError:
+        return UnitError(
+            "StateUnavailable",
+            f"s3://{self.bucket}/{key}: {error}. Check the backend's bucket and region in runner.yaml, and what the "
+            "credentials may do there.",
+            transient=True,
+        )
+
+
+def _key(unit: UnitId) -> str:
+    return f"{unit}.tfstate"

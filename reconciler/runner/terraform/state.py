@@ -1,0 +1,241 @@
+"""Terraform states: what they say, and the two places where they are kept."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from reconciler.durable import sync_folder, write_atomic
+from reconciler.errors import UnitError
+from reconciler.model import Json, StateMark, UnitId
+from reconciler.runner.terraform.plan import scalars
+from reconciler.runner.terraform.workspace import Value
+
+FORMAT = 4
+# In the job's folder. Not `terraform.tfstate`: `init` in a fresh folder takes a file of that name for a state from before
+# there was a backend, sets it aside and leaves an empty one (measured).
+WORK_STATE = "unit.tfstate"
+
+
+@dataclass(frozen=True, slots=True)
+class StateResource:
+    """One object of a state. `tainted`: its creation did not end well, and the next apply replaces it."""
+
+    address: str
+    type: str
+    tainted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A parsed state: its identity, its outputs, its objects; and the bytes, which hold secrets."""
+
+    mark: StateMark
+    outputs: Mapping[str, Value]
+    resources: tuple[StateResource, ...]
+    raw: bytes
+
+
+class Backend(Protocol):
+    """Where the states of an environment are kept. A state's name is its unit's id."""
+
+    def read(self, unit: UnitId) -> State | None:
+        """The unit's state; None: there is none. Raises UnitError "StateInvalid" or "StateUnavailable"."""
+
+    def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:
+        """The backend block of a root in `folder`."""
+
+    def bring(self, unit: UnitId, folder: Path) -> None:
+        """Put the state where the engine will look for it."""
+
+    def take_back(self, unit: UnitId, folder: Path) -> None:
+        """Keep what the engine has written; may be repeated. Raises UnitError "StateForeign"."""
+
+    def move(self, old: UnitId, new: UnitId) -> None:
+        """Give the state another name; after a crash at any point it may be repeated. Raises UnitError "StateLost", "StateConflict"."""
+
+    def retire(self, unit: UnitId) -> None:
+        """Set the state of a unit aside that was let go; nothing reads it any more, and it is not lost."""
+
+
+def parse_state(raw: bytes) -> State:
+    """Parse a state file of format 4.
+
+    Raises:
+        UnitError: "StateInvalid".
+    """
+    try:
+        document = json.loads(raw, parse_float=_finite)
+        _check_format(document["version"])
+        mark = StateMark(str(document["lineage"]), int(document["serial"]))
+        outputs = {n: Value(o["value"], bool(o.get("sensitive"))) for n, o in (document.get("outputs") or {}).items()}
+        resources = tuple(r for group in document.get("resources") or () for r in _resources(group))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnitError(
+            "StateInvalid",
+            f"The state is no Terraform state of format {FORMAT} ({type(error).__name__}: {error}). Restore it from a "
+            "backup or an older version of the object.",
+        ) from error
+    return State(mark, outputs, resources, raw)
+
+
+def secrets_of(state: State) -> frozenset[str]:
+    """Every scalar that the state marks as sensitive, as text: what to hide before a plan has told its own."""
+    found = {text for output in state.outputs.values() if output.sensitive for text in scalars(output.value)}
+    for group in json.loads(state.raw).get("resources") or ():
+        for instance in group.get("instances") or ():
+            for path in instance.get("sensitive_attributes") or ():
+                found.update(scalars(_at(instance.get("attributes"), path)))
+    return frozenset(found)
+
+
+def _at(value: Any, path: Sequence[Mapping[str, Any]]) -> Any:
+    """What a path of `sensitive_attributes` leads to; all that was reached where it leads nowhere."""
+    for step in path:
+        key = step.get("value")
+        key = key.get("value") if isinstance(key, Mapping) else key  # an index is written as a typed value
+        in_list = isinstance(value, list) and isinstance(key, int) and 0 <= key < len(value)
+        if not in_list and not (isinstance(value, Mapping) and key in value):
+            return value
+        value = value[key]
+    return value
+
+
+def _check_format(version: object) -> None:
+    if version != FORMAT:
+        raise ValueError(f"format {version}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text} is too large")
+    return number
+
+
+def _resources(group: Mapping[str, Any]) -> Iterator[StateResource]:
+    if group.get("mode") != "managed":
+        return
+    base = ".".join(part for part in (group.get("module"), group["type"], group["name"]) if part)
+    for instance in group["instances"]:
+        key = instance.get("index_key")
+        address = base if key is None else f"{base}[{_key(key)}]"
+        yield StateResource(address, group["type"], instance.get("status") == "tainted")
+
+
+def _key(key: str | int) -> str:
+    return json.dumps(key, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBackend:
+    """States as files `<path>/<unit>.tfstate`. The engine works on a copy, so that no job sees another unit's state."""
+
+    path: Path
+
+    def read(self, unit: UnitId) -> State | None:
+        """The kept state. See `Backend`."""
+        return _read(self._file(unit))
+
+    def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:  # noqa: ARG002 - the protocol's
+        """A file inside the job's folder."""
+        return {"local": {"path": str(folder / WORK_STATE)}}
+
+    def bring(self, unit: UnitId, folder: Path) -> None:
+        """Copy the kept state into the folder; without one, make sure that there is none."""
+        work = folder / WORK_STATE
+        try:
+            kept = self._file(unit).read_bytes()
+        except FileNotFoundError:
+            work.unlink(missing_ok=True)
+            return
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(work, kept)
+
+    def take_back(self, unit: UnitId, folder: Path) -> None:
+        """Replace the kept state by the folder's, atomically; the one before stays as `.backup`.
+
+        Raises:
+            UnitError: "StateForeign": the folder's state is of another lineage or older.
+        """
+        new, file = _read(folder / WORK_STATE), self._file(unit)
+        kept = _read(file)
+        if new is None or (kept is not None and kept.raw == new.raw):
+            return
+        if kept is not None:
+            _check_successor(unit, kept.mark, new.mark)
+            write_atomic(file.with_name(f"{file.name}.backup"), kept.raw)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(file, new.raw)
+
+    def move(self, old: UnitId, new: UnitId) -> None:
+        """See `Backend`. The old file stays, renamed, beside where it was."""
+        source, target = self._file(old), self._file(new)
+        state, there = _read(source), _read(target)
+        if not check_move(old, new, state, there) or state is None:
+            return
+        if there is None:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(target, state.raw)
+        _set_aside(source, aside("moved", state.mark))
+
+    def retire(self, unit: UnitId) -> None:
+        """See `Backend`. The file stays, renamed, beside where it was."""
+        if state := self.read(unit):
+            _set_aside(self._file(unit), aside("forgotten", state.mark))
+
+    def _file(self, unit: UnitId) -> Path:
+        return self.path / f"{unit}.tfstate"
+
+
+def check_move(old: UnitId, new: UnitId, state: State | None, there: State | None) -> bool:
+    """Whether there is anything left to do.
+
+    Raises:
+        UnitError: "StateLost": there is no state to move. "StateConflict": the new name has a state of its own.
+    """
+    if state is None:
+        if there is None:
+            raise UnitError("StateLost", f"{old} has no state to move to {new}. Restore it, or remove `moved_from`.")
+        return False  # an earlier try got this far
+    if there is not None and there.raw != state.raw:
+        raise UnitError(
+            "StateConflict",
+            f"{new} has a state of its own, so that of {old} cannot become it. Give the entry another name, or "
+            f"remove `moved_from` and destroy {old} by `state: absent`.",
+        )
+    return True
+
+
+def aside(word: str, mark: StateMark) -> str:
+    """A suffix that names this very state, so that setting it aside twice is setting it aside once."""
+    return f"{word}-{mark.lineage[:8]}-{mark.serial}"
+
+
+def _check_successor(unit: UnitId, kept: StateMark, new: StateMark) -> None:
+    if kept.lineage != new.lineage or new.serial <= kept.serial:
+        raise UnitError(
+            "StateForeign",
+            f"{unit}: the job left a state {new.lineage}#{new.serial}, which is no successor of {kept.lineage}#{kept.serial}. "
+            "The kept one stays; find out what wrote the other.",
+        )
+
+
+def _read(file: Path) -> State | None:
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return parse_state(raw)
+    except UnitError as error:
+        raise UnitError(error.reason, f"{file}: {error}") from error
+
+
+def _set_aside(file: Path, suffix: str) -> None:
+    file.replace(file.with_name(f"{file.name}.{suffix}"))
+    sync_folder(file.parent)

@@ -1,0 +1,196 @@
+"""From an engine's diagnostics to a reason and the line to change. The diagnostics are the engines' own words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from reconciler.errors import Place, UnitError
+from reconciler.model import Commit, Digest, Entry, Environment, EnvironmentClass, Pin, Unit, UnitId
+from reconciler.runner.terraform.diagnose import (
+    Diagnostic,
+    EngineError,
+    check_entry,
+    diagnose,
+    parse_diagnostic,
+    sensitive_outputs,
+)
+from reconciler.runner.terraform.module import ModuleInterface, Variable
+
+FILE = "environments/prod/app.yaml"
+ENTRY = Entry(
+    UnitId("prod/app"), Place(FILE), "acme/app", "1.0.0", inputs={"size": 7, "nmae": "x"},
+    places={"inputs": Place(FILE, 3, 1), "inputs.size": Place(FILE, 4, 3), "inputs.nmae": Place(FILE, 5, 3)},
+)  # fmt: skip
+PIN = Pin("acme/app", "1.0.0", "app", "v1", Commit("0" * 40), Digest("sha256:0"))
+ENVIRONMENT = Environment("prod", Place("environments/prod/environment.yaml"), EnvironmentClass.PROTECTED)
+NONE = Digest("sha256:1")
+UNIT = Unit(ENTRY.unit, ENTRY, ENVIRONMENT, PIN, frozenset(), frozenset(), frozenset(), NONE, NONE, NONE, NONE)
+ROOT = json.dumps(
+    {"module": {"unit": {"source": "./catalog/app", "size": "${var.input_size}"}}, "output": {"id": {"value": 1}},
+     "provider": {"aws": [{"region": "${var.setting_0}"}]}}, indent=1,
+).splitlines()  # fmt: skip
+
+
+def said(summary: str, detail: str = "", *, at: str = "", context: str = "module.unit", **more: Any) -> Diagnostic:
+    """As it comes from the engine, pointing at the line of the root that holds `at`."""
+    place = {}
+    if at:
+        line = next(n for n, text in enumerate(ROOT, 1) if f'"{at}"' in text)
+        place = {"range": {"filename": "main.tf.json", "start": {"line": line}}, "snippet": {"context": context}}
+    return parse_diagnostic({"severity": "error", "summary": summary, "detail": detail} | place | more, ROOT)
+
+
+def told(*diagnostics: Diagnostic, step: str = "plan") -> tuple[str, str, bool]:
+    error = diagnose(EngineError(step, diagnostics), UNIT)
+    return error.reason, str(error), error.transient
+
+
+def test_unsuitable_value() -> None:
+    detail = "The given value is not suitable for module.unit.var.size declared at catalog/app/main.tf:2,1-13: a number is required."
+    assert told(said("Invalid value for input variable", detail, at="size")) == (
+        "InputInvalid", f"{FILE}:4:3: the value of size does not suit acme/app: a number is required.", False,
+    )  # fmt: skip
+
+
+def test_rule_of_the_module() -> None:
+    detail = "size must be small\n\nThis was checked by the validation rule at catalog/app/main.tf:5,2-12."
+    assert told(said("Invalid value for variable", detail, at="size")) == (
+        "InputInvalid", f"{FILE}:4:3: the value of size does not suit acme/app: size must be small", False,
+    )  # fmt: skip
+
+
+def test_missing_and_unknown_input() -> None:
+    missing = said(
+        "Missing required argument", 'The argument "name" is required, but no definition was found.', at="unit"
+    )
+    assert told(missing, step="init")[:2] == (
+        "InputMissing", f"{FILE}:3:1: acme/app needs the input name. Write it under `inputs`.",
+    )  # fmt: skip
+    unknown = said("Extraneous JSON object property", 'No argument or block type is named "nmae".', at="size")
+    assert told(unknown)[:2] == (
+        "InputUnknown",
+        f"{FILE}:5:3: acme/app has no input nmae. Remove the line or mend its name.",
+    )
+
+
+def test_error_inside_the_module_is_not_the_entrys() -> None:
+    inner = parse_diagnostic(
+        {
+            "severity": "error", "summary": "Missing required argument", "detail": 'The argument "x" is required.',
+            "range": {"filename": "catalog/app/main.tf", "start": {"line": 9}}, "snippet": {"context": 'resource "a" "b"'},
+        },
+        ROOT,
+    )  # fmt: skip
+    assert told(inner) == (
+        "PlanFailed",
+        'catalog/app/main.tf:9: Missing required argument: The argument "x" is required.',
+        False,
+    )
+
+
+def test_providers_settings_are_the_environments() -> None:
+    bad = said("Invalid provider configuration", "no such region", at="region", context="provider.aws")
+    assert told(bad)[1] == "environments/prod/environment.yaml: Invalid provider configuration: no such region"
+
+
+def test_resource_is_named_and_the_rest_is_counted() -> None:
+    denied = Diagnostic("error", "creating VPC", "AccessDenied:\n  no", address="module.unit.aws_vpc.a")
+    warning = Diagnostic("warning", "deprecated")
+    assert told(warning, denied, denied, denied, step="apply") == (
+        "ApplyFailed", "module.unit.aws_vpc.a: creating VPC: AccessDenied: no (and 2 more errors; see the job's log)", False,
+    )  # fmt: skip
+
+
+LOCK_INFO = """Error message: resource temporarily unavailable
+Lock Info:
+  ID:        1b2c
+  Path:      prod/app.tfstate
+  Operation: OperationTypeApply
+  Who:       runner@host
+  Version:   1.11.4
+  Created:   2026-01-02 03:04:05 UTC
+  Info:
+
+Terraform acquires a state lock to protect the state from being written by multiple users."""
+
+
+def test_holder_of_the_lock_is_named() -> None:
+    reason, message, transient = told(Diagnostic("error", "Error acquiring the state lock", LOCK_INFO))
+    assert (reason, transient) == ("StateLocked", True)
+    assert "prod/app is locked by runner@host since 2026-01-02 03:04:05 UTC (OperationTypeApply, lock 1b2c)" in message
+
+
+def test_lock_without_a_holder() -> None:
+    assert told(Diagnostic("error", "Error acquiring the state lock", "no idea"))[:2] == (
+        "StateLocked", "Error acquiring the state lock: no idea",
+    )  # fmt: skip
+
+
+def test_provider_that_is_not_locked() -> None:
+    detail = "the local package doesn't match any of the checksums previously recorded in the dependency lock file"
+    reason, message, _ = told(Diagnostic("error", "Failed to install provider", detail), step="init")
+    assert reason == "ProviderNotLocked"
+    assert "reconciler catalog add acme/app@1.0.0" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "transient"),
+    [
+        ("ThrottlingException: Rate exceeded", True),
+        ("api error RequestLimitExceeded", True),
+        ("StatusCode: 503, Service Unavailable", True),
+        ("dial tcp 10.0.0.1:443: i/o timeout", True),
+        ("read: connection reset by peer", True),
+        ("lookup sts.amazonaws.com: no such host", True),
+        ("StatusCode: 403, AccessDenied", False),
+        ("a vpc-5030 that is not there", False),
+        ("InvalidParameterValue", False),
+    ],
+)
+def test_what_may_pass_by_itself(text: str, transient: bool) -> None:
+    assert told(Diagnostic("error", "creating X", text))[2] is transient
+
+
+def test_message_is_masked_and_short() -> None:
+    failure = EngineError("apply", [Diagnostic("error", "no", "the secret " + "x" * 5000)])
+    error = diagnose(failure, UNIT, lambda text: text.replace("secret", "(hidden)"))
+    assert str(error).startswith("no: the (hidden) x")
+    assert len(str(error)) < 1600
+
+
+def test_other_errors_keep_their_reason_and_are_masked() -> None:
+    error = diagnose(
+        UnitError("EngineTimeout", "a secret", transient=True), UNIT, lambda text: text.replace("secret", "-")
+    )
+    assert (error.reason, str(error), error.transient) == ("EngineTimeout", "a -", True)
+
+
+def test_engine_that_says_nothing() -> None:
+    assert told(step="init")[:2] == ("InitFailed", "the engine ended without saying why; see the job's log")
+
+
+def test_outputs_are_named_by_their_line() -> None:
+    assert sensitive_outputs(
+        [said("Output refers to sensitive values", "...", at="id", context="output"), said("x")]
+    ) == {"id"}
+
+
+def interface(**required: bool) -> ModuleInterface:
+    return ModuleInterface({n: Variable("string", r, False, 1) for n, r in required.items()}, {}, {})
+
+
+def test_entry_is_checked_before_the_engine_is_asked() -> None:
+    check_entry(ENTRY, interface(size=True, nmae=False, other=False))
+    with pytest.raises(UnitError) as refused:
+        check_entry(ENTRY, interface(size=True, name=True))
+    assert (refused.value.reason, str(refused.value)) == (
+        "InputUnknown", f"{FILE}:5:3: acme/app has no input nmae. Remove the line or mend its name. It has: name, size.",
+    )  # fmt: skip
+    with pytest.raises(UnitError) as refused:
+        check_entry(ENTRY, interface(size=True, nmae=True, zone=True))
+    assert (refused.value.reason, str(refused.value)) == (
+        "InputMissing", f"{FILE}:3:1: acme/app needs more inputs: zone (string). Write them under `inputs`.",
+    )  # fmt: skip
