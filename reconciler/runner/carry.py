@@ -30,12 +30,20 @@ def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
         how = f"push it (`{host.engine.binary} state push {unwritten}` in {folder.work}), then remove that file"
         raise HeldError("StateUnwritten", f"the last apply could not write its state to the backend: {how}.")
     if folder.work.exists():
-        hosted.backend.take_back(memory.unit, folder.work)
+        _take_back(hosted, memory, folder)
     state = hosted.backend.read(memory.unit)
     memory = replace(memory, tainted=memory.tainted | tainted(state), corrected=None)
     host.memory.save(memory)
     folder.clean()
     return memory
+
+
+def _take_back(hosted: Hosted, memory: UnitMemory, folder: JobFolder) -> None:
+    try:
+        hosted.backend.take_back(memory.unit, folder.work)
+    except UnitError as error:
+        how = f"The unfinished apply left it in {folder.work}; if it is of no use, remove that folder"
+        raise HeldError(error.reason, f"{error} {how}.") from error
 
 
 def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired) -> UnitMemory:

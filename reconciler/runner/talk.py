@@ -59,7 +59,7 @@ class Talk:
             folder.log,
             locks=[lock.fileno() for lock in locks],
             provider_mirror=host.config.provider_mirror_path,
-            mask=lambda text: mask(text, self._secrets),
+            mask=self._public,
         )
         self._ready = False
 
@@ -118,7 +118,11 @@ class Talk:
     def _told(self, error: UnitError) -> UnitError:
         if not isinstance(error, EngineError):
             return error
-        return self._wrong_account(error) or diagnose(error, self._unit, lambda text: mask(text, self._secrets))
+        return self._wrong_account(error) or diagnose(error, self._unit, self._public)
+
+    def _public(self, text: str) -> str:
+        """The text without secrets, and without this host's paths to the pinned tree."""
+        return mask(text, self._secrets).replace(str(self._tree), self._unit.pin.module.partition("/")[0])
 
     def _wrong_account(self, error: EngineError) -> UnitError | None:
         """The credentials are of an account that the host does not allow: the remedy is on the host, not in a file of git."""

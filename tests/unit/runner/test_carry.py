@@ -129,7 +129,9 @@ def test_a_state_that_only_a_person_can_place_is_kept_and_said(place: Place) -> 
 @pytest.mark.parametrize("left", [state(2, lineage="other"), state(0)])
 def test_a_state_that_is_no_successor_replaces_nothing_and_is_not_thrown_away(left: bytes, place: Place) -> None:
     put(place.dead.work / WORK_STATE, left)
-    with pytest.raises(UnitError, match="no successor") as failed:
+    with pytest.raises(
+        HeldError, match=r"no successor.*job-dead/work; if it is of no use, remove that folder"
+    ) as failed:
         recover(place.host, place.hosted, place.begun())
     assert failed.value.reason == "StateForeign"
     assert place.ground.state(OLD).read_bytes() == state(1)
