@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reconciler.errors import UnitError
 from reconciler.model import ProviderPin
@@ -191,16 +191,26 @@ def _mirrored(package: Path, version: str) -> Iterator[str]:
         yield package_hash(folder)
     for packed in sorted(package.glob(f"terraform-provider-{package.name}_{version}_*.zip")):
         with zipfile.ZipFile(packed) as archive:
-            yield _h1({name: archive.read(name) for name in archive.namelist() if not name.endswith("/")})
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+            yield _h1({name: _sha256(archive.open(name)) for name in names})
 
 
 def package_hash(folder: Path) -> str:
     """The `h1:` hash of an unpacked provider, as engines compute it. Python's caches are no part of a package."""
     found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return _h1({path.relative_to(folder).as_posix(): path.read_bytes() for path in found})
+    return _h1({path.relative_to(folder).as_posix(): _sha256(path.open("rb")) for path in found})
 
 
-def _h1(files: Mapping[str, bytes]) -> str:
-    """Go's dirhash.Hash1, which engines use for packages."""
-    lines = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
+def _sha256(file: IO[bytes]) -> str:
+    """Of what is read in pieces: a provider may be larger than the memory that is free."""
+    found = hashlib.sha256()
+    with file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
+
+
+def _h1(digests: Mapping[str, str]) -> str:
+    """Go's dirhash.Hash1, which engines use for packages, of each file's SHA-256 by its name."""
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
     return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()
