@@ -121,7 +121,7 @@ class CatalogRepo(Repository):
     tags: Line = Field(default="v*", description="the tags that are releases")
     allowed_signers: HostPath | None = Field(default=None, description="not supported yet")
     allow_providers: list[Line] = Field(default=[], description="the providers that its modules may use; none: any")
-    exceptions: list[Line] = Field(default=[], description="findings of the audit that are accepted")
+    exceptions: list[Line] = Field(default=[], description="not supported yet")
 
 
 def given(value: T | None) -> T:

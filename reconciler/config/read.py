@@ -31,6 +31,7 @@ _REPOSITORY_LATER = (
     ("environments_repo.signatures.allowed_signers", None),
     ("environments_repo.forge", None),
     ("catalog_repos.*.allowed_signers", None),
+    ("catalog_repos.*.exceptions.*", None),
 )
 _CONTROLLER_LATER = (*_REPOSITORY_LATER, ("store.dynamodb", None), ("executor.fargate", None), ("trigger", None))
 _RUNNER_LATER = (

@@ -25,16 +25,24 @@ class Allowed:
     opened: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def fold(
-    known: Mapping[UnitId, Allowed], lines: Mapping[UnitId, Allowances], at: datetime | None
-) -> dict[UnitId, Allowed]:
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What an entry says now. An entry that is renamed goes on with what its old name said."""
+
+    said: Allowances = NONE
+    moved_from: UnitId | None = None
+
+
+def fold(known: Mapping[UnitId, Allowed], lines: Mapping[UnitId, Lines], at: datetime | None) -> dict[UnitId, Allowed]:
     """What is known after a commit in which the entries of `lines` were added, changed or (no allowance) removed.
 
-    `at` is when the commit was accepted; None where trust starts: its lines are seen, and open nothing.
+    An entry that cannot be read is not among them: what it said last stays seen, and spent. `at` is when the commit was
+    accepted; None where trust starts: its lines are seen, and open nothing.
     """
     after = dict(known)
-    for unit, said in lines.items():
-        allowed = _fold_one(known.get(unit, Allowed()), said, at)
+    for unit, now in lines.items():
+        before = known.get(unit) or (known.get(now.moved_from) if now.moved_from else None)
+        allowed = _fold_one(before or Allowed(), now.said, at)
         after[unit] = allowed
         if allowed.seen == NONE:
             del after[unit]
@@ -60,6 +68,11 @@ def open_now(allowed: Allowed | None, now: datetime) -> Allowances:
     return Allowances(**live)
 
 
-def spend(known: Mapping[UnitId, Allowed], unit: UnitId) -> dict[UnitId, Allowed]:
-    """What is known after a successful apply of the unit: its lines are seen, none is open."""
-    return {u: Allowed(a.seen) if u == unit else a for u, a in known.items()}
+def spend(known: Mapping[UnitId, Allowed], unit: UnitId, opened: Mapping[str, datetime]) -> dict[UnitId, Allowed]:
+    """What is known after a successful apply of the unit that was judged with `opened`. What opened later stays open."""
+    return {u: _spent(a, opened) if u == unit else a for u, a in known.items()}
+
+
+def _spent(allowed: Allowed, opened: Mapping[str, datetime]) -> Allowed:
+    left = {name: at for name, at in allowed.opened.items() if opened.get(name) != at}
+    return Allowed(allowed.seen, left)

@@ -31,7 +31,7 @@ from reconciler.model import (
     UnitId,
 )
 from reconciler.runner import checks, values
-from reconciler.runner.allowances import open_now
+from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
@@ -78,7 +78,7 @@ class Progress:
             commit=self.commit,
             fingerprint=self.fingerprint,
             cause=self.cause,
-            plan=self.plan,
+            plan=self.plan.told() if self.plan else None,
             applied=self.applied,
             transient=transient,
             moved_from=self.moved_from,
@@ -103,7 +103,7 @@ class Case:
         self._unit = _resolve(desired, job, progress)
         self._hosted: Hosted = checks.permitted(host, job.operation, self._unit)
         self._memory = self._carry_over(desired)
-        self._allowances: Allowances = open_now(host.memory.trust().allowances.get(self._unit.id), _now())
+        self._allowed = self._open_lines()
 
     def carry_out(self) -> Said:
         """The straight line.
@@ -126,7 +126,7 @@ class Case:
         if unit.presence is Presence.ABSENT and (state is None or not state.resources):
             return self._settle(state, Said("Absent", "There is nothing to destroy."))
         self._memory = replace(memory, mark=state.mark if state else memory.mark)
-        checks.no_downgrade(unit, memory, self._allowances)
+        checks.no_downgrade(unit, memory, self._allowances())
         self._folder.begin(Phase.PLANNING)
         talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks)
         progress.plan = plan = self._plan(talk)
@@ -138,9 +138,11 @@ class Case:
         """The unit's memory, after an unfinished apply left its state behind and a rename was carried out."""
         host, hosted, unit, operation = self._host, self._hosted, self._unit, self._job.operation
         memory = host.memory.unit(unit.id)
+        old = unit.entry.moved_from
+        if operation is Operation.APPLY and (memory.moved_to or (old and memory.applied is None)):
+            self._still_allowed()
         if memory.moved_to is not None:
             memory = name_again(host, hosted, unit, memory, desired, operation)
-        old = unit.entry.moved_from
         if old is not None and memory.applied is None and operation is Operation.APPLY:
             memory = take_over(host, hosted, unit, old, desired)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
@@ -166,7 +168,7 @@ class Case:
     def _plan(self, talk: Talk) -> PlanSummary:
         """Plan; once more if the module's outputs turn out to be sensitive, which the generated root must then say."""
         destroy = self._unit.presence is Presence.ABSENT
-        sensitive, targets = self._memory.sensitive_outputs, self._allowances.replace
+        sensitive, targets = self._memory.sensitive_outputs, self._allowances().replace
         try:
             return talk.plan(sensitive, destroy=destroy, targets=targets)
         except SensitiveOutputs as found:
@@ -185,12 +187,15 @@ class Case:
         if report:
             return Said("Planned", f"{len(plan.changes)} objects would change.")
         self._check_again()
+        self._allowed = self._open_lines()  # what a newer commit took back does not count any more
+        checks.no_downgrade(self._unit, self._memory, self._allowances())
+        self._judge(plan, cause)
         return self._apply(talk, plan, cause)
 
     def _in_order(self) -> Said:
         self._memory = replace(self._memory, corrected=None)
         if self._memory.applying is not None:  # an apply whose end nobody saw did all that it was allowed to
-            self._host.history.spend(self._unit.id)
+            self._host.history.spend(self._unit.id, self._memory.applying.opened)
         state = self._hosted.backend.read(self._unit.id)
         return self._settle(state, Said("InSync", "The real world is as desired."))
 
@@ -208,33 +213,47 @@ class Case:
         hint = f" What {environment.place} says since this merge counts from the next one on." if soon else ""
         raise HeldError(hold.reason, hold.message + hint)
 
+    def _open_lines(self) -> Allowed:
+        return self._host.memory.trust().allowances.get(self._unit.id, Allowed())
+
+    def _allowances(self) -> Allowances:
+        return open_now(self._allowed, _now())
+
     def _bounds(self) -> Bounds:
         environment, trust = self._unit.environment, self._host.memory.trust()
         return Bounds(
             limits=stricter(environment.limits, trust.limits_before.get(environment.name, environment.limits)),
-            open=self._allowances,
+            open=self._allowances(),
             presence=self._unit.presence,
             max_destroy=self._hosted.max_destroy,
             tainted=self._memory.tainted,
             corrected=self._memory.corrected,
         )
 
-    def _check_again(self) -> None:
-        """Right before the world is changed: nothing that allowed it has changed.
+    def _still_allowed(self) -> None:
+        """Right before anything is changed: nobody has said stop.
 
         Raises:
-            HeldError: the runner was paused. SupersededError: anything else.
+            HeldError: the runner was paused. SupersededError: the job was cancelled, or its controller replaced.
         """
-        host, job, unit = self._host, self._job, self._unit
-        why = host.memory.paused()
+        why = self._host.memory.paused()
         if why is not None:
             raise HeldError("Paused", f"The runner is paused on its host: {why}")
         if self._folder.cancelled():
             raise SupersededError("The job was cancelled before its apply began.")
         try:
-            host.memory.check_fence(job)
+            self._host.memory.check_fence(self._job)
         except PassError as error:
             raise SupersededError(str(error)) from error
+
+    def _check_again(self) -> None:
+        """Right before the world is changed: nothing that allowed it has changed.
+
+        Raises:
+            HeldError: see `_still_allowed`. SupersededError: that, or a newer commit changes the unit.
+        """
+        self._still_allowed()
+        host, job, unit = self._host, self._job, self._unit
         newest = host.history.newest(job.commit, job.operation).units.get(unit.id)
         if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
             raise SupersededError("A newer commit changes this unit.")
@@ -245,7 +264,8 @@ class Case:
         """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
         unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
         self._memory = replace(self._memory, unfinished=unfinished)
-        self._host.memory.save(replace(self._memory, applying=Applying(self._job.id, _now(), plan.digest)))
+        applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened)
+        self._host.memory.save(replace(self._memory, applying=applying))
         self._folder.begin(Phase.APPLYING)
         ended = talk.apply()
         if ended.unsure is not None:
@@ -255,7 +275,7 @@ class Case:
             self._remember_half(state)
             raise ended.error
         self._memory = replace(self._memory, corrected=plan.digest if cause is Cause.DRIFT else None)
-        self._host.history.spend(self._unit.id)
+        self._host.history.spend(self._unit.id, self._allowed.opened)
         return self._settle(state, Said("Applied", f"{len(plan.changes)} objects changed."))
 
     def _remember_half(self, state: State | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,8 @@ from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head
-from reconciler.model import Allowances, Commit, Desired, Entry, Environment, Limits, Operation, Pin, UnitId
-from reconciler.runner.allowances import Allowed, fold, spend
+from reconciler.model import Commit, Desired, Entry, Environment, Limits, Operation, Pin, UnitId
+from reconciler.runner.allowances import Allowed, Lines, fold, spend
 from reconciler.runner.memory import Memory, Trust
 
 FRESH = 5.0  # seconds for which a fetch counts as now
@@ -33,6 +33,7 @@ class History:
     def __init__(self, memory: Memory, open_branch: Callable[[History], ProtectedBranch]) -> None:
         self._memory = memory
         self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
+        self._rewritten = memory.folder / "rewritten"
         self._branch = open_branch(self)
 
     def newest(self, at_least: Commit, operation: Operation) -> Desired:
@@ -56,12 +57,12 @@ class History:
         commit = self._memory.trust().commit
         return self._branch.load(commit, offline=True) if commit else None
 
-    def spend(self, unit: UnitId) -> None:
-        """Close the unit's allowances."""
+    def spend(self, unit: UnitId, opened: Mapping[str, datetime]) -> None:
+        """Close those of the unit's allowances that an apply was judged with."""
         with self._memory.trusting():
             trust = self._memory.trust()
-            if trust.allowances.get(unit, Allowed()).opened:
-                self._memory.save_trust(replace(trust, allowances=spend(trust.allowances, unit)))
+            if opened and trust.allowances.get(unit, Allowed()).opened:
+                self._memory.save_trust(replace(trust, allowances=spend(trust.allowances, unit, opened)))
 
     def _sufficing(self, at_least: Commit) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
@@ -73,8 +74,8 @@ class History:
         try:
             return self._fetched(at_least)
         except PassError as error:
-            if error.reason == REWRITTEN and operation is Operation.APPLY:
-                raise HeldError(error.reason, str(error)) from error
+            if operation is Operation.APPLY and self._rewritten.exists():
+                raise HeldError(REWRITTEN, self._rewritten.read_text()) from error
             last = self._memory.trust().commit
             if last is None or not self._branch.contains(at_least, last):
                 raise
@@ -97,7 +98,10 @@ class History:
             except PassError as error:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
                 self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
+                if error.reason == REWRITTEN:  # and stays so, should the server not answer next time
+                    write_atomic(self._rewritten, str(error).encode())
                 raise
+            self._rewritten.unlink(missing_ok=True)
             with self._memory.trusting():
                 self._branch.source.accept(head)
             self._stamp.write_bytes(b"")
@@ -115,7 +119,7 @@ class History:
         """See `AcceptedHead`. Only inside `Memory.trusting`."""
         trust = self._memory.trust()
         chain = [*filter(None, (trust.commit or head.since, *head.chain))]
-        limits = self._old_limits(*chain[-2:]) if len(chain) > 1 else {}
+        limits = self._old_limits(chain[0], chain[-1]) if len(chain) > 1 else {}
         self._memory.save_trust(Trust(head.commit, self._folded(trust, head), limits))
 
     def tree(self, pin: Pin) -> Path:
@@ -149,26 +153,27 @@ class History:
             for path, name in named.items()
         }
 
-    def _all_lines(self, commit: Commit) -> dict[UnitId, Allowances]:
+    def _all_lines(self, commit: Commit) -> dict[UnitId, Lines]:
         entries = self._branch.source.read_tree(commit, ENVIRONMENTS)
         return self._lines((e.path, e.blob_id) for e in entries if not e.problem)
 
-    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Allowances]:
+    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Lines]:
         """What every added, changed or removed entry says now; a removed one says nothing."""
         changes = self._branch.source.changed_paths(old, new, ENVIRONMENTS)
-        gone = {path.unit: Allowances() for c in changes if isinstance(path := classify(c.path), EntryPath)}
+        gone = {path.unit: Lines() for c in changes if c.removed and isinstance(path := classify(c.path), EntryPath)}
         return gone | self._lines((c.path, c.blob_id) for c in changes if not c.removed and not c.problem)
 
-    def _lines(self, files: Iterable[tuple[str, str]]) -> dict[UnitId, Allowances]:
-        """What the entries say. One that does not parse, or has no allowance, says nothing."""
-        blobs = [(path, blob) for path, blob in files if isinstance(classify(path), EntryPath)]
-        contents = self._branch.source.read_blobs(sorted({blob for _, blob in blobs}))
-        lines: dict[UnitId, Allowances] = {}
-        for path, blob in blobs:
+    def _lines(self, files: Iterable[tuple[str, str]]) -> dict[UnitId, Lines]:
+        """What the entries say. One that does not parse is left out."""
+        blobs = [(kind.unit, path, blob) for path, blob in files if isinstance(kind := classify(path), EntryPath)]
+        contents = self._branch.source.read_blobs(sorted({blob for _, _, blob in blobs}))
+        lines: dict[UnitId, Lines] = {}
+        for unit, path, blob in blobs:
             data = contents.get(blob, b"")
-            entry = parse_entry(path, data) if any(word in data for word in WORTH_PARSING) else None
-            if isinstance(entry, Entry):
-                lines[entry.unit] = entry.allowances
+            if not any(word in data for word in WORTH_PARSING):
+                lines[unit] = Lines()
+            elif isinstance(entry := parse_entry(path, data), Entry):
+                lines[unit] = Lines(entry.allowances, entry.moved_from)
         return lines
 
     def _fresh(self) -> bool:

@@ -44,6 +44,7 @@ class Applying:
     job: JobId
     at: datetime
     plan: str
+    opened: Mapping[str, datetime] = field(default_factory=dict)  # the allowances that it was judged with
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ environments_repo:
   ssh_key: keys/id
   known_hosts: /etc/known
 catalog_repos:
-  acme: {{url: "https://git.example/catalog.git", tags: "v*", allow_providers: [hashicorp/aws], exceptions: [a],
+  acme: {{url: "https://git.example/catalog.git", tags: "v*", allow_providers: [hashicorp/aws], exceptions: [],
          ca_file: ca.pem, token_file: token}}
 store: {{path: /var/lib/reconciler/reconciler.db}}
 executor: {{local: {{socket: /run/reconciler/runner.sock, workers: 8}}}}
@@ -92,7 +92,7 @@ def test_a_whole_reconciler_yaml(file: Callable[[str], Path], tmp_path: Path) ->
     assert (repo.ssh_key, repo.known_hosts, repo.allow_file) == (tmp_path / "keys/id", Path("/etc/known"), False)
     acme = found.catalog_repos["acme"]
     assert (acme.ca_file, acme.token_file, acme.tags) == (tmp_path / "ca.pem", tmp_path / "token", "v*")
-    assert (acme.allow_providers, acme.exceptions, acme.branch) == (["hashicorp/aws"], ["a"], "main")
+    assert (acme.allow_providers, acme.exceptions, acme.branch) == (["hashicorp/aws"], [], "main")
     assert found.store_path == Path("/var/lib/reconciler/reconciler.db")
     assert found.work_path == Path("/var/lib/reconciler/work")
     assert (found.local.socket, found.local.workers) == (Path("/run/reconciler/runner.sock"), 8)

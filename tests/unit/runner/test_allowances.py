@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model import Allowances, UnitId
-from reconciler.runner.allowances import LIFE, NONE, Allowed, fold, open_now, spend
+from reconciler.runner.allowances import LIFE, NONE, Allowed, Lines, open_now, spend
+from reconciler.runner.allowances import fold as fold_lines
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 UNIT, OTHER = UnitId("prod/a"), UnitId("prod/b")
 TWO = Allowances(destroy=2)
+
+
+def fold(
+    known: Mapping[UnitId, Allowed], said: Mapping[UnitId, Allowances], at: datetime | None
+) -> dict[UnitId, Allowed]:
+    """A commit in which no entry is renamed."""
+    return fold_lines(known, {unit: Lines(lines) for unit, lines in said.items()}, at)
+
+
+def spent(known: Mapping[UnitId, Allowed], unit: UnitId = UNIT) -> dict[UnitId, Allowed]:
+    """A successful apply that was judged with all that is open."""
+    return spend(known, unit, known[unit].opened)
 
 
 def test_a_line_opens_when_it_appears() -> None:
@@ -50,14 +64,29 @@ def test_it_ends_after_a_week() -> None:
 
 
 def test_it_ends_with_the_next_successful_apply_of_that_unit() -> None:
-    known = spend(fold({}, {UNIT: TWO, OTHER: TWO}, NOW), UNIT)
+    known = spent(fold({}, {UNIT: TWO, OTHER: TWO}, NOW))
     assert open_now(known[UNIT], NOW) == NONE
     assert open_now(known[OTHER], NOW) == TWO
     assert open_now(fold(known, {UNIT: TWO}, LATER)[UNIT], LATER) == NONE
 
 
+def test_what_opened_after_the_apply_was_judged_stays_open() -> None:
+    judged = fold({}, {UNIT: Allowances(2, downgrade=True)}, NOW)
+    meanwhile = fold(judged, {UNIT: Allowances(3, downgrade=True)}, LATER)
+    known = spend(meanwhile, UNIT, judged[UNIT].opened)
+    assert known == {UNIT: Allowed(Allowances(3, downgrade=True), {"destroy": LATER})}
+
+
+def test_a_renamed_entry_goes_on_with_what_its_old_name_said() -> None:
+    known = spent(fold({}, {UNIT: TWO}, NOW))
+    renamed = {UNIT: Lines(), OTHER: Lines(TWO, moved_from=UNIT)}
+    assert fold_lines(known, renamed, LATER) == {OTHER: Allowed(TWO)}
+    more = {UNIT: Lines(), OTHER: Lines(Allowances(destroy=3), moved_from=UNIT)}
+    assert fold_lines(known, more, LATER) == {OTHER: Allowed(Allowances(destroy=3), {"destroy": LATER})}
+
+
 def test_taken_out_and_put_back_it_opens_again() -> None:
-    known = spend(fold({}, {UNIT: TWO}, NOW), UNIT)
+    known = spent(fold({}, {UNIT: TWO}, NOW))
     known = fold(known, {UNIT: NONE}, NOW)
     assert known == {}
     assert open_now(fold(known, {UNIT: TWO}, LATER)[UNIT], LATER) == TWO

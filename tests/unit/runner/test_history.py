@@ -136,10 +136,47 @@ def test_what_changes_beside_the_line_opens_nothing(place: Place) -> None:
     assert UnitId("prod/other") not in place.trust.allowances
 
 
-def test_an_entry_that_goes_or_breaks_takes_its_lines_along(place: Place) -> None:
+def test_an_entry_that_goes_takes_its_lines_along_and_one_that_breaks_does_not(place: Place) -> None:
     place.accept(place.merge(app=note(more="allow_destroy: 3\n"), b=TWO))
+    place.history.spend(UnitId("prod/b"), place.trust.allowances[UnitId("prod/b")].opened)
     place.accept(place.merge(app=None, b="inputs: [allow_destroy\n"))
-    assert place.trust.allowances == {}
+    assert list(place.trust.allowances) == ["prod/b"]
+    place.accept(place.merge(b=TWO))  # mended, and nothing opens that was spent
+    assert place.open(UnitId("prod/b")) == Allowances()
+
+
+def test_a_renamed_entry_opens_nothing_that_was_spent(place: Place) -> None:
+    place.accept(place.merge(app=note(more="allow_destroy: 3\n")))
+    place.history.spend(APP, place.trust.allowances[APP].opened)
+    place.accept(place.merge(app=None, c=note(more="allow_destroy: 3\nmoved_from: app\n")))
+    assert place.open(UnitId("prod/c")) == Allowances()
+    assert list(place.trust.allowances) == ["prod/c"]
+
+
+def test_limits_that_several_commits_loosen_at_once_count_from_the_next_merge_on(place: Place) -> None:
+    place.accept()
+    settings = f"{PROD}/environment.yaml"
+    place.ground.commit_direct({settings: "class: protected\nlimits: {destroy: 100}\n"})
+    place.accept(place.merge(app=note("two")))
+    assert place.trust.limits_before["prod"].destroy == 0
+    place.accept(place.merge(app=note("three")))
+    assert place.trust.limits_before == {}
+
+
+def test_a_rewritten_branch_stays_so_while_the_server_does_not_answer(place: Place) -> None:
+    first = place.ground.environments.head
+    good = place.merge(app=note("two"))
+    place.accept(good)
+    place.ground.environments.point("main", first)
+    place.age()
+    with pytest.raises(HeldError) as held:
+        place.history.newest(good, APPLY)
+    assert held.value.reason == "HistoryRewritten"
+    place.cut()
+    with pytest.raises(HeldError) as still:
+        place.history.newest(good, APPLY)
+    assert still.value.reason == "HistoryRewritten"
+    assert place.history.newest(good, Operation.PLAN).commit == good
 
 
 def test_a_file_that_is_no_entry_says_nothing(place: Place) -> None:
@@ -151,8 +188,8 @@ def test_spending_closes_them_and_waits_for_no_fetch(place: Place) -> None:
     place.accept(place.merge(app=note(more="allow_destroy: 3\n"), b=TWO))
     head = place.trust.commit
     with FileLock(place.host.memory.folder / "fetch.lock"):
-        place.history.spend(APP)
-        place.history.spend(UnitId("prod/none"))
+        place.history.spend(APP, place.trust.allowances[APP].opened)
+        place.history.spend(UnitId("prod/none"), place.trust.allowances[APP].opened)
     assert place.open() == Allowances()
     assert place.open(UnitId("prod/b")) == Allowances(destroy=2)
     assert place.trust.commit == head
