@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NewType
@@ -361,19 +361,31 @@ class Change:
         return "delete" in self.actions and "create" in self.actions
 
 
+MOST_TOLD = 1000  # changes, and missing objects, of one plan that leave the runner
+
+
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a plan would do, free of values. `digest` names the change set, values included (an HMAC)."""
+    """What a plan would do, free of values. `digest` names the change set, values included (an HMAC).
+
+    `more`: how many further changes were left out, where there are too many to tell.
+    """
 
     changes: tuple[Change, ...]
     missing: tuple[str, ...]  # addresses in the state that refresh no longer found
     outputs_changed: bool
     digest: str
+    more: int = 0
 
     @property
     def empty(self) -> bool:
         """Whether the real world is as desired."""
         return not self.changes and not self.outputs_changed
+
+    def told(self) -> PlanSummary:
+        """What is told of it outside of the runner: nobody reads thousands of addresses, and an answer has an end."""
+        more = self.more + max(len(self.changes) - MOST_TOLD, 0)
+        return replace(self, changes=self.changes[:MOST_TOLD], missing=self.missing[:MOST_TOLD], more=more)
 
 
 @dataclass(frozen=True, slots=True)

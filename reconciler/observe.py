@@ -33,6 +33,7 @@ from reconciler.model import (
 )
 
 ACTIONS = ("create", "update", "delete", "replace", "forget")
+UNLISTED = "unlisted"  # beside them: objects of a plan with too many to be told one by one
 TOTAL = "Total"  # beside the phases: from a job's dispatch to its end
 ADMIN_ACTIONS = ("pause", "resume", "reconcile")
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
@@ -167,7 +168,7 @@ class Observer:
                 self.jobs.labels(name, operation.value, outcome.value)
         for phase in (*Phase, TOTAL):
             self.job_seconds.labels(name, phase)
-        for action in ACTIONS:
+        for action in (*ACTIONS, UNLISTED):
             self.changed.labels(name, action)
         self.merge_seconds.labels(name)
 
@@ -303,5 +304,6 @@ def _action(change: Change) -> str | None:
 
 
 def actions_of(plan: PlanSummary) -> Tally[str]:
-    """How many objects the plan would create, update, delete, replace or forget."""
-    return Tally(action for change in plan.changes if (action := _action(change)))
+    """How many objects the plan would create, update, delete, replace or forget; and do something to that is not told."""
+    told = Tally(action for change in plan.changes if (action := _action(change)))
+    return told + Tally({UNLISTED: plan.more})

@@ -45,6 +45,8 @@ def _show(seen: Answer, plan: Answer | None, different: bool) -> None:
     line("Planned", when(plan["at"]), f"({plan['cause']})")
     print()
     table(("ACTION", "ADDRESS", "WHY"), [(_actions(c), c["address"], c["reason"]) for c in plan["changes"]])
+    if plan["more"]:
+        print(f"... and {plan['more']} more")
     if plan["outputs_changed"]:
         print("outputs change")
 

@@ -117,6 +117,7 @@ def _plan(planned: Planned, is_pending: bool) -> Shape:
         "at": planned.at,
         "pending": is_pending,
         "changes": planned.summary.changes,
+        "more": planned.summary.more,
         "missing": planned.summary.missing,
         "outputs_changed": planned.summary.outputs_changed,
     }

@@ -261,3 +261,12 @@ def test_what_the_daemon_tells_is_said(installation: Installation) -> None:
         "free space 100%",
         "/etc/reconciler/reconciler.yaml has changed; restart to put it into force",
     ]
+
+
+def test_changes_that_are_not_told_one_by_one_are_counted_nevertheless(installation: Installation) -> None:
+    asked = dispatched()
+    installation.observer.job_started(asked)
+    installation.observer.job_ended(asked, result(asked, summary=replace(CHANGES, more=40)))
+    seen = samples(installation)
+    assert seen[series("resources_changed_total", environment="prod", action="create")] == 1
+    assert seen[series("resources_changed_total", environment="prod", action="unlisted")] == 40

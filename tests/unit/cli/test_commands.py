@@ -151,6 +151,17 @@ def test_diff_shows_the_pending_plan(shell: Shell) -> None:
     assert len(seen["plan"]["changes"]) == 2
 
 
+def test_diff_says_how_much_it_leaves_out(shell: Shell) -> None:
+    shell.apply("prod/network")
+    asked = dispatched("prod/network", job="j2")
+    summary = replace(CHANGES, more=7)
+    drift = replace(result(asked, summary=summary), applied=None, ended_at=planned(summary).at)
+    shell.installation.store.append(JobEnded(asked, drift, None, None))
+    assert shell("diff", "prod/network") == 2
+    assert shell.out.splitlines()[-1] == "... and 7 more"
+    assert shell.data("diff", "prod/network")["plan"]["more"] == 7
+
+
 def test_diff_without_a_plan_says_what_to_ask(shell: Shell) -> None:
     assert shell("diff", "prod/app") == 2
     assert "Applied:      never" in shell.out
