@@ -29,6 +29,7 @@ from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
 
 FACTS_MAX_AGE = timedelta(seconds=15)
 ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer
+OF_THE_RUNNER = ("RunnerUnavailable", "NotAllowed")  # it would say so whatever it is asked; all else is of one job
 
 
 class Watcher(Protocol):
@@ -149,11 +150,14 @@ def _fell_silent(rt: Runtime, error: PassError) -> None:
 def collect(rt: Runtime, desired: Desired | None) -> None:
     """Journal the result of every job that ended, or was lost, since the last tick."""
     for record, dispatched in list(_running(rt)):
+        state: Running | Result | Lost
         try:
             state = rt.executor.poll(dispatched.job.id)
         except PassError as error:
-            _fell_silent(rt, error)
-            return
+            if error.reason in OF_THE_RUNNER:
+                _fell_silent(rt, error)
+                return
+            state = _unreadable(dispatched, error, rt.clock.now())
         if isinstance(state, Running):
             rt.watcher.job_phase(dispatched, state.phase)
             continue
@@ -177,6 +181,13 @@ def _lost(dispatched: Dispatched, state: Lost, now: datetime) -> Result:
         else "The job never began to apply; it is decided afresh."
     )
     return Result(dispatched.job, outcome, reason, message, dispatched.at, now)
+
+
+def _unreadable(dispatched: Dispatched, error: PassError, now: datetime) -> Result:
+    """The result of a job of which the runner can say nothing that makes sense. Should it still run, it keeps its unit."""
+    where = f"Look at the runner's log and at spool/{dispatched.job.id} in its memory folder"
+    message = f"What became of the job cannot be read: {error} {where}; the unit is decided afresh."
+    return Result(dispatched.job, Outcome.UNCERTAIN, "ResultUnreadable", message, dispatched.at, now)
 
 
 def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: Dispatched, result: Result) -> None:

@@ -12,17 +12,21 @@ from typing import cast
 
 from reconciler.errors import PassError
 
-MAX_LINE = 1 << 20  # bytes; a request is tiny, an answer holds a plan's addresses
+MAX_LINE = 4 << 20  # bytes; a request is tiny, an answer holds up to `model.MOST_TOLD` addresses of a plan, twice
 ANSWER_TIMEOUT = 10.0  # seconds
 
 Message = dict[str, object]
+
+
+class TooLongError(ValueError):
+    """A message has more than `MAX_LINE` bytes."""
 
 
 def ask(path: Path, request: Mapping[str, object], timeout: float = ANSWER_TIMEOUT) -> Message:
     """Send one request and return the answer.
 
     Raises:
-        PassError: nobody answers there (`RunnerUnavailable`), or the answer is a refusal.
+        PassError: nobody answers there (`RunnerUnavailable`), the answer is too long (`AnswerTooLong`), or a refusal.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -31,6 +35,9 @@ def ask(path: Path, request: Mapping[str, object], timeout: float = ANSWER_TIMEO
             with suppress(BrokenPipeError):  # refused unheard: the answer that lies there says why
                 send(peer, request)
             answer = receive(peer)
+    except TooLongError as error:
+        verb = request.get("verb")
+        raise PassError("AnswerTooLong", f"{path}: the runner's answer to `{verb}` cannot be read: {error}.") from error
     except (OSError, ValueError) as error:
         what = f"{path}: the runner does not answer ({error})"
         raise PassError("RunnerUnavailable", f"{what}; start it with `reconciler runner serve`.") from error
@@ -53,7 +60,7 @@ def receive(peer: socket.socket) -> Message:
     """Read one message.
 
     Raises:
-        ValueError: it is too long, cut off, or no JSON object.
+        TooLongError: it is too long. ValueError: it is cut off, or no JSON object.
     """
     data = bytearray()
     while not data.endswith(b"\n"):
@@ -62,7 +69,7 @@ def receive(peer: socket.socket) -> Message:
             raise ValueError("the connection ended in the middle of a message")
         data += chunk
         if len(data) > MAX_LINE:
-            raise ValueError("the message is too long")
+            raise TooLongError(f"the message has more than {MAX_LINE} bytes, the most that is read of one")
     return unpack(bytes(data))
 
 

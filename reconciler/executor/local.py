@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler import codec, wire
+from reconciler.errors import PassError
 from reconciler.model import Job, JobId, Phase, Result, RunnerFacts
 from reconciler.ports import Lost, Running
 
@@ -30,13 +32,14 @@ class LocalExecutor:
     def poll(self, job_id: JobId) -> Running | Result | Lost:
         """See `Executor`."""
         answer = wire.ask(self._path, {"verb": "poll", "job": job_id})
-        match answer["state"]:
-            case "result":
-                return codec.decode(Result, str(answer["result"]).encode())
-            case "running":
-                return Running(Phase(str(answer["phase"])))
-            case _:
-                return Lost(applying=bool(answer["applying"]))
+        with self._understood("poll"):
+            match answer["state"]:
+                case "result":
+                    return codec.decode(Result, str(answer["result"]).encode())
+                case "running":
+                    return Running(Phase(str(answer["phase"])))
+                case _:
+                    return Lost(applying=bool(answer["applying"]))
 
     def cancel(self, job_id: JobId) -> None:
         """See `Executor`."""
@@ -45,12 +48,14 @@ class LocalExecutor:
     def describe(self) -> RunnerFacts:
         """See `Executor`."""
         answer = wire.ask(self._path, {"verb": "describe"})
-        return codec.decode(RunnerFacts, str(answer["facts"]).encode())
+        with self._understood("describe"):
+            return codec.decode(RunnerFacts, str(answer["facts"]).encode())
 
     def log(self, job_id: JobId, offset: int) -> bytes:
         """See `Executor`."""
         answer = wire.ask(self._path, {"verb": "log", "job": job_id, "offset": offset})
-        return base64.b64decode(str(answer["data"]))
+        with self._understood("log"):
+            return base64.b64decode(str(answer["data"]))
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` whenever a job ends, from a thread of its own, until `close`."""
@@ -62,6 +67,15 @@ class LocalExecutor:
         self._stopped.set()
         if self._listener is not None:
             self._listener.join(timeout=2 * RECONNECT)
+
+    @contextmanager
+    def _understood(self, verb: str) -> Iterator[None]:
+        """An answer that is not what this version knows is the runner's fault, not the end of the daemon."""
+        try:
+            yield
+        except (ValueError, KeyError) as error:
+            what = f"{self._path}: the runner's answer to `{verb}` is not understood: {error!r}"
+            raise PassError("AnswerInvalid", f"{what}; let the runner and the controller be of one version.") from error
 
     def _listen(self, wake: Callable[[], None]) -> None:
         while not self._stopped.is_set():

@@ -61,6 +61,7 @@ class Runner:
     states: dict[JobId, Running | Result | Lost] = field(default_factory=dict)
     facts: RunnerFacts = FACTS
     broken: set[str] = field(default_factory=set)
+    refusals: dict[JobId, PassError] = field(default_factory=dict)
     described: int = 0
 
     def start(self, job: Job) -> None:
@@ -70,6 +71,8 @@ class Runner:
 
     def poll(self, job_id: JobId) -> Running | Result | Lost:
         self._answer("poll")
+        if job_id in self.refusals:
+            raise self.refusals[job_id]
         return self.states.get(job_id, Lost(applying=False))
 
     def cancel(self, job_id: JobId) -> None:
@@ -355,6 +358,41 @@ def test_a_runner_that_does_not_answer_loses_no_job(world: World) -> None:
     world.begin(world.record(), asked)
     world.tick()
     world.runner.broken = {"poll"}
+    assert world.tick() == make.NOW + ASK_AGAIN
+    assert world.record().job == asked
+    assert world.rt.silent
+
+
+@pytest.mark.parametrize("reason", ["BadRequest", "AnswerInvalid", "AnswerTooLong", "HostFault"])
+def test_a_job_of_which_nothing_can_be_read_ends_and_the_others_go_on(reason: str) -> None:
+    world = World(TWINS)
+    world.tick()
+    bad, good = world.record("prod/a").job, world.record("prod/b").job
+    assert bad is not None
+    assert good is not None
+    world.runner.refusals[bad.job.id] = PassError(reason, "It is damaged.")
+    done = make.applied(TWINS.units[UnitId("prod/b")], good.fingerprint)
+    world.runner.states[good.job.id] = make.result(good, fingerprint=good.fingerprint, applied=done)
+    assert world.tick() == make.NOW + timedelta(seconds=1)
+    failure = world.record("prod/a").failure
+    assert failure is not None
+    assert (failure.outcome, failure.reason) == (Outcome.UNCERTAIN, "ResultUnreadable")
+    assert "It is damaged." in failure.message
+    assert "spool/job-1" in failure.message
+    assert world.record("prod/b").applied == done
+    assert not world.rt.silent
+    assert not any(told.startswith("silent") for told in world.watcher.told)
+    world.pass_time(timedelta(seconds=5))
+    world.tick()
+    again = world.record("prod/a").job
+    assert again is not None
+    assert again.job.id == "job-3"
+
+
+def test_a_runner_that_lets_this_user_do_nothing_loses_no_job(world: World) -> None:
+    asked = make.dispatched()
+    world.begin(world.record(), asked)
+    world.runner.refusals[asked.job.id] = PassError("NotAllowed", "See controller_uid.")
     assert world.tick() == make.NOW + ASK_AGAIN
     assert world.record().job == asked
     assert world.rt.silent
