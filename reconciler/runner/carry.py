@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Desired, Operation, Presence, Unit, UnitId
+from reconciler.model import Desired, Operation, Phase, Presence, Unit, UnitId
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform.engine import ERRORED_STATE
-from reconciler.runner.terraform.state import State
+from reconciler.runner.terraform.state import WORK_STATE, State
 
 
 def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
@@ -117,8 +118,22 @@ def tidy(memory: Memory, folder: JobFolder) -> None:
     if not folder.work.exists() or folder.alive():
         return
     job = folder.job()
-    unfinished = memory.unit(job.unit).applying if job else None
-    if unfinished is None or job is None or unfinished.job != job.id:
+    if job is None:
+        _tidy_nobodys(folder)
+        return
+    unfinished = memory.unit(job.unit).applying
+    if unfinished is None or unfinished.job != job.id:
+        folder.clean()
+
+
+def _tidy_nobodys(folder: JobFolder) -> None:
+    """Nobody can say which unit's job this was: what may be the only copy of a state is left to a person."""
+    left = any((folder.work / name).exists() for name in (WORK_STATE, ERRORED_STATE))
+    if left or folder.phase() is Phase.APPLYING:
+        what = "its job.json cannot be read, and its work folder may hold the only copy of a state"
+        how = "look there, and remove the folder when nothing in it is needed"
+        print(f"runner: {folder.path}: {what}; {how}.", file=sys.stderr, flush=True)
+    else:
         folder.clean()
 
 

@@ -104,10 +104,17 @@ class Service:
         """What a service before this one left behind: jobs that still run, and workspaces of those that died."""
         self._host.sweep()
         for folder in self._host.spool.jobs():
-            if folder.alive():
-                self._inherited.add(JobId(folder.path.name))
-            else:
-                tidy(self._host.memory, folder)
+            try:
+                self._take_up(folder)
+            except (OSError, ValueError, ReconcilerError) as error:  # one damaged folder stops nobody else's job
+                how = "It is left as it is; look there, and remove it when nothing in it is needed"
+                print(f"runner: {folder.path}: {error}. {how}.", file=sys.stderr, flush=True)
+
+    def _take_up(self, folder: JobFolder) -> None:
+        if folder.alive():
+            self._inherited.add(JobId(folder.path.name))
+        else:
+            tidy(self._host.memory, folder)
 
     def _handle_signals(self) -> None:
         self._poke.setblocking(False)

@@ -7,6 +7,7 @@ how it ended; `lock` is held while any process of the job lives, the engine's ow
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +64,8 @@ class JobFolder:
         """Journal that a phase begins. That of the apply is on disk when this returns, folder and all."""
         line = json.dumps({"at": datetime.now(UTC).isoformat(), "phase": phase.value})
         before, applies = self._events(), phase is Phase.APPLYING
+        if applies:
+            _sync(self.path / "job.json")  # whoever finds the phase must find whose it is
         write_atomic(self.path / "events.jsonl", before + line.encode() + b"\n", durable=applies)
         if applies:
             sync_folder(self.path.parent)
@@ -85,9 +88,11 @@ class JobFolder:
         return is_locked(self.lock)
 
     def job(self) -> Job | None:
-        """What was asked; None where the job died before that was on disk."""
-        path = self.path / "job.json"
-        return codec.decode(Job, path.read_bytes()) if path.exists() else None
+        """What was asked; None where that cannot be read: the job, or the host, died before it was on disk."""
+        try:
+            return codec.decode(Job, (self.path / "job.json").read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def state(self) -> Running | Result | Lost:
         """Where the job is. The lock is asked before the result: a job that ends in between has one."""
@@ -98,9 +103,11 @@ class JobFolder:
         return Running(self.phase()) if alive else Lost(applying=self.phase() is Phase.APPLYING)
 
     def phase(self) -> Phase:
-        """The phase that began last."""
-        lines = self._events().splitlines()
-        return Phase(json.loads(lines[-1])["phase"]) if lines else Phase.QUEUED
+        """The phase that began last, as far as a loss of power left it to be read; where nothing is left, the worst."""
+        if not (self.path / "events.jsonl").exists():
+            return Phase.QUEUED
+        readable = (_phase(line) for line in reversed(self._events().splitlines()))
+        return next((phase for phase in readable if phase is not None), Phase.APPLYING)
 
     def clean(self) -> None:
         """Remove the workspace, and every secret in it."""
@@ -109,6 +116,20 @@ class JobFolder:
     def _events(self) -> bytes:
         path = self.path / "events.jsonl"
         return path.read_bytes() if path.exists() else b""
+
+
+def _phase(line: bytes) -> Phase | None:
+    """The phase in a line of the journal; None: the line is torn."""
+    try:
+        return Phase(json.loads(line)["phase"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _sync(path: Path) -> None:
+    """Make what the file holds durable; its name is, when its folder is."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 class Spool:

@@ -307,9 +307,30 @@ def test_one_that_lives_keeps_it_and_one_that_never_began_does_not(place: Place)
         finally:
             os.close(lock)
     (folder.path / "job.json").unlink()
+    for left in folder.work.iterdir():
+        left.unlink()
+    (folder.path / "events.jsonl").unlink(missing_ok=True)
     tidy(place.host.memory, folder)
     assert not folder.work.exists()
     tidy(place.host.memory, folder)
+
+
+@pytest.mark.parametrize("name", [WORK_STATE, ERRORED_STATE, None])
+@pytest.mark.parametrize("asked", [b"", None])
+def test_a_state_of_nobody_knows_whose_job_is_left_to_a_person(
+    name: str | None, asked: bytes | None, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place.host.spool.job(DEAD)
+    folder.work.mkdir(parents=True)
+    if name is None:
+        folder.path.joinpath("events.jsonl").write_bytes(b'{"phase": "Applying"}\n')
+    else:
+        (folder.work / name).write_bytes(b"{}")
+    if asked is not None:
+        (folder.path / "job.json").write_bytes(asked)
+    tidy(place.host.memory, folder)
+    assert folder.work.exists()
+    assert f"runner: {folder.path}: its job.json cannot be read" in capsys.readouterr().err
 
 
 # --- a disk that fails in the middle, with a real engine

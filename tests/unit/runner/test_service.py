@@ -231,6 +231,37 @@ def test_it_takes_the_place_of_a_dead_one(own: Runner) -> None:
         assert next_one.ask(verb="describe")
 
 
+def test_a_damaged_folder_does_not_stop_it(tmp_path: Path) -> None:
+    made = playground(tmp_path)
+    host = open_host(made)
+    asked = job("prod/app", made.environments.head)
+    folder = host.spool.job(asked.id)
+    lock = folder.create(asked)
+    assert lock is not None
+    lock.release()
+    folder.work.mkdir()
+    damaged = host.memory.folder / "units" / "prod" / "app.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"")
+    with start(made) as process:
+        assert process.stderr is not None
+        try:
+            said = process.stderr.readline()
+            assert said.startswith(f"runner: {folder.path}: "), said
+            until(lambda: _describes(made), "it answers")
+        finally:
+            process.kill()
+    assert folder.work.exists()
+    made.close()
+
+
+def _describes(made: Playground) -> bool:
+    try:
+        return bool(wire.ask(made.runtime / "runner.sock", {"verb": "describe"}))
+    except PassError:
+        return False
+
+
 def test_sigterm_begins_nothing_more_answers_on_and_ends_with_the_last_apply(own: Runner) -> None:
     asked = own.job("prod/slow")
     own.executor.start(asked)

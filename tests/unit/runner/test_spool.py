@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -138,3 +139,49 @@ def test_the_oldest_dead_jobs_are_forgotten(spool: Spool, monkeypatch: pytest.Mo
     (spool.folder / "note").write_text("no job")
     spool.prune()
     assert [folder.path.name for folder in spool.jobs()] == [names[2], names[3], names[5], names[6]]
+
+
+# --- after a loss of power
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 40, b'{"id": "job-1", "oper', b"[]"])
+def test_a_job_that_was_not_on_disk_yet_is_no_job(left: bytes, folder: JobFolder) -> None:
+    folder.create(JOB)
+    (folder.path / "job.json").write_bytes(left)
+    assert folder.job() is None
+
+
+@pytest.mark.parametrize("torn", [b'{"at": "20', b"\0" * 20, b"{}", b"[]", b'{"phase": "Dreaming"}'])
+def test_a_torn_last_line_is_passed_over(torn: bytes, folder: JobFolder) -> None:
+    folder.create(JOB)
+    folder.begin(Phase.VERIFYING)
+    with (folder.path / "events.jsonl").open("ab") as events:
+        events.write(torn)
+    assert folder.phase() is Phase.VERIFYING
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 20, b'{"at": "20'])
+def test_where_no_phase_can_be_read_it_may_have_been_applying(left: bytes, folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    (folder.path / "events.jsonl").write_bytes(left)
+    lock.release()
+    assert folder.state() == Lost(applying=True)
+
+
+def test_the_job_is_on_disk_before_its_apply_begins(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.create(JOB)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder.begin(Phase.PLANNING)
+    assert synced == []
+    folder.begin(Phase.APPLYING)
+    assert synced[0] == "job.json"
+    assert synced[1].startswith(".events.jsonl.")
+    assert synced[2:] == [folder.path.name, folder.path.parent.name]
