@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from reconciler.web.server import WebServer
 from reconciler.web.view import Check
 
 IDLE = 10.0  # seconds after which the loop shows that it lives, though nothing happened
+AFTER_FAILURE = timedelta(seconds=5)  # until the next pass, though nothing else asks for one
 BUSY = 2.0  # seconds between two looks at running jobs, should the runner's word of an end be lost
 STALE_POLLS = 10  # poll intervals without a success before the daemon says that it is not ready
 
@@ -147,12 +148,12 @@ class Daemon:
             self._wait(due)
 
     def _pass(self) -> datetime | None:
-        """One tick. A store that cannot be written ends the pass, not the daemon: nothing was acted on."""
+        """One tick. A store that cannot be written ends the pass, not the daemon: nothing was acted on; soon again."""
         try:
             return tick(self._runtime)
         except PassError as error:
             self._observer.pass_failed(error)
-            return None
+            return self._clock.now() + AFTER_FAILURE
 
     def _wait(self, due: datetime | None) -> None:
         """Sleep until something happens or falls due; show that the loop lives meanwhile."""
