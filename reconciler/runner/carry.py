@@ -132,7 +132,7 @@ def _tidy_nobodys(folder: JobFolder) -> None:
     if left or folder.phase() is Phase.APPLYING:
         what = "its job.json cannot be read, and its work folder may hold the only copy of a state"
         how = "look there, and remove the folder when nothing in it is needed"
-        print(f"runner: {folder.path}: {what}; {how}.", file=sys.stderr, flush=True)
+        sys.stderr.write(f"runner: {folder.path}: {what}; {how}.\n")
     else:
         folder.clean()
 

@@ -175,7 +175,7 @@ def test_the_job_is_on_disk_before_its_apply_begins(folder: JobFolder, monkeypat
     fsync = os.fsync
 
     def noted(handle: int) -> None:
-        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)
