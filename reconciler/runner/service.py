@@ -38,6 +38,7 @@ from reconciler.runner.carry import tidy
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
 from reconciler.runner.spool import JobFolder
+from reconciler.runner.terraform import leftover
 
 JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
@@ -45,7 +46,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
-LOOK_AGAIN = 0.5  # seconds between looks at jobs that are not this process's children, while it ends
+LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's children
+LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
 
 
 class Service:
@@ -108,7 +110,7 @@ class Service:
                 self._take_up(folder)
             except (OSError, ValueError, ReconcilerError) as error:  # one damaged folder stops nobody else's job
                 how = "It is left as it is; look there, and remove it when nothing in it is needed"
-                print(f"runner: {folder.path}: {error}. {how}.", file=sys.stderr, flush=True)
+                sys.stderr.write(f"runner: {folder.path}: {error}. {how}.\n")
 
     def _take_up(self, folder: JobFolder) -> None:
         if folder.alive():
@@ -130,7 +132,6 @@ class Service:
         """Whether the service was told to stop, and no job runs. A job that plans then does not apply; an apply ends."""
         if not self._stopping:
             return False
-        self._inherited = {job for job in self._inherited if self._host.spool.job(job).alive()}
         if not self._told:
             self._told = True
             for job_id in {*self._children.values(), *self._inherited}:
@@ -139,8 +140,9 @@ class Service:
 
     def _turn(self, listener: socket.socket) -> None:
         patience = self._callers.expire()
-        if self._stopping and self._inherited:
-            patience = min(patience or LOOK_AGAIN, LOOK_AGAIN)
+        if self._inherited:
+            look = LOOK_WHILE_ENDING if self._stopping else LOOK_AGAIN
+            patience = look if patience is None else min(patience, look)
         for key, events in self._selector.select(patience):
             if key.fileobj is self._wakeup:
                 self._wakeup.recv(4096)
@@ -149,11 +151,23 @@ class Service:
                 self._callers.accept(listener)
             elif isinstance(key.data, Caller):
                 self._callers.attend(key.data, events)
+        self._look_after_inherited()
+
+    def _look_after_inherited(self) -> None:
+        """Forget the jobs that have ended; end an engine that outlived its job, when its time is over."""
+        for folder in [self._host.spool.job(job_id) for job_id in self._inherited]:
+            if folder.alive():
+                leftover.attend(folder.work / leftover.NOTE, time.time())
+            else:
+                self._inherited.discard(JobId(folder.path.name))
+                self._callers.wake_watchers()
 
     def _reap(self) -> None:
         for pid in list(self._children):
             if os.waitpid(pid, os.WNOHANG)[0] == pid:
-                del self._children[pid]
+                job_id = self._children.pop(pid)
+                if self._host.spool.job(job_id).alive():  # it was killed, and its engine lives on
+                    self._inherited.add(job_id)
                 self._callers.wake_watchers()
 
     def _do(self, request: wire.Message) -> wire.Message:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from reconciler.errors import ConfigError, UnitError
 from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
+from reconciler.runner.terraform.leftover import NOTE
 from reconciler.runner.terraform.process import Command, Ended, Stop
 from reconciler.runner.terraform.transcript import Transcript
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
@@ -202,6 +203,7 @@ class Conversation:
                 output=output,
                 errors=errors,
                 locks=self._locks,
+                note=self._folder / NOTE,
             )
             self._running = (command, step)
             if self._cancelled:  # that came while it started, and nothing has happened yet

@@ -9,9 +9,11 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from reconciler.runner.terraform import leftover
 
 BEAT = 0.2  # seconds between looks at the output while a command runs; its end is noticed at once
 
@@ -42,7 +44,8 @@ class Command:
     """A command that runs in its own session with its output in files.
 
     No pipe: a reader that dies would break an apply. Its own session: what ends this process's group does not end it.
-    `locks` are inherited, so that a flock on one lives for as long as the engine or one of its providers.
+    `locks` are inherited, so that a flock on one lives for as long as the engine or one of its providers; what the engine
+    leaves behind is killed when it has ended. At `note` stands how it is to be ended, should this process die.
     """
 
     def __init__(
@@ -54,7 +57,10 @@ class Command:
         output: Path,
         errors: Path,
         locks: tuple[int, ...] = (),
+        note: Path | None = None,
     ) -> None:
+        self._step, self._path = str(argv[1]), note
+        self._note: leftover.Note | None = None
         with _private(output) as stdout, _private(errors) as stderr:
             self._process = subprocess.Popen(
                 argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
@@ -71,17 +77,26 @@ class Command:
         """Ask it to end, once. Safe from a signal handler and from other threads."""
         if not self._asked and self._process.returncode is None:
             self._asked = True
+            self._write_note()  # before: whoever comes after this process must not ask again
             os.kill(self.pid, number)
 
     def wait(self, stop: Stop, beat: Callable[[], None]) -> Ended:
         """Wait for the end. Calls `beat` now and then, and once after the end."""
+        if self._path is not None:
+            self._note = leftover.noted(self.pid, self._step, stop.signal, stop.deadline, stop.grace)
+            self._write_note()
         with _Watch(self._process) as watch:
             killed = self._wait_within(watch, stop, beat)
-            if self._asked:
-                self._sweep()  # before the process is reaped: its group's number is its own until then
+            self._sweep()  # before the process is reaped: its group's number is its own until then
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
         code = self._process.wait()
         beat()
         return Ended(code, self._asked, killed)
+
+    def _write_note(self) -> None:
+        if self._path is not None and self._note is not None:
+            leftover.write(self._path, replace(self._note, asked=time.time() if self._asked else None))
 
     def _wait_within(self, watch: _Watch, stop: Stop, beat: Callable[[], None]) -> bool:
         while not watch.ended(min(BEAT, stop.deadline - time.monotonic())):

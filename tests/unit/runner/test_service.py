@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
 from reconciler.runner.service import checked_job, listen
+from reconciler.runner.terraform import leftover
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note, open_host
 from tests.kit.terraform import until
 
@@ -308,6 +309,21 @@ def test_an_apply_outlives_its_service_and_the_next_one_ends_after_it(own: Runne
     assert isinstance(state, Result)
     assert state.outcome is Outcome.SUCCEEDED
     assert (own.ground.world / "begun").read_text() == "x\n"
+
+
+def test_an_engine_whose_job_was_killed_is_ended_when_its_time_is_over(own: Runner) -> None:
+    asked = own.job("prod/slow")
+    own.executor.start(asked)
+    until(own.begun, "the apply has begun")
+    path = open_host(own.ground).spool.job(asked.id).work / leftover.NOTE
+    note = codec.decode(leftover.Note, path.read_bytes())
+    assert (note.step, note.signal, note.asked) == ("apply", signal.SIGINT, None)
+    leftover.write(path, replace(note, deadline=0.0))
+    os.kill(note.keeper.pid, signal.SIGKILL)
+    assert until(lambda: not isinstance(found := own.executor.poll(asked.id), Running) and found, "it ends") == Lost(
+        True
+    )
+    assert not note.engine.lives()
 
 
 def test_a_cancelled_job_does_not_apply(own: Runner) -> None:

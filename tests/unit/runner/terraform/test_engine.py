@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.durable import FileLock, is_locked
 from reconciler.errors import ConfigError
 from reconciler.runner.terraform.diagnose import Diagnostic
 from reconciler.runner.terraform.engine import Engine, find_engine
@@ -167,6 +168,17 @@ def test_what_heeds_nothing_is_killed(tmp_path: Path) -> None:
     until((tmp_path / "started").exists, "the start")
     ended = command.wait(stop_in(0, grace=0.1), nothing)
     assert (ended.code, ended.stopped, ended.killed) == (-signal.SIGKILL, True, True)
+
+
+def test_what_an_engine_leaves_behind_holds_no_lock(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert lock.take()
+    command = start(tmp_path, "sleep 600 & echo $! > child", lock.fileno())
+    ended = command.wait(stop_in(30), nothing)
+    assert (ended.code, ended.stopped, ended.killed) == (0, False, False)
+    lock.release()
+    until(lambda: not is_locked(tmp_path / "lock"), "the lock is free")
+    assert not alive(int((tmp_path / "child").read_text()))
 
 
 def test_it_is_asked_once(tmp_path: Path) -> None:
