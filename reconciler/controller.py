@@ -63,6 +63,7 @@ def new_job_id(now: datetime) -> JobId:
 class Runtime:
     """What a tick works with. `facts` is what the runner last said of itself; `silent`: it does not answer now.
 
+    `fence` is in every job: a runner that saw a higher one refuses. `began`: this process has handed over a job.
     `known` and `decided` are what the last pass found out, so that a pass over what has not changed costs nothing.
     """
 
@@ -77,6 +78,7 @@ class Runtime:
     facts: RunnerFacts | None = None
     facts_at: datetime | None = None
     silent: bool = False
+    began: bool = False
     cancelled: set[JobId] = field(default_factory=set)
     known: Known = field(default_factory=dict)
     decided: Decided | None = None
@@ -137,9 +139,20 @@ def _refresh_facts(rt: Runtime, now: datetime) -> None:
         return
     try:
         said = rt.executor.describe()
-        rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
     except PassError as error:
         _fell_silent(rt, error)
+        return
+    _raise_fence(rt, said.fence)
+    rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
+
+
+def _raise_fence(rt: Runtime, seen: int) -> None:
+    """A store that was lost or restored has forgotten fences that the runner knows: a controller that begins goes beyond.
+
+    One that has begun already does not: there, a higher fence is another controller's, which has taken over.
+    """
+    if seen >= rt.fence and not rt.began:
+        rt.fence = rt.store.next_fence(seen)
 
 
 def _fell_silent(rt: Runtime, error: PassError) -> None:
@@ -230,6 +243,7 @@ def _dispatch(rt: Runtime, desired: Desired, decision: Dispatch) -> None:
     reads = unit.reads | frozenset(unit.entry.depends_on) if builds else frozenset()
     dispatched = Dispatched(job, decision.fingerprint, policy(unit), decision.cause, now, reads)
     rt.store.append(JobDispatched(dispatched))
+    rt.began = True
     rt.watcher.job_started(dispatched)
     try:
         rt.executor.start(job)

@@ -432,11 +432,15 @@ class HostPart:
 
 @dataclass(frozen=True, slots=True)
 class RunnerFacts:
-    """What a runner publishes (`runner describe`): the other half of every fingerprint."""
+    """What a runner publishes (`runner describe`): the other half of every fingerprint.
+
+    `fence` is the highest that any job had, and no part of what the runner is: facts that differ in it alone are equal.
+    """
 
     engine: str
     engine_version: str
     environments: Mapping[str, HostPart]
+    fence: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

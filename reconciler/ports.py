@@ -57,8 +57,8 @@ class Store(Protocol):
     def append(self, *events: Event, actor: str = "controller") -> None:
         """Journal the events in one transaction and project them. On disk when this returns."""
 
-    def next_fence(self) -> int:
-        """A number greater than every one handed out before. On disk when this returns."""
+    def next_fence(self, above: int = 0) -> int:
+        """A number greater than `above` and than every one handed out before. On disk when this returns."""
 
 
 class Source(Protocol):

@@ -104,7 +104,7 @@ class Host:
     def facts(self) -> RunnerFacts:
         """What this runner publishes of itself: nothing that could be guessed back."""
         parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
-        return RunnerFacts(self.engine.kind, self.engine.version, parts)
+        return RunnerFacts(self.engine.kind, self.engine.version, parts, self.memory.fence())
 
     def facts_of(self, hosted: Hosted) -> RunnerFacts:
         """As `facts`, of one environment only: no other's secrets are read for it."""

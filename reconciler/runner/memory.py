@@ -23,6 +23,9 @@ from reconciler.model import Applied, Commit, Job, JobId, Json, Limits, Presence
 from reconciler.runner.allowances import Allowed
 
 KEY_BYTES = 32
+_TAKEN_OVER = (
+    "Another controller works with this runner: stop it. If there is none, restart this one: it takes a higher."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,18 @@ class Memory:
         """
         path = self.folder / "fence.json"
         with FileLock(self.folder / "fence.lock"):
-            highest = int(path.read_bytes()) if path.exists() else 0
+            highest = self.fence()
             if job.fence < highest:
-                raise PassError("FenceStale", f"job {job.id} has fence {job.fence}; {highest} was seen already.")
+                raise PassError(
+                    "FenceStale", f"job {job.id} has fence {job.fence}; {highest} was seen already. {_TAKEN_OVER}"
+                )
             if job.fence > highest:
                 write_atomic(path, str(job.fence).encode())
+
+    def fence(self) -> int:
+        """The highest fence that any job had; 0 before the first."""
+        path = self.folder / "fence.json"
+        return int(path.read_bytes()) if path.exists() else 0
 
     def paused(self) -> str | None:
         """Why the runner's own pause is on, if it is: a file on its host that works with the daemon dead."""

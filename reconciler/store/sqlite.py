@@ -96,14 +96,14 @@ class SqliteStore:
             self._projection.advance(delta)
             self._tip = Tip(records[-1].seq, records[-1].hash) if records else self._tip
 
-    def next_fence(self) -> int:
-        """A number greater than every one handed out before.
+    def next_fence(self, above: int = 0) -> int:
+        """A number greater than `above` and than every one handed out before.
 
         Raises:
             PassError: none was handed out; the message says what to do.
         """
         with self._guard, self._writing():
-            fence = int(self._meta("fence") or 0) + 1
+            fence = max(int(self._meta("fence") or 0), above) + 1
             self._set_meta("fence", str(fence))
         return fence
 

@@ -256,9 +256,9 @@ def test_fences_grow_and_are_remembered(store: SqliteStore, opened: Open) -> Non
     fences = [store.next_fence(), store.next_fence()]
     store.close()
     again = opened()
-    fences.append(again.next_fence())
+    fences += [again.next_fence(), again.next_fence(above=9), again.next_fence(above=4)]
     again.close()
-    assert fences == [1, 2, 3]
+    assert fences == [1, 2, 3, 10, 11]
 
 
 def test_accepted_commits_include_those_in_between(store: SqliteStore) -> None:

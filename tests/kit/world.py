@@ -61,8 +61,8 @@ class MemoryStore:
     def append(self, *events: Event, actor: str = "controller") -> None:
         self._projection.advance(project(self._projection.ledger(), events))
 
-    def next_fence(self) -> int:
-        self._fence += 1
+    def next_fence(self, above: int = 0) -> int:
+        self._fence = max(self._fence, above) + 1
         return self._fence
 
 

@@ -105,8 +105,8 @@ class BrittleStore:
         self.written += len(events)
         self.fate.strike()
 
-    def next_fence(self) -> int:
-        return self.inner.next_fence()
+    def next_fence(self, above: int = 0) -> int:
+        return self.inner.next_fence(above)
 
 
 @dataclass

@@ -44,8 +44,8 @@ def test_fields_are_sorted_and_times_are_utc() -> None:
 ZONES = [UTC, timezone(timedelta(hours=-3, minutes=-30))]
 FACTS = st.one_of(
     st.builds(Job, fence=st.integers(0, 2**63 - 1)),
-    st.from_type(RunnerFacts),
-    st.from_type(PlanSummary),
+    st.builds(RunnerFacts, fence=st.integers(0, 2**63 - 1)),
+    st.builds(PlanSummary, more=st.integers(0, 2**63 - 1)),
     st.builds(
         UnitRecord,
         hold=st.from_type(Hold),

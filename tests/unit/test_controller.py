@@ -410,6 +410,52 @@ def test_facts_are_asked_for_once_in_a_while(world: World) -> None:
     assert world.runner.described == 2
 
 
+@pytest.mark.parametrize("seen", [7, 40])
+def test_a_controller_that_begins_goes_beyond_the_fences_that_the_runner_knows(world: World, seen: int) -> None:
+    world.runner.facts = replace(FACTS, fence=seen)
+    world.tick()
+    job = world.record().job
+    assert job is not None
+    assert job.job.fence == world.rt.fence == seen + 1
+    assert world.store.next_fence() == seen + 2
+
+
+def test_a_controller_that_has_begun_lets_another_one_take_over() -> None:
+    world = World(TWINS, Capacity(1, 1))
+    world.tick()
+    first = world.record("prod/a").job
+    assert first is not None
+    world.runner.facts = replace(FACTS, fence=40)
+    world.pass_time(FACTS_MAX_AGE)
+    world.runner.states[first.job.id] = make.result(first, Outcome.FAILED)
+    world.tick()
+    second = world.record("prod/b").job
+    assert second is not None
+    assert (first.job.fence, second.job.fence) == (7, 7)
+
+
+def test_a_fence_that_grows_is_no_other_host(world: World) -> None:
+    world.tick()
+    world.runner.facts = replace(FACTS, fence=7)
+    world.pass_time(FACTS_MAX_AGE)
+    world.tick()
+    assert world.rt.facts is FACTS
+
+
+def test_a_fence_that_cannot_be_kept_starts_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(above: int = 0) -> int:
+        raise PassError("StoreFull", f"{above}")
+
+    world.runner.facts = replace(FACTS, fence=40)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "next_fence", full)
+        with pytest.raises(PassError, match="40"):
+            world.tick()
+    assert not any(line.startswith("start") for line in world.diary)
+    world.tick()
+    assert world.rt.fence == 41
+
+
 def test_while_it_is_silent_it_is_asked_at_every_tick_and_its_last_word_stands(world: World) -> None:
     world.tick()
     world.pass_time(FACTS_MAX_AGE)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import HeldError
-from reconciler.model import EnvironmentClass, HostPart, Operation, UnitId
+from reconciler.model import Commit, EnvironmentClass, HostPart, Operation, UnitId
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import LocalBackend
-from tests.kit.plane import ground, note, open_host, put
+from tests.kit.plane import ground, job, note, open_host, put
 
 ENTRIES = {"a": note("${{ secret.db_password }}")}
 PASSWORD = "prod correct horse battery staple"
@@ -37,6 +37,15 @@ def test_what_is_published_is_the_same_after_a_restart(tmp_path: Path) -> None:
     assert first.facts_of(first.environment("prod")) == first.facts()
     assert first.facts().environments["prod"].klass is EnvironmentClass.PROTECTED
     assert first.facts().environments["prod"].secrets == {"db_password": first.memory.seal(PASSWORD)}
+
+
+def test_the_highest_fence_is_published_and_makes_no_other_host(tmp_path: Path) -> None:
+    made = ground(tmp_path / "a", ENTRIES)
+    host = open_host(made)
+    before = host.facts()
+    host.memory.check_fence(job("prod/a", Commit("c" * 40), fence=41))
+    assert (before.fence, host.facts().fence) == (0, 41)
+    assert host.facts() == before
 
 
 def test_what_can_change_a_plan_changes_the_seal_and_what_cannot_does_not(tmp_path: Path) -> None:

@@ -117,12 +117,14 @@ def test_a_unit_is_changed_by_one_job_at_a_time(tmp_path: Path) -> None:
 
 def test_a_controller_that_was_replaced_is_refused(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
+    assert memory.fence() == 0
     for fence in (3, 3, 5):
         memory.check_fence(job("prod/a", HEAD, fence=fence))
-    with pytest.raises(PassError, match="has fence 4; 5 was seen") as refused:
+    with pytest.raises(PassError, match=r"has fence 4; 5 was seen already.* stop it.* restart this one") as refused:
         Memory(tmp_path).check_fence(job("prod/a", HEAD, fence=4))
     assert refused.value.reason == "FenceStale"
     memory.check_fence(job("prod/a", HEAD, fence=5))
+    assert memory.fence() == 5
 
 
 def test_the_runners_own_pause_is_a_file(tmp_path: Path) -> None:
