@@ -5,6 +5,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -254,7 +255,7 @@ class Case:
         """
         self._still_allowed()
         host, job, unit = self._host, self._job, self._unit
-        newest = host.history.newest(job.commit, job.operation).units.get(unit.id)
+        newest = host.history.newest(job.commit, job.operation, since=time.time()).units.get(unit.id)
         if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
             raise SupersededError("A newer commit changes this unit.")
 

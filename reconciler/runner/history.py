@@ -36,8 +36,10 @@ class History:
         self._rewritten = memory.folder / "rewritten"
         self._branch = open_branch(self)
 
-    def newest(self, at_least: Commit, operation: Operation) -> Desired:
+    def newest(self, at_least: Commit, operation: Operation, *, since: float = 0.0) -> Desired:
         """What the newest accepted head means; fetched first, unless that was done a moment ago and suffices.
+
+        `since`, in seconds of the epoch: a fetch that ended before does not count.
 
         Where nothing can be fetched the last good head stays in force: an outage holds new commits only. Where history
         was rewritten it is still planned at, and nothing is applied.
@@ -46,7 +48,7 @@ class History:
             HeldError: `at_least` is not on the accepted first-parent chain, or history was rewritten.
             PassError: the fetch failed, and `at_least` is not known.
         """
-        commit = self._sufficing(at_least) or self._in_force(at_least, operation)
+        commit = self._sufficing(at_least, since) or self._in_force(at_least, operation, since)
         if not self._branch.contains(at_least, commit):
             what = f"{at_least[:12]} is not on the protected branch's accepted history, which ends at {commit[:12]}"
             raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.")
@@ -64,15 +66,15 @@ class History:
             if opened and trust.allowances.get(unit, Allowed()).opened:
                 self._memory.save_trust(replace(trust, allowances=spend(trust.allowances, unit, opened)))
 
-    def _sufficing(self, at_least: Commit) -> Commit | None:
+    def _sufficing(self, at_least: Commit, since: float) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
         commit = self._memory.trust().commit
-        return commit if commit and self._fresh() and self._branch.contains(at_least, commit) else None
+        return commit if commit and self._fresh(since) and self._branch.contains(at_least, commit) else None
 
-    def _in_force(self, at_least: Commit, operation: Operation) -> Commit:
+    def _in_force(self, at_least: Commit, operation: Operation, since: float) -> Commit:
         """The fetched head, or the last good one."""
         try:
-            return self._fetched(at_least)
+            return self._fetched(at_least, since)
         except PassError as error:
             if operation is Operation.APPLY and self._rewritten.exists():
                 raise HeldError(REWRITTEN, self._rewritten.read_text()) from error
@@ -81,7 +83,7 @@ class History:
                 raise
             return last
 
-    def _fetched(self, at_least: Commit) -> Commit:
+    def _fetched(self, at_least: Commit, since: float) -> Commit:
         """Fetch, and accept what the ratchet lets through.
 
         One job fetches for all that wait. What it got is theirs, and so is its failure: behind a server that hangs they
@@ -90,7 +92,7 @@ class History:
         """
         began = time.time()
         with FileLock(self._memory.folder / "fetch.lock"):
-            if commit := self._sufficing(at_least):
+            if commit := self._sufficing(at_least, since):
                 return commit
             self._raise_failed_since(began)
             try:
@@ -176,8 +178,9 @@ class History:
                 lines[unit] = Lines(entry.allowances, entry.moved_from)
         return lines
 
-    def _fresh(self) -> bool:
+    def _fresh(self, since: float) -> bool:
         try:
-            return 0 <= time.time() - self._stamp.stat().st_mtime < FRESH
+            fetched = self._stamp.stat().st_mtime
+            return fetched >= since and 0 <= time.time() - fetched < FRESH
         except FileNotFoundError:
             return False

@@ -13,7 +13,7 @@ from reconciler.demo.example import LOCK, lock_of
 from reconciler.demo.example import release as publish
 from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, DATA, data, entry, environment, release
-from tests.kit.story import actions, ask, at, env, look, made, results, settled
+from tests.kit.story import actions, ask, at, env, gate, look, made, phase, results, settled
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -152,3 +152,20 @@ def test_a_looser_limit_counts_from_the_next_merge_on(tmp_path: Path) -> None:
         home.synced()
         home.ground.merge({at("prod/a"): keep("2"), env("prod"): environment()})  # a tighter one counts at once
         home.held("prod/a", "DestroyLimit")
+
+
+def test_an_allowance_that_is_taken_back_while_its_job_plans_does_not_count(tmp_path: Path) -> None:
+    page, other = {"path": "f", "content": "1"}, {"path": "g", "content": "1"}
+    entries = {env("prod"): environment(), at("prod/page"): entry("file", page)}
+    variables = {"environments": {"prod": {"env": gate(tmp_path)}}}
+    with house(tmp_path / "h", entries, CATALOG, runner=variables) as home:
+        home.start()
+        home.synced()
+        (tmp_path / "closed").touch()
+        home.ground.merge({at("prod/page"): entry("file", other, allow_destroy=1)})
+        phase(home, "prod/page", "Planning")
+        home.ground.merge({at("prod/page"): entry("file", other)})
+        (tmp_path / "closed").unlink()
+        assert "1 are allowed" not in home.held("prod/page", "DestroyLimit")["message"]
+        assert made(home, "delete", "deleted") == []
+        assert (home.ground.world / "f").exists()
