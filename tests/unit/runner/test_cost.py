@@ -51,8 +51,8 @@ def test_an_apply_is_on_disk_before_it_begins_with_its_folder(synced: list[str],
 
     folder.begin(Phase.APPLYING)
 
-    assert len(synced) == 3
-    assert synced[1:] == [str(folder.path), str(spool.folder)] or "?" in synced
+    assert len(synced) == 4  # the job, its phase, and the names of both
+    assert synced[2:] == [str(folder.path), str(spool.folder)] or "?" in synced
     assert folder.phase() is Phase.APPLYING
     lock.release()
 
