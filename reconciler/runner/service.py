@@ -43,6 +43,7 @@ from reconciler.runner.terraform import leftover
 JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
+LAST_FENCE = 2**53  # every store can go beyond it by one
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
@@ -277,12 +278,12 @@ def checked_job(text: str) -> Job:
         and JOB_ID.fullmatch(job.id)
         and UNIT_ID.fullmatch(job.unit)
         and COMMIT.fullmatch(job.commit)
-        and job.fence >= 0
+        and 0 <= job.fence <= LAST_FENCE
     )
     if not good:
         raise PassError(
             "BadRequest",
-            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 or more; and nothing else.",
+            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 to 2^53; and nothing else.",
         )
     return job
 
