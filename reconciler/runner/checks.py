@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import semver
 
 from reconciler.errors import HeldError
-from reconciler.model import Allowances, Operation, Presence, Unit
+from reconciler.model import Allowances, Operation, Presence, Unit, UnitId
 from reconciler.runner.allow import allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
@@ -29,17 +31,27 @@ def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
 
 
 def still_unread(memory: Memory, unit: Unit) -> None:
-    """Nothing goes while something that is applied, or half applied, still reads it.
+    """Nothing goes while something that is applied, or half applied, still reads it, under whichever name it had then.
 
     Raises:
         HeldError: something does.
     """
     if unit.presence is Presence.PRESENT:
         return
-    others = (other for other in memory.units() if other.unit != unit.id and other.moved_to is None)
-    readers = [other.unit for other in others if unit.id in built_on(other)]
+    known = {other.unit: other for other in memory.units()}
+    names = {unit.id} | {name for name in known if _now_called(name, known) == unit.id}
+    readers = [n for n, other in known.items() if n not in names and not other.moved_to and names & built_on(other)]
     if readers:
         raise HeldError("StillReferenced", f"{', '.join(sorted(readers))} still reads {unit.id}.")
+
+
+def _now_called(name: UnitId, known: Mapping[UnitId, UnitMemory]) -> UnitId:
+    """Where the state went that a unit had, however often it was renamed."""
+    seen = {name}
+    while (there := known.get(name)) is not None and there.moved_to is not None and there.moved_to not in seen:
+        name = there.moved_to
+        seen.add(name)
+    return name
 
 
 def state_is_ours(memory: UnitMemory, state: State | None) -> None:

@@ -61,6 +61,19 @@ def test_nothing_goes_while_something_applied_reads_it(tmp_path: Path) -> None:
     checks.still_unread(memory, unit())
 
 
+def test_a_reader_under_a_former_name_is_a_reader(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.save(remembered("prod/net", moved_to=UnitId("prod/mid")))
+    memory.save(remembered("prod/mid", moved_to=UnitId("prod/core")))
+    memory.save(remembered("prod/core", applied=applied()))
+    gone = replace(unit(presence=Presence.ABSENT), id=UnitId("prod/core"))
+    checks.still_unread(memory, gone)
+    memory.save(remembered("prod/app", applied=applied(reads=frozenset({UnitId("prod/net")}))))
+    assert held_by(checks.still_unread, memory, gone) == "StillReferenced: prod/app still reads prod/core."
+    memory.save(remembered("prod/net", applied=applied()))  # the name is in use again: that is another unit
+    checks.still_unread(memory, gone)
+
+
 @pytest.mark.parametrize("serial", [5, 6, 99])
 def test_the_state_that_was_left_there_or_a_newer_one_is_ours(serial: int) -> None:
     checks.state_is_ours(remembered("prod/net", mark=MARK), parse_state(state(serial)))
