@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-from reconciler.branch import ENVIRONMENTS, ProtectedBranch
-from reconciler.desired.entries import parse_entry, parse_environment
-from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
+from reconciler.branch import ProtectedBranch
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head
-from reconciler.model import Commit, Desired, Entry, Environment, Limits, Operation, Pin, UnitId
-from reconciler.runner.allowances import Allowed, Lines, fold, spend
-from reconciler.runner.memory import Memory, Trust
+from reconciler.model import Commit, Desired, Operation, Pin, UnitId
+from reconciler.runner.allowances import Allowed, spend
+from reconciler.runner.folding import Folding
+from reconciler.runner.memory import Memory
 
 FRESH = 5.0  # seconds for which a fetch counts as now
 REWRITTEN = "HistoryRewritten"
-WORTH_PARSING = (b"allow_", b"replace")  # an entry without these bytes has no allowance
 
 
 class History:
@@ -119,10 +117,7 @@ class History:
 
     def save(self, head: Head) -> None:
         """See `AcceptedHead`. Only inside `Memory.trusting`."""
-        trust = self._memory.trust()
-        chain = [*filter(None, (trust.commit or head.since, *head.chain))]
-        limits = self._old_limits(chain[0], chain[-1]) if len(chain) > 1 else {}
-        self._memory.save_trust(Trust(head.commit, self._folded(trust, head), limits))
+        self._memory.save_trust(Folding(self._branch.source).after(self._memory.trust(), head))
 
     def tree(self, pin: Pin) -> Path:
         """The pinned tree of a module; see `Catalogs.tree`."""
@@ -131,52 +126,6 @@ class History:
     def vouches(self, pin: Pin) -> bool:
         """Whether the catalog's branch, as last fetched, contains the pin; see `Catalogs.vouches`."""
         return self._branch.catalogs.vouches(pin)
-
-    def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
-        known, before = dict(trust.allowances), trust.commit
-        if before is None:
-            before = head.since or head.commit
-            known = fold({}, self._all_lines(before), None)
-        for commit in head.chain:
-            if commit != before:
-                known = fold(known, self._changed_lines(before, commit), datetime.now(UTC))
-                before = commit
-        return known
-
-    def _old_limits(self, old: Commit, new: Commit) -> dict[str, Limits]:
-        """The limits of each environment whose file the new commit changed, as they were; the strict ones where it had none."""
-        changes = self._branch.source.changed_paths(old, new, ENVIRONMENTS)
-        named = {c.path: kind.name for c in changes if isinstance(kind := classify(c.path), EnvironmentPath)}
-        blobs = {e.path: e.blob_id for e in self._branch.source.read_tree(old, *named)} if named else {}
-        contents = self._branch.source.read_blobs(sorted(blobs.values()))
-        said = {path: parse_environment(path, contents.get(blob, b"")) for path, blob in blobs.items()}
-        return {
-            name: found.limits if isinstance(found := said.get(path), Environment) else Limits()
-            for path, name in named.items()
-        }
-
-    def _all_lines(self, commit: Commit) -> dict[UnitId, Lines]:
-        entries = self._branch.source.read_tree(commit, ENVIRONMENTS)
-        return self._lines((e.path, e.blob_id) for e in entries if not e.problem)
-
-    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Lines]:
-        """What every added, changed or removed entry says now; a removed one says nothing."""
-        changes = self._branch.source.changed_paths(old, new, ENVIRONMENTS)
-        gone = {path.unit: Lines() for c in changes if c.removed and isinstance(path := classify(c.path), EntryPath)}
-        return gone | self._lines((c.path, c.blob_id) for c in changes if not c.removed and not c.problem)
-
-    def _lines(self, files: Iterable[tuple[str, str]]) -> dict[UnitId, Lines]:
-        """What the entries say. One that does not parse is left out."""
-        blobs = [(kind.unit, path, blob) for path, blob in files if isinstance(kind := classify(path), EntryPath)]
-        contents = self._branch.source.read_blobs(sorted({blob for _, _, blob in blobs}))
-        lines: dict[UnitId, Lines] = {}
-        for unit, path, blob in blobs:
-            data = contents.get(blob, b"")
-            if not any(word in data for word in WORTH_PARSING):
-                lines[unit] = Lines()
-            elif isinstance(entry := parse_entry(path, data), Entry):
-                lines[unit] = Lines(entry.allowances, entry.moved_from)
-        return lines
 
     def _fresh(self, since: float) -> bool:
         try:
