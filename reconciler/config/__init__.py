@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.config.controller import ControllerConfig
-from reconciler.config.fields import CatalogRepo, EnvironmentsRepo, Repository
+from reconciler.config.fields import CatalogRepo, EnvironmentsRepo, Forge, Repository
 from reconciler.config.read import SCHEMAS, load_controller, load_runner, show
 from reconciler.config.runner import Allow, Credential, Engine, HostEnvironment, RunnerConfig
 
@@ -15,6 +15,7 @@ __all__ = [
     "Credential",
     "Engine",
     "EnvironmentsRepo",
+    "Forge",
     "HostEnvironment",
     "Repository",
     "RunnerConfig",

@@ -88,13 +88,47 @@ class Signatures(Closed):
     allowed_signers: HostPath
 
 
+_FORGE_URLS = {"github": "https://api.github.com", "gitlab": "https://gitlab.com"}
+_FORGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+_FORGE_URL = re.compile(r"https://[^\s/?#@]+(?:/[^\s?#@]*)?|http://(?:127\.0\.0\.1|localhost)(?::[0-9]+)?/?")
+
+
 class Forge(Closed):
     """Where pull requests are merged."""
 
-    kind: Literal["github", "gitlab"]
-    repository: Line
-    token_file: HostPath
-    min_approvals: Positive = 1
+    kind: Literal["github", "gitlab", "gitea"] = Field(description="gitea: Forgejo too")
+    repository: Line = Field(description="owner/name; at GitLab group/name or group/subgroup/name")
+    token_file: HostPath = Field(description="a file with a token that may read the repository; see operations.md")
+    url: Line | None = Field(
+        default=None, description="of another server than github.com or gitlab.com; GitHub Enterprise: with /api/v3"
+    )
+    ca_file: HostPath | None = Field(default=None, description="the authorities for https, instead of the system's")
+    min_approvals: Positive = Field(default=1, description="people with write access, none of them the author")
+
+    @property
+    def address(self) -> str:
+        """Where the API is, without a slash at its end."""
+        return (self.url or _FORGE_URLS[self.kind]).rstrip("/")
+
+    @field_validator("url")
+    @classmethod
+    def _https(cls, url: str | None) -> str | None:
+        if url is not None and not _FORGE_URL.fullmatch(url):
+            raise PydanticCustomError("url", "no address of a forge; write https://host, without user and password")
+        return url
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Forge:
+        names = self.repository.split("/")
+        plain = all(re.fullmatch(_FORGE_NAME, name) and not name.endswith(".git") for name in names)
+        if not plain or len(names) < 2 or len(names) > (20 if self.kind == "gitlab" else 2):
+            form = "group/name or group/subgroup/name" if self.kind == "gitlab" else "owner/name"
+            raise PydanticCustomError(
+                "repository", "repository is not of its kind's form; write {form}", {"form": form}
+            )
+        if self.url is None and self.kind not in _FORGE_URLS:
+            raise PydanticCustomError("url", "url is missing; write where your server is (https://git.example.com)")
+        return self
 
 
 class EnvironmentsRepo(Repository):

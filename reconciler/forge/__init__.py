@@ -1,0 +1,1 @@
+"""What a forge says of pull requests, approvals and protection: plain REST, three kinds, one Protocol."""
