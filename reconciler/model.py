@@ -390,13 +390,18 @@ class PlanSummary:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that ever crosses to a runner."""
+    """All that ever crosses to a runner.
+
+    With `pull` it shows what the open pull request of that number would do: then `commit` is the request's head, and the
+    operation a plan.
+    """
 
     id: JobId
     operation: Operation
     unit: UnitId
     commit: Commit
     fence: int
+    pull: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

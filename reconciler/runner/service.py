@@ -31,7 +31,7 @@ from pathlib import Path
 from reconciler import codec, wire
 from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
-from reconciler.model import Job, JobId, Result
+from reconciler.model import Job, JobId, Operation, Result
 from reconciler.ports import Running
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
@@ -44,6 +44,7 @@ JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
 UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LAST_FENCE = 2**53  # every store can go beyond it by one
+LAST_PULL = 2**31
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
@@ -279,12 +280,16 @@ def checked_job(text: str) -> Job:
         and UNIT_ID.fullmatch(job.unit)
         and COMMIT.fullmatch(job.commit)
         and 0 <= job.fence <= LAST_FENCE
+        and (job.pull is None or 0 < job.pull <= LAST_PULL)
     )
     if not good:
         raise PassError(
             "BadRequest",
-            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 to 2^53; and nothing else.",
+            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 to 2^53, perhaps the number "
+            "of a pull request; and nothing else.",
         )
+    if job.pull is not None and job.operation is not Operation.PLAN:
+        raise PassError("BadRequest", "A pull request is planned and never applied: merge it first.")
     return job
 
 

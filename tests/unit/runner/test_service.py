@@ -163,9 +163,15 @@ GOOD = {"id": "j-1", "operation": "apply", "unit": "prod/app", "commit": "c" * 4
         {"fence": -1},
         {"fence": "1"},
         {"variables": {"a": "b"}},
+        {"pull": 7},  # with an apply
+        {"pull": 0, "operation": "plan"},
+        {"pull": -7, "operation": "plan"},
+        {"pull": "7", "operation": "plan"},
+        {"pull": 2**31 + 1, "operation": "plan"},
+        {"pull": True, "operation": "plan"},
     ],
 )
-def test_a_job_is_five_words_and_each_is_checked(wrong: dict[str, object], shared: Runner) -> None:
+def test_a_job_is_six_words_and_each_is_checked(wrong: dict[str, object], shared: Runner) -> None:
     text = json.dumps(GOOD | wrong)
     with pytest.raises(PassError) as refused:
         checked_job(text)
@@ -173,6 +179,7 @@ def test_a_job_is_five_words_and_each_is_checked(wrong: dict[str, object], share
     with pytest.raises(PassError):
         shared.ask(verb="start", job=text)
     assert checked_job(json.dumps(GOOD)).unit == "prod/app"
+    assert checked_job(json.dumps(GOOD | {"operation": "plan", "pull": 7})).pull == 7
 
 
 def test_of_a_job_that_nobody_started_nothing_is_known(shared: Runner) -> None:

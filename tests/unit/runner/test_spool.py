@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -47,6 +48,16 @@ def test_a_job_is_started_once(folder: JobFolder) -> None:
     assert folder.path.stat().st_mode & 0o777 == 0o700
     lock.release()
     assert folder.create(JOB) is None
+
+
+def test_a_job_of_an_older_version_is_still_read(folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    lock.release()
+    known = json.loads((folder.path / "job.json").read_bytes())
+    del known["pull"]
+    (folder.path / "job.json").write_text(json.dumps(known))
+    assert folder.job() == JOB
 
 
 def test_it_runs_while_its_lock_is_held_and_is_in_the_phase_that_began_last(folder: JobFolder) -> None:
