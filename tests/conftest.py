@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -23,6 +24,10 @@ os.environ |= {
     "GIT_COMMITTER_NAME": "Ada",
     "GIT_COMMITTER_EMAIL": "ada@example.com",
 }
+
+# Started with `&` from a script, everything below would ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two shared cores make any deadline a coin toss; pytest-timeout bounds a test that hangs.
 settings.register_profile("reconciler", deadline=None, print_blob=True)
