@@ -32,6 +32,13 @@ class AcceptedHead(Protocol):
 class CommitProver(Protocol):
     """Something that must hold for every commit before it counts: a signature, the forge's word."""
 
+    def begin(self, git: Git, base: Commit | None, head: Head) -> None:
+        """Called once per poll, with what was fetched, before any `prove`. `base`: where trust starts.
+
+        Raises:
+            PassError: the proof of a commit after `base` that counted does not any more; or the means to prove are gone.
+        """
+
     def prove(self, git: Git, commit: Commit) -> None:
         """Return if the commit is proven. Raises PassError otherwise: absence of proof is a hold."""
 
@@ -110,6 +117,8 @@ class EnvironmentsSource:
             self._mirror.tidy()
         since = self._accepted.load()
         head = self._judge(commit, since) if since else self._first(commit)
+        for prover in self._provers:
+            prover.begin(self.git, self._genesis, head)
         for new in head.chain:
             for prover in self._provers:
                 prover.prove(self.git, new)

@@ -200,6 +200,10 @@ def test_every_new_commit_is_proven_and_the_genesis_is_not(world: World) -> None
     class Prover:
         def __init__(self) -> None:
             self.seen: list[Commit] = []
+            self.begun: list[tuple[Commit | None, Head]] = []
+
+        def begin(self, git: Git, base: Commit | None, head: Head) -> None:
+            self.begun.append((base, head))
 
         def prove(self, git: Git, commit: Commit) -> None:
             assert git.run("cat-file", "-t", operands=(commit,)) == b"commit\n"
@@ -208,13 +212,17 @@ def test_every_new_commit_is_proven_and_the_genesis_is_not(world: World) -> None
     prover = Prover()
     chain = [world.repo.commit({"b": f"{number}"}) for number in range(2)]
     source = world.source(provers=(prover,))
-    world.accept(source)
-    source.poll()
+    first = world.accept(source)
+    second = source.poll()
     assert prover.seen == chain
+    assert prover.begun == [(world.genesis, first), (world.genesis, second)]  # also where nothing is new
 
 
 def test_a_commit_without_proof_holds(world: World) -> None:
     class Nobody:
+        def begin(self, git: Git, base: Commit | None, head: Head) -> None:
+            assert not head.chain or head.commit == head.chain[-1]
+
         def prove(self, git: Git, commit: Commit) -> None:
             raise PassError("SignatureInvalid", f"{commit}: unsigned: sign it")
 
