@@ -111,8 +111,10 @@ def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
 def yanked(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """A yanked version is not put to new use. What already runs on it stays, and may be destroyed with it."""
     pin = unit.pin
-    applied = record.applied
-    in_use = applied is not None and (applied.module, applied.version) == (pin.module, pin.version)
+    source = world.ledger.units.get(unit.entry.moved_from) if unit.entry.moved_from else None
+    applied = record.applied or (source.applied if source is not None else None)  # a new name is no new use
+    exists = applied is not None and applied.presence is Presence.PRESENT
+    in_use = exists and applied is not None and (applied.module, applied.version) == (pin.module, pin.version)
     if pin.yanked is None or in_use or unit.presence is not Presence.PRESENT:
         return None
     return Hold("Yanked", f"{pin.module} {pin.version} was yanked: {pin.yanked}. Use another version.")

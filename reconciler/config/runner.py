@@ -47,12 +47,21 @@ class Allow(Closed):
         return frozenset(map(Operation, self.operations))
 
 
+EngineName = Annotated[
+    str, matching(r"(?:terraform|tofu)(?: [0-9A-Za-z.+-]{1,64})?", "an engine (tofu, or terraform 1.12.0)")
+]
+
+
 class Engine(Closed):
     """The Terraform or OpenTofu binary, pinned."""
 
     binary: HostPath
     version: Line
     sha256: Annotated[str, matching(r"(?:sha256:)?[0-9a-f]{64}", "a digest (64 hexadecimal digits)")]
+    accepts_states_of: list[EngineName] = Field(
+        default=[],
+        description="another engine (tofu), or a newer version (terraform 1.12.0), whose states it may go on with",
+    )
 
 
 class S3Backend(Closed):

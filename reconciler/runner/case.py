@@ -31,7 +31,7 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
-from reconciler.runner import checks, values
+from reconciler.runner import checks, values, versions
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
@@ -124,10 +124,12 @@ class Case:
             return self._forget()
         state = self._hosted.backend.read(unit.id)
         checks.state_is_ours(memory, state)
+        versions.engine_fits(self._host.engine, memory, state, self._host.accepted_engines)
         if unit.presence is Presence.ABSENT and (state is None or not state.resources):
             return self._settle(state, Said("Absent", "There is nothing to destroy."))
         self._memory = replace(memory, mark=state.mark if state else memory.mark)
         checks.no_downgrade(unit, memory, self._allowances())
+        versions.not_yanked(unit, memory)
         self._folder.begin(Phase.PLANNING)
         talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks)
         progress.plan = plan = self._plan(talk)
@@ -254,6 +256,7 @@ class Case:
             HeldError: see `_still_allowed`. SupersededError: that, or a newer commit changes the unit.
         """
         self._still_allowed()
+        versions.engine_unchanged(self._host.engine)
         host, job, unit = self._host, self._job, self._unit
         newest = host.history.newest(job.commit, job.operation, since=time.time()).units.get(unit.id)
         if newest is None or newest.intent != unit.intent or newest.environment != unit.environment:
@@ -264,7 +267,7 @@ class Case:
     def _apply(self, talk: Talk, plan: PlanSummary, cause: Cause) -> Said:
         """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
         unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
-        self._memory = replace(self._memory, unfinished=unfinished)
+        self._memory = replace(self._memory, unfinished=unfinished, engine=versions.mark_of(self._host.engine))
         applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened)
         self._host.memory.save(replace(self._memory, applying=applying))
         self._folder.begin(Phase.APPLYING)
@@ -303,6 +306,7 @@ class Case:
             outputs={name: seal(output.value) for name, output in state.outputs.items()} if state else {},
             state=state.mark if state else None,
         )
+        self._memory = replace(self._memory, release=versions.release_of(unit.pin, self._memory.release))
         self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
         return said
 

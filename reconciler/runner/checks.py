@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import semver
-
 from reconciler.errors import HeldError
 from reconciler.model import Allowances, Operation, Presence, Unit, UnitId
 from reconciler.runner.allow import allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
 from reconciler.runner.terraform.state import State
+from reconciler.runner.versions import older, predecessor
 
 
 def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
@@ -78,24 +77,13 @@ def _lost(what: str) -> HeldError:
 
 
 def no_downgrade(unit: Unit, memory: UnitMemory, allowances: Allowances) -> None:
-    """An older version of the same module needs a reviewed line.
+    """An older version of the same module needs a reviewed line, also by another name and after a sandbox's branch.
 
     Raises:
         HeldError: there is none.
     """
-    applied = memory.applied
-    if applied is None or applied.module != unit.pin.module or allowances.downgrade:
+    pin, before = unit.pin, predecessor(unit.pin, memory)
+    if before is None or pin.floating or allowances.downgrade or not older(pin.version, before):
         return
-    if _older(unit.pin.version, applied.version):
-        what = f"{unit.pin.module} {unit.pin.version} is older than {applied.version}, which is applied"
-        raise HeldError(
-            "Downgrade", f"{what}; if that is meant, write `allow_downgrade: true` in {unit.entry.place.path}."
-        )
-
-
-def _older(wanted: str, applied: str) -> bool:
-    """Whether `wanted` comes before `applied`. A sandbox's `ref:` is no version and never does."""
-    try:
-        return semver.Version.parse(wanted) < semver.Version.parse(applied)
-    except ValueError:
-        return False
+    what = f"{pin.module} {pin.version} is older than {before}, which is applied"
+    raise HeldError("Downgrade", f"{what}; if that is meant, write `allow_downgrade: true` in {unit.entry.place.path}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.durable import sweep
-from reconciler.errors import HeldError, PassError, UnitError
+from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.model import HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
@@ -54,11 +55,31 @@ class Host:
         inherits both. Asks no network, and never fails.
         """
         codec.prepare(Trust, UnitMemory)
+        self.look_at_engine()
         with suppress(PassError, UnitError):
             desired = self.history.known()
             wanted = desired.units.get(unit) if desired and unit else None
             if wanted is not None:
                 self.history.vouches(wanted.pin)
+
+    def look_at_engine(self) -> None:
+        """Take up an engine that was exchanged, where the host does not pin one, and say so; a pinned one stays what it
+        was, and jobs find out that its file is not.
+        """
+        if isinstance(self.config.engine, EngineConfig) or self.engine.changed() is None:
+            return
+        before = f"{self.engine.kind} {self.engine.version}"
+        with suppress(ConfigError):  # no engine at all now: the jobs say so
+            self.engine = _engine(self.config)
+            sys.stderr.write(
+                f"runner: the engine was exchanged: {before} before, {self.engine.kind} {self.engine.version} now.\n"
+            )
+
+    @property
+    def accepted_engines(self) -> tuple[str, ...]:
+        """Other engines whose states this one may go on with."""
+        pinned = self.config.engine
+        return tuple(pinned.accepts_states_of) if isinstance(pinned, EngineConfig) else ()
 
     def sweep(self) -> None:
         """Remove what writers that were killed left half written: it may be a state, and so a secret."""

@@ -51,12 +51,32 @@ class Applying:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """A version of the module in a folder of a catalog, whatever the lock calls it."""
+
+    catalog: str
+    path: str
+    module: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMark:
+    """Which engine: `terraform` or `tofu`, its version, and the SHA-256 (hex) of its bytes."""
+
+    product: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitMemory:
     """What is remembered of one unit.
 
     `mark` is the state as last seen; `corrected` the change set of the last correction that no empty plan followed;
     `tainted` the objects that the last, failed, apply left tainted; `unfinished` what applies that did not do all may have
-    built on, until the unit is in order; `moved_to` where the state went.
+    built on, until the unit is in order; `moved_to` where the state went; `engine` what began the last apply; `release` the
+    last version of a module that the unit was in order with: a sandbox's branch is none, and leaves it as it is.
     """
 
     unit: UnitId
@@ -68,6 +88,8 @@ class UnitMemory:
     unfinished: frozenset[UnitId] | None = None
     sensitive_outputs: frozenset[str] = frozenset()
     moved_to: UnitId | None = None
+    engine: EngineMark | None = None
+    release: Release | None = None
 
 
 class Memory:

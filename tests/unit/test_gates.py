@@ -150,6 +150,21 @@ def test_a_yanked_version_is_not_put_to_new_use(
     assert reason(gates.yanked, world(want, ledger), "prod/net") == expected
 
 
+def test_what_was_destroyed_is_made_anew_by_another_version() -> None:
+    want = make.desired(make.entry("prod/net"), locked=make.lock(YANKED))
+    gone = replace(make.applied(want.units[NET], make.fingerprint()), version="1.0.0", presence=Presence.ABSENT)
+    ledger = make.with_record(Ledger(), "prod/net", applied=gone)
+    assert reason(gates.yanked, world(want, ledger), "prod/net") == "Yanked"
+
+
+def test_a_new_name_is_no_new_use() -> None:
+    want = make.desired(make.entry("prod/new", moved_from="prod/net"), locked=make.lock(YANKED))
+    done = replace(make.applied(want.units[UnitId("prod/new")], make.fingerprint()), version="1.0.0")
+    assert reason(gates.yanked, world(want, Ledger()), "prod/new") == "Yanked"
+    ledger = make.with_record(Ledger(), "prod/net", applied=done)
+    assert reason(gates.yanked, world(want, ledger), "prod/new") is None
+
+
 def test_a_version_that_is_not_yanked_passes() -> None:
     assert reason(gates.yanked, world(ledger=Ledger()), "prod/net") is None
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ import semver
 from reconciler.durable import write_atomic
 from reconciler.errors import ConfigError
 from reconciler.runner.terraform import embedded
+from reconciler.runner.terraform.sealed import Sealed, intact, seal
 
 Kind = Literal["terraform", "tofu", "embedded"]
 
@@ -33,12 +33,37 @@ TRAMPOLINE = "#!/bin/sh\n'''exec' {python} -IS \"$0\" \"$@\"\n' '''\n"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A program that understands Terraform's commands. `registry` is where its providers come from by default."""
+    """A program that understands Terraform's commands. `registry` is where its providers come from by default.
+
+    `files` are those whose bytes it is: the first is the one that `sha256` speaks of.
+    """
 
     kind: Kind
     binary: Path
     version: str
     registry: str
+    files: tuple[Sealed, ...] = field(default=(), compare=False)
+
+    @property
+    def product(self) -> str:
+        """`terraform` or `tofu`: what writes a state; the embedded one is Terraform."""
+        return "terraform" if self.kind == "embedded" else self.kind
+
+    @property
+    def sha256(self) -> str:
+        """The digest (hex) of the binary, or of the embedded wheel's library."""
+        return self.files[0].sha256 if self.files else ""
+
+    def changed(self) -> Path | None:
+        """The file that is not what it was when the engine was found, if there is one. A stat, as long as nothing is."""
+        for file in self.files:
+            try:
+                if intact(file):
+                    continue
+            except OSError:
+                pass
+            return file.path
+        return None
 
     @property
     def speaks_json_at_init(self) -> bool:
@@ -59,17 +84,17 @@ def find_engine(binary: str | None, version: str | None, sha256: str | None, scr
     if wanted == "auto":
         wanted = shutil.which("tofu") or shutil.which("terraform") or "embedded"
     if wanted == "embedded":
-        library = embedded_library()
-        _check_sha256(library, sha256)
-        return _identify(embedded_launcher(scratch, library), version, embedded_wheel=True)
+        library = _sealed(embedded_library(), sha256)
+        launcher = embedded_launcher(scratch, library.path)
+        return replace(_identify(launcher, version, embedded_wheel=True), files=(library, _sealed(launcher, None)))
     path = Path(wanted)
     if not path.is_absolute() or not os.access(path, os.X_OK) or not path.is_file():
         raise ConfigError(
             f"engine.binary: {wanted} is no executable file. Write the absolute path of a tofu or terraform binary, or "
             "`auto` or `embedded` (trials only)."
         )
-    _check_sha256(path, sha256)
-    return _identify(path, version, embedded_wheel=False)
+    binary_file = _sealed(path, sha256)
+    return replace(_identify(path, version, embedded_wheel=False), files=(binary_file,))
 
 
 def embedded_library() -> Path:
@@ -105,16 +130,18 @@ def embedded_launcher(scratch: Path, library: Path) -> Path:
 FUTURE = "from __future__ import annotations\n"
 
 
-def _check_sha256(path: Path, wanted: str | None) -> None:
-    if wanted is None:
-        return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != wanted.lower().removeprefix("sha256:"):
+def _sealed(path: Path, wanted: str | None) -> Sealed:
+    """The file as it is now. Raises ConfigError if it is not the one that was pinned."""
+    try:
+        found = seal(path)
+    except OSError as error:
+        raise ConfigError(f"engine.binary: {path} cannot be read: {error.strerror}. Let the runner read it.") from error
+    if wanted is not None and found.sha256 != wanted.lower().removeprefix("sha256:"):
         raise ConfigError(
-            f"engine.sha256: {path} has {found}, and {wanted} was expected. If the engine was upgraded on purpose, write "
-            "the new value; if not, find out who replaced it."
+            f"engine.sha256: {path} has {found.sha256}, and {wanted} was expected. If the engine was upgraded on purpose, "
+            "write the new value; if not, find out who replaced it."
         )
+    return found
 
 
 def _identify(path: Path, wanted: str | None, *, embedded_wheel: bool) -> Engine:

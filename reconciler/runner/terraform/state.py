@@ -32,12 +32,16 @@ class StateResource:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A parsed state: its identity, its outputs, its objects; and the bytes, which hold secrets."""
+    """A parsed state: its identity, its outputs, its objects; and the bytes, which hold secrets.
+
+    `engine_version`: of the engine that wrote it, as it says itself; whichever engine that was.
+    """
 
     mark: StateMark
     outputs: Mapping[str, Value]
     resources: tuple[StateResource, ...]
     raw: bytes
+    engine_version: str = ""
 
 
 class Backend(Protocol):
@@ -74,13 +78,14 @@ def parse_state(raw: bytes) -> State:
         mark = StateMark(str(document["lineage"]), int(document["serial"]))
         outputs = {n: Value(o["value"], bool(o.get("sensitive"))) for n, o in (document.get("outputs") or {}).items()}
         resources = tuple(r for group in document.get("resources") or () for r in _resources(group))
+        written_by = str(document.get("terraform_version", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnitError(
             "StateInvalid",
             f"The state is no Terraform state of format {FORMAT} ({type(error).__name__}: {error}). Restore it from a "
             "backup or an older version of the object.",
         ) from error
-    return State(mark, outputs, resources, raw)
+    return State(mark, outputs, resources, raw, written_by)
 
 
 def secrets_of(state: State) -> frozenset[str]:
