@@ -73,6 +73,7 @@ _ENVIRONMENT = {
     "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_TERMINAL_PROMPT": "0",
+    "TZ": "UTC",  # the dates in allowed_signers mean the same everywhere
 }
 
 
@@ -138,16 +139,17 @@ class Git:
         deadline: float | None = None,
         keep_open: Sequence[int] = (),
         started: Callable[[int], None] | None = None,
+        settings: Sequence[str] = (),
     ) -> Done:
         """Run to the end, whatever the exit code.
 
-        `keep_open` are descriptors that git and its children inherit; `started` is told the process id.
+        `settings` are pinned besides the usual ones, as `key=value`; `keep_open` are descriptors that git and its children inherit; `started` is told the process id.
 
         Raises:
             PassError: the deadline (`GitTimeout`), more than 64 MiB of output (`TreeTooLarge`).
         """
         out = bytearray()
-        argv = self._argv(command, options, operands, paths)
+        argv = self._argv(command, options, operands, paths, settings)
         running = _Running(self, argv, None, deadline, keep_open)
         with contextlib.closing(running):
             if started:
@@ -193,8 +195,15 @@ class Git:
             pairs |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         return {**_ENVIRONMENT, **pairs, "PATH": self._path}
 
-    def _argv(self, command: str, options: Sequence[str], operands: Sequence[str], paths: Sequence[str]) -> list[str]:
-        settings = [*_PINNED, f"protocol.file.allow={'always' if self.allow_file else 'never'}"]
+    def _argv(
+        self,
+        command: str,
+        options: Sequence[str],
+        operands: Sequence[str],
+        paths: Sequence[str],
+        more: Sequence[str] = (),
+    ) -> list[str]:
+        settings = [*_PINNED, *more, f"protocol.file.allow={'always' if self.allow_file else 'never'}"]
         if self.remote:
             settings += [f"{key}={value}" for key, value in self.remote.settings(self.patience).items()]
         pinned = [word for setting in settings for word in ("-c", setting)]

@@ -32,11 +32,14 @@ class AcceptedHead(Protocol):
 class CommitProver(Protocol):
     """Something that must hold for every commit before it counts: a signature, the forge's word."""
 
-    def begin(self, git: Git, base: Commit | None, head: Head) -> None:
-        """Called once per poll, with what was fetched, before any `prove`. `base`: where trust starts.
+    def begin(self, head: Head) -> None:
+        """Called once per poll, with what was fetched, before any `prove`. Raises PassError if nothing can be proven."""
+
+    def uphold(self, git: Git, base: Commit, accepted: Commit) -> None:
+        """The commits after `base`, where trust starts, up to the accepted head still are proven; asks no network.
 
         Raises:
-            PassError: the proof of a commit after `base` that counted does not any more; or the means to prove are gone.
+            PassError: one of them is not any more.
         """
 
     def prove(self, git: Git, commit: Commit) -> None:
@@ -117,12 +120,24 @@ class EnvironmentsSource:
             self._mirror.tidy()
         since = self._accepted.load()
         head = self._judge(commit, since) if since else self._first(commit)
+        if since is not None:
+            self.uphold(since)
         for prover in self._provers:
-            prover.begin(self.git, self._genesis, head)
+            prover.begin(head)
         for new in head.chain:
             for prover in self._provers:
                 prover.prove(self.git, new)
         return head
+
+    def uphold(self, accepted: Commit) -> None:
+        """The accepted head's history still is proven. Asks no network, and no process while nothing changed.
+
+        Raises:
+            PassError: `SignatureRevoked`, or the host's keys cannot be read.
+        """
+        if self._genesis is not None:
+            for prover in self._provers:
+                prover.uphold(self.git, self._genesis, accepted)
 
     def accept(self, head: Head) -> None:
         """Make a polled head the accepted one.

@@ -200,10 +200,14 @@ def test_every_new_commit_is_proven_and_the_genesis_is_not(world: World) -> None
     class Prover:
         def __init__(self) -> None:
             self.seen: list[Commit] = []
-            self.begun: list[tuple[Commit | None, Head]] = []
+            self.begun: list[Head] = []
+            self.upheld: list[tuple[Commit, Commit]] = []
 
-        def begin(self, git: Git, base: Commit | None, head: Head) -> None:
-            self.begun.append((base, head))
+        def begin(self, head: Head) -> None:
+            self.begun.append(head)
+
+        def uphold(self, git: Git, base: Commit, accepted: Commit) -> None:
+            self.upheld.append((base, accepted))
 
         def prove(self, git: Git, commit: Commit) -> None:
             assert git.run("cat-file", "-t", operands=(commit,)) == b"commit\n"
@@ -215,13 +219,17 @@ def test_every_new_commit_is_proven_and_the_genesis_is_not(world: World) -> None
     first = world.accept(source)
     second = source.poll()
     assert prover.seen == chain
-    assert prover.begun == [(world.genesis, first), (world.genesis, second)]  # also where nothing is new
+    assert prover.begun == [first, second]  # also where nothing is new
+    assert prover.upheld == [(world.genesis, first.commit)]
 
 
 def test_a_commit_without_proof_holds(world: World) -> None:
     class Nobody:
-        def begin(self, git: Git, base: Commit | None, head: Head) -> None:
+        def begin(self, head: Head) -> None:
             assert not head.chain or head.commit == head.chain[-1]
+
+        def uphold(self, git: Git, base: Commit, accepted: Commit) -> None:
+            assert (base, accepted) == (world.genesis, world.genesis)
 
         def prove(self, git: Git, commit: Commit) -> None:
             raise PassError("SignatureInvalid", f"{commit}: unsigned: sign it")
