@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -112,6 +113,7 @@ class ProtectedBranch:
         self._commit: Commit | None = None
         self._blobs: dict[str, str] = {}
         self._problems: list[Problem] = []
+        self._hashed: dict[str, str] = {}
         self._settled: Desired | None = None  # what the commit means, where no moving branch has a say in it
 
     def load(self, commit: Commit, *, offline: bool = False) -> Desired:
@@ -140,6 +142,21 @@ class ProtectedBranch:
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""
         return commit == head or self.source.is_ancestor_on_first_parent(commit, head)
+
+    def digest(self, commit: Commit, path: str) -> str | None:
+        """The SHA-256 (hex) of a file of the commit that was loaded last; None: it has none. Remembered by its blob.
+
+        Raises:
+            PassError: the mirror cannot be read.
+        """
+        if self._commit != commit:
+            self._list(commit)
+        blob = self._blobs.get(path)
+        if blob is None:
+            return None
+        if blob not in self._hashed:
+            self._hashed = {blob: hashlib.sha256(self._read([blob])[blob]).hexdigest()}
+        return self._hashed[blob]
 
     def _list(self, commit: Commit) -> None:
         entries = list(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))

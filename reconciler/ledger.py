@@ -24,6 +24,7 @@ from reconciler.model import (
     Planned,
     Presence,
     Result,
+    Unexplained,
     UnitId,
     UnitRecord,
 )
@@ -151,6 +152,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         drift_since=_drift_since(record, result),
         next_check=event.next_check,
         unfinished=_unfinished(record, event),
+        unexplained=_unexplained(record, result),
     )
 
 
@@ -198,6 +200,15 @@ def _unfinished(record: UnitRecord, event: JobEnded) -> frozenset[UnitId] | None
     planned = result.outcome is Outcome.FAILED and result.plan is not None
     began = asked.job.operation is Operation.APPLY and (planned or result.outcome is Outcome.UNCERTAIN)
     return (record.unfinished or frozenset()) | asked.reads if began else record.unfinished
+
+
+def _unexplained(record: UnitRecord, result: Result) -> Unexplained | None:
+    """A state that somebody else made stays one until a job of ours made the next."""
+    alarm = result.unexplained or record.unexplained
+    state = result.applied.state if result.applied else None
+    if alarm is None or state is None:
+        return alarm
+    return None if state.lineage != alarm.found.lineage or state.serial > alarm.found.serial else alarm
 
 
 def _drift_since(record: UnitRecord, result: Result) -> datetime | None:

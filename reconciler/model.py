@@ -405,6 +405,17 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Unexplained:
+    """A state that no job of ours made what it is: somebody ran Terraform by hand, or pushed a state.
+
+    `recorded` is the last one that the runner's audit log explains.
+    """
+
+    found: StateMark
+    recorded: StateMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a runner says of a job that ended.
 
@@ -424,6 +435,7 @@ class Result:
     applied: Applied | None = None
     transient: bool = True
     moved_from: UnitId | None = None
+    unexplained: Unexplained | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +445,19 @@ class HostPart:
     klass: EnvironmentClass
     digest: str
     secrets: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFacts:
+    """How far the runner's audit log, and its anchor, are. `anchored` is None where there is no anchor.
+
+    `waiting_since`: when the first record that is not anchored was first seen so; `failure`: why the anchor was not reached.
+    """
+
+    records: int
+    anchored: int | None = None
+    waiting_since: datetime | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -446,6 +471,7 @@ class RunnerFacts:
     engine_version: str
     environments: Mapping[str, HostPart]
     fence: int = field(default=0, compare=False)
+    audit: AuditFacts | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +539,8 @@ class Failure:
 class UnitRecord:
     """What the ledger knows of one unit.
 
-    `unfinished` is set while an apply that may have begun has not been made good: the units that it read.
+    `unfinished` is set while an apply that may have begun has not been made good: the units that it read. `unexplained` is
+    set while the state is one that no job of ours made.
     """
 
     unit: UnitId
@@ -525,6 +552,7 @@ class UnitRecord:
     drift_since: datetime | None = None
     next_check: datetime | None = None
     unfinished: frozenset[UnitId] | None = None
+    unexplained: Unexplained | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,16 @@ class EnvironmentsSource:
             return self._has(new)
         return self._has(old) and self._has(new) and self._links(old, new) is not None
 
+    def last_change(self, commit: Commit, path: str) -> Commit | None:
+        """The newest commit on the first-parent chain of `commit` that changed the file; None: it was never there.
+
+        Raises:
+            PassError: no such commit, or the mirror cannot be read.
+        """
+        options = ("--first-parent", "--max-count=1")
+        out = self.git.run("rev-list", *options, operands=(object_id(commit),), paths=(path,))
+        return Commit(out.decode().strip()) or None
+
     def read_tree(self, commit: Commit, *prefixes: str, limits: TreeLimits | None = None) -> Iterator[TreeEntry]:
         """Every file of a commit under the prefixes, those with a problem too.
 

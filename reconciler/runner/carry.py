@@ -6,9 +6,10 @@ import sys
 from dataclasses import replace
 
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Desired, Operation, Phase, Presence, Unit, UnitId
+from reconciler.model import Desired, JobId, Operation, Phase, Presence, Unit, UnitId
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory
+from reconciler.runner.record import Change
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform.engine import ERRORED_STATE
 from reconciler.runner.terraform.state import WORK_STATE, State
@@ -33,6 +34,8 @@ def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
     if folder.work.exists():
         _take_back(hosted, memory, folder)
     state = hosted.backend.read(memory.unit)
+    found = state.mark if state else None
+    host.record.ended(memory.unit, unfinished.record, unfinished.job, found, Change.RECOVERED)
     memory = replace(memory, tainted=memory.tainted | tainted(state), corrected=None)
     host.memory.save(memory)
     folder.clean()
@@ -47,7 +50,9 @@ def _take_back(hosted: Hosted, memory: UnitMemory, folder: JobFolder) -> None:
         raise HeldError(error.reason, f"{error} {how}.") from error
 
 
-def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired) -> UnitMemory:
+def take_over(
+    host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired, job: JobId | None = None
+) -> UnitMemory:
     """Move the state of a renamed unit, and what is remembered of it. Each step can be repeated.
 
     Raises:
@@ -57,10 +62,10 @@ def take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desi
     if old in desired.units or old in desired.broken:
         raise HeldError("MoveBlocked", f"{old} still has an entry; remove it in the commit that moves its state here.")
     with host.memory.unit_lock(old):
-        return _take_over(host, hosted, unit, old)
+        return _take_over(host, hosted, unit, old, job)
 
 
-def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId) -> UnitMemory:
+def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, job: JobId | None) -> UnitMemory:
     source = host.memory.unit(old)
     if source.moved_to not in (None, unit.id):
         raise HeldError("MoveBlocked", f"the state of {old} has moved to {source.moved_to} already.")
@@ -73,13 +78,20 @@ def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId) -> UnitMemor
     except UnitError:  # nothing has moved, and the old unit is what it was
         host.memory.save(source)
         raise
+    host.record.moved(old, unit.id, source.mark, job)
     moved = replace(source, unit=unit.id, moved_to=None)
     host.memory.save(moved)
     return moved
 
 
 def name_again(
-    host: Host, hosted: Hosted, unit: Unit, gone: UnitMemory, desired: Desired, operation: Operation
+    host: Host,
+    hosted: Hosted,
+    unit: Unit,
+    gone: UnitMemory,
+    desired: Desired,
+    operation: Operation,
+    job: JobId | None = None,
 ) -> UnitMemory:
     """The memory of a unit under whose name another one's state was before it moved: nothing, if that one lives on.
 
@@ -94,6 +106,7 @@ def name_again(
     if holder.applied is None and operation is Operation.APPLY:  # the move did not come to its end
         with host.memory.unit_lock(holder.unit):
             hosted.backend.move(holder.unit, unit.id)
+            host.record.moved_back(holder.unit, unit.id, job)
         back = replace(gone, moved_to=None)
         host.memory.save(back)
         return back

@@ -28,6 +28,7 @@ from reconciler.model import (
     PlanSummary,
     Presence,
     Result,
+    Unexplained,
     Unit,
     UnitId,
 )
@@ -36,6 +37,8 @@ from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
+from reconciler.runner.origin import origin
+from reconciler.runner.record import Change, Origin
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -66,6 +69,7 @@ class Progress:
     plan: PlanSummary | None = None
     applied: Applied | None = None
     moved_from: UnitId | None = None
+    unexplained: Unexplained | None = None
 
     def result(self, outcome: Outcome, reason: str, message: str, *, transient: bool = True) -> Result:
         """The job's result as of now."""
@@ -83,6 +87,7 @@ class Progress:
             applied=self.applied,
             transient=transient,
             moved_from=self.moved_from,
+            unexplained=self.unexplained,
         )
 
 
@@ -124,6 +129,7 @@ class Case:
             return self._forget()
         state = self._hosted.backend.read(unit.id)
         checks.state_is_ours(memory, state)
+        progress.unexplained = self._host.record.seen(unit.id, state.mark if state else None, memory.mark, self._job.id)
         versions.engine_fits(self._host.engine, memory, state, self._host.accepted_engines)
         if unit.presence is Presence.ABSENT and (state is None or not state.resources):
             return self._settle(state, Said("Absent", "There is nothing to destroy."))
@@ -145,9 +151,9 @@ class Case:
         if operation is Operation.APPLY and (memory.moved_to or (old and memory.applied is None)):
             self._still_allowed()
         if memory.moved_to is not None:
-            memory = name_again(host, hosted, unit, memory, desired, operation)
+            memory = name_again(host, hosted, unit, memory, desired, operation, self._job.id)
         if old is not None and memory.applied is None and operation is Operation.APPLY:
-            memory = take_over(host, hosted, unit, old, desired)
+            memory = take_over(host, hosted, unit, old, desired, self._job.id)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
             self._progress.moved_from = old
         return recover(host, hosted, memory)
@@ -158,6 +164,7 @@ class Case:
             return self._only_shown("The unit's objects would be let go.")
         self._check_again()
         self._hosted.backend.retire(self._unit.id)
+        self._host.record.forgotten(self._unit.id, self._memory.mark, self._origin())
         self._memory = replace(self._memory, mark=None)
         return self._settle(None, Said("Forgotten", "The objects are on their own; their state is kept aside."))
 
@@ -268,19 +275,29 @@ class Case:
         """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
         unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
         self._memory = replace(self._memory, unfinished=unfinished, engine=versions.mark_of(self._host.engine))
-        applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened)
+        begun = self._host.record.intent(self._unit.id, self._memory.mark, self._origin(plan))
+        applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun)
         self._host.memory.save(replace(self._memory, applying=applying))
         self._folder.begin(Phase.APPLYING)
         ended = talk.apply()
         if ended.unsure is not None:
             raise UncertainError(ended.unsure)
         state = self._hosted.backend.read(self._unit.id)
+        change = Change.FAILED if ended.error is not None else Change.APPLIED
+        self._host.record.ended(self._unit.id, begun, self._job.id, state.mark if state else None, change)
         if ended.error is not None:
             self._remember_half(state)
             raise ended.error
         self._memory = replace(self._memory, corrected=plan.digest if cause is Cause.DRIFT else None)
         self._host.history.spend(self._unit.id, self._allowed.opened)
         return self._settle(state, Said("Applied", f"{len(plan.changes)} objects changed."))
+
+    def _origin(self, plan: PlanSummary | None = None) -> Origin:
+        """What leads to the change that is about to be made."""
+        progress = self._progress
+        assert progress.commit is not None  # noqa: S101 - every job has one since it was resolved
+        bounds = self._bounds() if plan else None
+        return origin(self._host, self._job, self._unit, progress.commit, progress.cause, plan, bounds)
 
     def _remember_half(self, state: State | None) -> None:
         """An apply that failed half way: its state is known, and what it left tainted is its own to replace."""

@@ -28,8 +28,14 @@ class History:
     It is the `git.source.AcceptedHead` of this plane: head and allowances change in one write.
     """
 
-    def __init__(self, memory: Memory, open_branch: Callable[[History], ProtectedBranch]) -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        memory: Memory,
+        open_branch: Callable[[History], ProtectedBranch],
+        record: Callable[[Head], None] = lambda _: None,
+    ) -> None:
+        """`record` is told of a head before it is accepted."""
+        self._memory, self._record = memory, record
         self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
         self._rewritten = memory.folder / "rewritten"
         self._branch = open_branch(self)
@@ -102,6 +108,8 @@ class History:
                     write_atomic(self._rewritten, str(error).encode())
                 raise
             self._rewritten.unlink(missing_ok=True)
+            if head.commit != self._memory.trust().commit:
+                self._record(head)
             with self._memory.trusting():
                 self._branch.source.accept(head)
             self._stamp.write_bytes(b"")
@@ -118,6 +126,14 @@ class History:
     def save(self, head: Head) -> None:
         """See `AcceptedHead`. Only inside `Memory.trusting`."""
         self._memory.save_trust(Folding(self._branch.source).after(self._memory.trust(), head))
+
+    def last_change(self, commit: Commit, path: str) -> Commit | None:
+        """The newest commit of the branch up to `commit` that changed the file; None: none of them has it."""
+        return self._branch.source.last_change(commit, path)
+
+    def digest(self, commit: Commit, path: str) -> str | None:
+        """The SHA-256 (hex) of a file of the commit; None: it has none."""
+        return self._branch.digest(commit, path)
 
     def tree(self, pin: Pin) -> Path:
         """The pinned tree of a module; see `Catalogs.tree`."""

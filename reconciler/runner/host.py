@@ -11,13 +11,16 @@ from reconciler import codec
 from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
+from reconciler.desired.paths import LOCK_PATH
 from reconciler.durable import sweep
 from reconciler.errors import ConfigError, HeldError, PassError, UnitError
-from reconciler.model import HostPart, Operation, RunnerFacts, UnitId
+from reconciler.git.source import Head
+from reconciler.model import Commit, HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory, Trust, UnitMemory
+from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched
 from reconciler.runner.spool import Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
@@ -48,16 +51,19 @@ class Host:
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
-        self.history = History(self.memory, lambda accepted: open_branch(config, accepted))
+        self.record = Recorder(config.memory_path / "audit")
+        self.history = History(self.memory, lambda accepted: open_branch(config, accepted), self._record_head)
 
     def warm(self, unit: UnitId | None = None) -> None:
         """Read what the accepted head means, and look for the unit's pin in its catalog's branch, so that the next job
         inherits both. Asks no network, and never fails.
         """
-        codec.prepare(Trust, UnitMemory)
+        codec.prepare(Trust, UnitMemory, Intent, StateChange, Last)
         self.look_at_engine()
         with suppress(PassError, UnitError):
             desired = self.history.known()
+            if desired is not None:
+                self.history.digest(desired.commit, LOCK_PATH)
             wanted = desired.units.get(unit) if desired and unit else None
             if wanted is not None:
                 self.history.vouches(wanted.pin)
@@ -80,6 +86,13 @@ class Host:
         """Other engines whose states this one may go on with."""
         pinned = self.config.engine
         return tuple(pinned.accepts_states_of) if isinstance(pinned, EngineConfig) else ()
+
+    def vouched(self, commit: Commit) -> Vouched:
+        """The commit, and who vouches for it as far as this host asks anybody."""
+        return Vouched(commit)
+
+    def _record_head(self, head: Head) -> None:
+        self.record.head(head.commit, head.since, [self.vouched(commit) for commit in head.chain])
 
     def sweep(self) -> None:
         """Remove what writers that were killed left half written: it may be a state, and so a secret."""

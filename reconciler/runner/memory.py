@@ -48,6 +48,7 @@ class Applying:
     at: datetime
     plan: str
     opened: Mapping[str, datetime] = field(default_factory=dict)  # the allowances that it was judged with
+    record: int = 0  # the number of its intent in the audit log
 
 
 @dataclass(frozen=True, slots=True)

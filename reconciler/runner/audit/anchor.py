@@ -110,7 +110,8 @@ class FileAnchor:
             return None, True
         said = [one for _, line in _lines(data) if (one := _said(line)) is not None]
         top = max(said, key=lambda one: one.count, default=None)
-        return top and Anchored(top.count, top.hash, top.at, str(self.path)), not data or data.endswith(b"\n")
+        newest = Anchored(top.count, top.hash, top.at, str(self.path)) if top else None
+        return newest, not data or data.endswith(b"\n")
 
     def _append(self, line: bytes) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

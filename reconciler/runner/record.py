@@ -1,0 +1,265 @@
+"""What the runner writes into its audit log: one record for every change of a state's serial, and who let it happen.
+
+An apply has two: its intent, before it begins, and what became of the state. A crash in between leaves the first; the next
+job of the unit finds out what became of the state, and its record names the intent. What is asked twice is recorded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from reconciler import codec
+from reconciler.durable import write_atomic
+from reconciler.model import Cause, Commit, JobId, StateMark, Unexplained, UnitId
+from reconciler.runner.audit.chain import Record
+from reconciler.runner.audit.log import AuditLog
+from reconciler.runner.memory import EngineMark
+
+LONGEST_NAME = 200  # characters of what comes from a state, a forge or a key
+MOST_COMMITS = 200  # of a chain that are told one by one
+
+
+class Change(StrEnum):
+    """How a state came to have its serial, or its name."""
+
+    APPLIED = "applied"
+    FAILED = "failed"  # an apply that ended half way
+    RECOVERED = "recovered"  # an apply whose end nobody saw: what was found of it
+    MOVED = "moved"
+    FORGOTTEN = "forgotten"
+    KNOWN = "known"  # from before there was a log
+    UNEXPLAINED = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """A commit, and who vouches for it: the signer, the pull request, and who approved it. None: nobody was asked."""
+
+    commit: Commit
+    signer: str | None = None
+    key: str | None = None
+    pull: int | None = None
+    author: str | None = None
+    approvers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What led to a change of a state.
+
+    `commit` is the accepted head that the job worked at; `change` the newest commit up to there that changed the unit's own
+    file, or its environment's where that is the cause. `lock` digests catalog-lock.yaml, `tree` the module's files, `policy`
+    the bounds that the plan was judged by, `plan` the change set.
+    """
+
+    job: JobId
+    fence: int
+    commit: Vouched
+    change: Vouched | None = None
+    cause: Cause | None = None
+    lock: str | None = None
+    module: str = ""
+    version: str = ""
+    tree: str = ""
+    plan: str | None = None
+    policy: str | None = None
+    engine: EngineMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An apply is about to begin, on the state as it is."""
+
+    unit: UnitId
+    state: StateMark | None
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A state was changed from one serial to another, or moved, or let go. `intent`: the number of that record."""
+
+    unit: UnitId
+    change: Change
+    before: StateMark | None
+    after: StateMark | None
+    job: JobId | None
+    intent: int | None = None
+    moved_from: UnitId | None = None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAccepted:
+    """A head of the protected branch was accepted. `chain` is oldest first; `more` commits before it are left out."""
+
+    commit: Commit
+    since: Commit | None
+    chain: tuple[Vouched, ...]
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The newest record of a unit's state.
+
+    `intent` is that of the last apply that has an end; `gone`: the state has another name now, or none.
+    """
+
+    seq: int
+    before: StateMark | None
+    state: StateMark | None
+    change: Change
+    intent: int | None = None
+    gone: bool = False
+
+
+INTENT, STATE, HEAD, ENGINE = "intent", "state", "head", "engine"
+PAUSED, RESUMED, HISTORY = "paused", "resumed", "history-accepted"
+
+
+class Recorder:
+    """The audit log of one runner, in a folder of its memory. Whoever records a unit's state holds the unit's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._last = folder, folder / "last"
+        self.log = AuditLog(folder, self._consequence)
+        self._last.mkdir(exist_ok=True, mode=0o700)
+
+    # --- states
+
+    def intent(self, unit: UnitId, state: StateMark | None, origin: Origin) -> int:
+        """An apply is about to begin; the record's number, for `ended`. The engine too, if it is another than before.
+
+        Raises:
+            PassError: "AuditBroken": what cannot be recorded is not done.
+        """
+        with self.log.writing() as log:
+            if origin.engine is not None and self._engine() != origin.engine:
+                log.append(ENGINE, origin.engine)
+            return log.append(INTENT, Intent(unit, _bounded(state), origin))
+
+    def ended(self, unit: UnitId, intent: int, job: JobId, state: StateMark | None, change: Change) -> None:
+        """What became of the state in the apply with that intent; once. `intent` is 0 for one from before the log."""
+        with self.log.writing() as log:
+            last, state = self._of(unit), _bounded(state)
+            if last is not None and intent and last.intent == intent:
+                return
+            if not intent and last is not None and last.state == state:
+                return
+            begun = self._begun(intent)
+            before = last.state if last and not last.gone else begun.state if begun else None
+            origin = begun.origin if begun else None
+            log.append(STATE, StateChange(unit, change, before, state, job, intent or None, None, origin))
+
+    def moved(self, old: UnitId, new: UnitId, state: StateMark | None, job: JobId | None) -> None:
+        """The state has another name now; once."""
+        with self.log.writing() as log:
+            here, there = self._of(old), self._of(new)
+            if (here is None or here.gone) and there is not None and not there.gone:
+                return
+            mark = here.state if here and not here.gone else _bounded(state)
+            log.append(STATE, StateChange(new, Change.MOVED, mark, mark, job, moved_from=old))
+
+    def moved_back(self, old: UnitId, new: UnitId, job: JobId | None) -> None:
+        """As `moved`, of a move that may never have come so far that it was recorded."""
+        with self.log.writing():  # a record that a crash overtook counts by now
+            here = self._of(old)
+        if here is not None and not here.gone:
+            self.moved(old, new, here.state, job)
+
+    def forgotten(self, unit: UnitId, state: StateMark | None, origin: Origin) -> None:
+        """The state was set aside; once."""
+        with self.log.writing() as log:
+            last = self._of(unit)
+            if last is not None and last.gone:
+                return
+            mark = last.state if last else _bounded(state)
+            log.append(STATE, StateChange(unit, Change.FORGOTTEN, mark, None, origin.job, origin=origin))
+
+    def seen(
+        self, unit: UnitId, state: StateMark | None, remembered: StateMark | None, job: JobId
+    ) -> Unexplained | None:
+        """Compare a state that was read with the last recorded one; an alarm for as long as nothing of ours made it.
+
+        `remembered` is the state that the memory knows, for a unit that the log does not know yet.
+        """
+        state, last = _bounded(state), self._of(unit)
+        if state is None:
+            return None
+        if last is None or last.gone or last.state != state:
+            last = self._took_up(unit, state, _bounded(remembered), job)
+        return Unexplained(state, last.before) if last.change is Change.UNEXPLAINED else None
+
+    def _took_up(self, unit: UnitId, state: StateMark, remembered: StateMark | None, job: JobId) -> Last:
+        with self.log.writing() as log:
+            last = self._of(unit)  # a record that a crash overtook counts by now
+            known = last.state if last and not last.gone else remembered
+            if last is None or last.gone or known != state:
+                change = Change.KNOWN if known == state else Change.UNEXPLAINED
+                before = None if known == state else known
+                seq = log.append(STATE, StateChange(unit, change, before, state, job))
+                last = Last(seq, before, state, change)
+        return last
+
+    # --- everything else
+
+    def head(self, commit: Commit, since: Commit | None, chain: Sequence[Vouched]) -> None:
+        """A head is about to be accepted; once."""
+        path, told = self._last / "=head", tuple(chain[-MOST_COMMITS:])
+        with self.log.writing() as log:
+            if not path.exists() or path.read_bytes() != codec.encode(commit):
+                log.append(HEAD, HeadAccepted(commit, since, told, len(chain) - len(told)))
+
+    def event(self, kind: str, **said: str | int | None) -> None:
+        """Something that an admin did on this host."""
+        with self.log.writing() as log:
+            log.append(kind, {name: _short(value) if isinstance(value, str) else value for name, value in said.items()})
+
+    def _of(self, unit: UnitId) -> Last | None:
+        """The newest record of the unit's state."""
+        path = self._path(unit)
+        return codec.decode(Last, path.read_bytes()) if path.exists() else None
+
+    def _engine(self) -> EngineMark | None:
+        path = self._last / "=engine"
+        return codec.decode(EngineMark, path.read_bytes()) if path.exists() else None
+
+    def _begun(self, intent: int) -> Intent | None:
+        record = self.log.find(intent)
+        if record is None or record.kind != INTENT:
+            return None
+        return codec.decode(Intent, codec.encode(record.body))
+
+    def _consequence(self, record: Record) -> None:
+        """What is looked up later: kept beside the log, and made again from it after a crash."""
+        if record.kind == ENGINE:
+            write_atomic(self._last / "=engine", codec.encode(record.body))
+        elif record.kind == HEAD:
+            write_atomic(self._last / "=head", codec.encode(record.body["commit"]))
+        elif record.kind == STATE:
+            self._note(record.seq, codec.decode(StateChange, codec.encode(record.body)))
+
+    def _note(self, seq: int, said: StateChange) -> None:
+        gone = said.change is Change.FORGOTTEN
+        before = self._of(said.moved_from or said.unit)
+        intent = said.intent or (before.intent if before else None)
+        last = Last(seq, said.before, said.before if gone else said.after, said.change, intent, gone)
+        write_atomic(self._path(said.unit), codec.encode(last))
+        if said.moved_from is not None:
+            write_atomic(self._path(said.moved_from), codec.encode(replace(last, gone=True)))
+
+    def _path(self, unit: UnitId) -> Path:
+        return self._last / unit.replace("/", "%")
+
+
+def _bounded(state: StateMark | None) -> StateMark | None:
+    """A lineage is whatever a file says it is."""
+    return StateMark(_short(state.lineage), state.serial) if state else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
