@@ -14,13 +14,14 @@ from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.durable import sweep
 from reconciler.errors import ConfigError, HeldError, PassError, UnitError
+from reconciler.git.provenance import open_proofs
 from reconciler.git.source import Head
 from reconciler.model import Commit, HostPart, Operation, RunnerFacts, UnitId
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory, Trust, UnitMemory
-from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched
+from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched, vouched_by
 from reconciler.runner.spool import Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
@@ -51,6 +52,7 @@ class Host:
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
+        self._proofs = open_proofs(config.memory_path)
         self.record = Recorder(config.memory_path / "audit")
         self.history = History(self.memory, lambda accepted: open_branch(config, accepted), self._record_head)
 
@@ -88,8 +90,9 @@ class Host:
         return tuple(pinned.accepts_states_of) if isinstance(pinned, EngineConfig) else ()
 
     def vouched(self, commit: Commit) -> Vouched:
-        """The commit, and who vouches for it as far as this host asks anybody."""
-        return Vouched(commit)
+        """The commit, and who vouched for it, as far as this host asked anybody."""
+        proof = self._proofs.get(commit)
+        return Vouched(commit) if proof is None else vouched_by(proof)
 
     def _record_head(self, head: Head) -> None:
         self.record.head(head.commit, head.since, [self.vouched(commit) for commit in head.chain])

@@ -13,13 +13,15 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.durable import write_atomic
+from reconciler.git.proofs import Proof
 from reconciler.model import Cause, Commit, JobId, StateMark, Unexplained, UnitId
 from reconciler.runner.audit.chain import Record
 from reconciler.runner.audit.log import AuditLog
 from reconciler.runner.memory import EngineMark
 
 LONGEST_NAME = 200  # characters of what comes from a state, a forge or a key
-MOST_COMMITS = 200  # of a chain that are told one by one
+MOST_APPROVERS = 20
+MOST_COMMITS = 50  # of a chain that are told one by one
 
 
 class Change(StrEnum):
@@ -254,6 +256,14 @@ class Recorder:
 
     def _path(self, unit: UnitId) -> Path:
         return self._last / unit.replace("/", "%")
+
+
+def vouched_by(proof: Proof) -> Vouched:
+    """What is told of a proof; bounded, for a forge may name anything."""
+    who = [_short(name) or None for name in (proof.signer, proof.key, proof.author)]
+    return Vouched(
+        proof.commit, who[0], who[1], proof.pull, who[2], tuple(map(_short, proof.approvers[:MOST_APPROVERS]))
+    )
 
 
 def _bounded(state: StateMark | None) -> StateMark | None:

@@ -15,7 +15,7 @@ from typing import Any
 from reconciler import codec
 
 GENESIS = "0" * 64
-LONGEST = 256 * 1024  # bytes of a line: a reader need not believe in longer ones
+LONGEST = 2 << 20  # bytes of a line, more than any record has: a reader need not believe in longer ones
 
 _HEAD = re.compile(
     rb'\{"seq":([1-9][0-9]{0,17}),"previous":"([0-9a-f]{64})","at":"[0-9TZ:.-]{20,27}","kind":"[a-z-]{1,40}","body":\{'
