@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from reconciler.before import ENVIRONMENTS, Before, PullOf
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
 from reconciler.desired.load import Loader
-from reconciler.desired.paths import LOCK_PATH, ROOT
+from reconciler.desired.paths import LOCK_PATH
 from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
@@ -17,9 +18,7 @@ from reconciler.git.pinned import CatalogStore
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.source import AcceptedHead, EnvironmentsSource
 from reconciler.git.tree import TreeEntry
-from reconciler.model import Commit, Desired, Digest, Pin, Problem
-
-ENVIRONMENTS = ROOT.rstrip("/")
+from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem
 
 
 class Catalogs:
@@ -106,8 +105,11 @@ class Catalogs:
 class ProtectedBranch:
     """One environments repository's branch. Keeps what the last commit that was asked for means."""
 
-    def __init__(self, source: EnvironmentsSource, catalogs: Catalogs) -> None:
+    def __init__(self, source: EnvironmentsSource, catalogs: Catalogs, pull_of: PullOf = lambda _: None) -> None:
+        """`pull_of`: the pull request that a commit came by, where a forge has said."""
         self.source = source
+        self._before = Before(source, pull_of)
+        self._policies: Mapping[str, Policy | None] = {}
         self.catalogs = catalogs
         self._loader = Loader()
         self._commit: Commit | None = None
@@ -135,7 +137,7 @@ class ProtectedBranch:
             asked = True
             return look_up(wanted)
 
-        desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs)
+        desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs, before=self._policies)
         self._settled = None if asked else desired
         return desired
 
@@ -162,6 +164,7 @@ class ProtectedBranch:
         entries = list(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
         self._blobs = {entry.path: entry.blob_id for entry in entries if not entry.problem}
         self._problems = [_problem(entry) for entry in entries if entry.problem]
+        self._policies = self._before(commit)
         self._commit = commit
 
     def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reconciler.desired import freeze
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.gates import GATES, Need, World, readers_of
 from reconciler.ledger import claimed_by_moves
@@ -250,8 +251,10 @@ def _rank(dispatch: Dispatch) -> tuple[bool, bool]:
 
 
 def next_due(world: World) -> datetime | None:
-    """When the next decision changes although nothing happens: a check, a retry or the end of a pause."""
+    """When the next decision changes although nothing happens: a check, a retry, the edge of a pause or a freeze."""
     times = [pause.until for pause in world.ledger.pauses]
+    edges = (freeze.outlook(one.freeze, world.now).until for one in world.desired.environments.values() if one.freeze)
+    times += [edge for edge in edges if edge is not None]
     for unit_id in world.desired.units:
         record = world.ledger.units.get(unit_id)
         if record is not None and record.job is None:

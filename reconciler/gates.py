@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from reconciler.desired import freeze
+from reconciler.desired.policy import class_of, from_the_next_merge_on
 from reconciler.desired.template import spell
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
@@ -58,13 +60,13 @@ Gate = Callable[[World, Unit, UnitRecord, Need], Hold | None]
 
 
 def policy(unit: Unit) -> str:
-    """Digest of what a plan is judged by and a fingerprint does not hold: limits and allowances.
+    """Digest of what a plan is judged by and a fingerprint does not hold: the environment's policy, and allowances.
 
-    A held unit is tried again as soon as either changes.
+    A held unit is tried again as soon as either changes: so also with the merge from which on a looser limit counts.
     """
-    limits, allow = unit.environment.limits, unit.entry.allowances
-    free = sorted(limits.free_replace)
-    facts = (limits.destroy, limits.recreate, free, unit.environment.drift.value, allow.destroy, allow.downgrade)
+    environment, allow = unit.environment, unit.entry.allowances
+    limits, modes = environment.limits, (class_of(environment), environment.drift.value, environment.review.value)
+    facts = (limits.destroy, limits.recreate, sorted(limits.free_replace), modes, allow.destroy, allow.downgrade)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
@@ -92,6 +94,17 @@ def paused(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
     return None
 
 
+def frozen(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """Nothing is applied inside a freeze window; a look, or a plan, is no apply."""
+    environment = unit.environment
+    if not environment.freeze or need.operation is Operation.PLAN:
+        return None
+    look = freeze.outlook(environment.freeze, world.now)
+    if look.window is None:
+        return None
+    return Hold("FreezeWindow", freeze.told(look) + from_the_next_merge_on(environment, "freeze"), plans=True)
+
+
 def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """The runner answers, knows the environment, and agrees on its class."""
     if world.facts is None or not world.answers:
@@ -100,11 +113,9 @@ def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
     host = world.facts.environments.get(name)
     if host is None:
         return Hold("EnvironmentNotHosted", f"The runner's runner.yaml does not list {name}; add it there.")
-    if host.klass is not unit.environment.klass:
-        mine, its = unit.environment.klass, host.klass
-        return Hold(
-            "PolicyMismatch", f"environment.yaml says class {mine}, the runner's host says {its}; the host wins."
-        )
+    if host.klass is not class_of(unit.environment):
+        what = f"environment.yaml says class {class_of(unit.environment)}, the runner's host says {host.klass}"
+        return Hold("PolicyMismatch", f"{what}; the host wins.{from_the_next_merge_on(unit.environment, 'class')}")
     return None
 
 
@@ -224,4 +235,4 @@ def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold |
     return Hold(failure.reason, f"{failure.message} (attempt {failure.count}; next at {at})")
 
 
-GATES: tuple[Gate, ...] = (history, paused, hosted, yanked, moving, dependency, still_referenced, back_off)
+GATES: tuple[Gate, ...] = (history, paused, frozen, hosted, yanked, moving, dependency, still_referenced, back_off)

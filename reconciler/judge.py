@@ -30,12 +30,6 @@ def judge(plan: PlanSummary, bounds: Bounds, cause: Cause, path: str) -> Hold | 
     return _perpetual(plan, bounds, cause) or _recreates(plan, bounds) or _destroys(plan, bounds, path)
 
 
-def stricter(one: Limits, other: Limits) -> Limits:
-    """What both let through."""
-    free = one.free_replace & other.free_replace
-    return Limits(min(one.destroy, other.destroy), min(one.recreate, other.recreate), free)
-
-
 def counted(plan: PlanSummary, bounds: Bounds) -> tuple[Change, ...]:
     """The destructions and replacements that need a limit or an allowance."""
     return tuple(c for c in plan.changes if c.destroys and not _free(c, bounds))

@@ -169,8 +169,33 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time in which nothing is applied: it opens whenever `cron` says so in `timezone`, and lasts `duration` of real time."""
+
+    cron: str
+    duration: timedelta
+    timezone: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an environment.yaml lets through; all else in it says what is wanted."""
+
+    klass: EnvironmentClass
+    drift: DriftMode = DriftMode.CORRECT
+    review: ReviewMode = ReviewMode.WHEN_AVAILABLE
+    limits: Limits = field(default_factory=Limits)
+    freeze: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
-    """`environments/<name>/environment.yaml`."""
+    """`environments/<name>/environment.yaml`, as jobs are judged by it.
+
+    Where the merge that changed it made it looser, `drift`, `review`, `limits` and `freeze` are the stricter of before and
+    now, `strict_class` is the class of before, and `says` is what the file says: it counts from the next merge on.
+    """
 
     name: str
     place: Place
@@ -182,6 +207,9 @@ class Environment:
     review: ReviewMode = ReviewMode.WHEN_AVAILABLE
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    freeze: tuple[Window, ...] = ()
+    strict_class: EnvironmentClass | None = None
+    says: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.desired import strict, template
+from reconciler.desired import freeze, strict, template
 from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
-from reconciler.desired.schema import EntryModel, EnvironmentModel
-from reconciler.desired.shape import check, unsupported
+from reconciler.desired.schema import EntryModel, EnvironmentModel, FreezeModel
+from reconciler.desired.shape import check, short, unsupported
 from reconciler.desired.strict import Document, Node
 from reconciler.errors import Place
 from reconciler.model import (
@@ -25,10 +25,11 @@ from reconciler.model import (
     ReviewMode,
     Timeouts,
     UnitId,
+    Window,
 )
 
 _LATER_ENTRY = {"promotion_skip": "promotion_skip", "imports": "import", "adopt": "adopt"}
-_LATER_ENVIRONMENT = {"promotion": "promotion", "freeze": "freeze"}
+_LATER_ENVIRONMENT = {"promotion": "promotion"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,21 @@ def _environment(document: Document, model: EnvironmentModel, name: str) -> Iter
     if name in model.depends_on:
         place = document.place_of(("depends_on", model.depends_on.index(name)))
         yield _problem(place, "an environment cannot depend on itself; remove it")
+    for number, window in enumerate(model.freeze):
+        for field, wrong in _window(window):
+            place = document.place_of(("freeze", number, field))
+            yield _problem(place, f"freeze[{number}].{field}: {wrong}")
     yield from _no_templates(document, document.root)
+
+
+def _window(window: FreezeModel) -> Iterator[tuple[str, str]]:
+    """What is wrong with a freeze window: the field, and what to write instead."""
+    if wrong := freeze.wrong_cron(window.cron):
+        yield "cron", wrong
+    if window.duration > freeze.LONGEST:
+        yield "duration", f"{short(window.duration)} is too long; write at most {short(freeze.LONGEST)}"
+    if wrong := freeze.wrong_zone(window.timezone):
+        yield "timezone", wrong
 
 
 def _environment_fact(document: Document, model: EnvironmentModel, name: str) -> Environment:
@@ -242,6 +257,7 @@ def _environment_fact(document: Document, model: EnvironmentModel, name: str) ->
         review=ReviewMode(model.review),
         limits=Limits(limits.destroy, limits.recreate, frozenset(limits.free_replace)),
         timeouts=Timeouts(model.timeouts.plan, model.timeouts.apply),
+        freeze=tuple(Window(one.cron, one.duration, one.timezone, one.reason) for one in model.freeze),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from reconciler.desired.entries import parse_entry, parse_environment
 from reconciler.desired.lock import LockFile, missing_lock, read_lock
@@ -16,8 +17,9 @@ from reconciler.desired.paths import (
     unit_of,
 )
 from reconciler.desired.pins import Refs
+from reconciler.desired.policy import before_the_first, judged_with
 from reconciler.desired.resolve import resolve
-from reconciler.model import Commit, Desired, Entry, Environment, Problem, UnitId
+from reconciler.model import Commit, Desired, Entry, Environment, Policy, Problem, UnitId
 
 # Answers with the content of each blob that it is asked for.
 Read = Callable[[Iterable[str]], Mapping[str, bytes]]
@@ -42,6 +44,7 @@ class Loader:
         self._files: dict[str, _File] = {}
         self._desired: Desired | None = None
         self._arguments: tuple[object, ...] = ()
+        self._judged: dict[str, tuple[Environment, Policy | None, Environment]] = {}
 
     def load(
         self,
@@ -51,20 +54,22 @@ class Loader:
         tree_problems: Sequence[Problem] = (),
         *,
         refs: ResolveRefs | None = None,
+        before: Mapping[str, Policy | None] = MappingProxyType({}),
     ) -> Desired:
         """What the commit means. `blobs` maps each path of its tree to the id of its content.
 
         `read` is called once, for the blobs that are new. `tree_problems` are those of paths that are not in `blobs`
-        (a link, a file too large). `refs` is asked for the branches that sandboxes use, at every load.
+        (a link, a file too large). `refs` is asked for the branches that sandboxes use, at every load. `before` has what was
+        in force of each environment whose file the commit changed; None: it is new.
         """
         self._read(blobs, read)
         wanted = self._wanted()
         pins = dict(refs(wanted)) if refs and wanted else {}
-        arguments = (dict(blobs), tuple(tree_problems), pins)
+        arguments = (dict(blobs), tuple(tree_problems), pins, dict(before))
         if self._desired is not None and arguments == self._arguments:
             self._desired = replace(self._desired, commit=commit)
         else:
-            self._desired = self._resolve(commit, tree_problems, pins)
+            self._desired = self._resolve(commit, tree_problems, pins, before)
             self._arguments = arguments
         return self._desired
 
@@ -82,7 +87,20 @@ class Loader:
         parsed = (file.parsed for file in self._files.values())
         return frozenset((one.module, one.ref) for one in parsed if isinstance(one, Entry) and one.ref is not None)
 
-    def _resolve(self, commit: Commit, tree_problems: Sequence[Problem], pins: Refs) -> Desired:
+    def _judged_by(self, environment: Environment, before: Mapping[str, Policy | None]) -> Environment:
+        """The environment as jobs are judged by it; the same object again while nothing changes."""
+        if environment.name not in before:
+            return environment
+        old = before[environment.name]
+        last = self._judged.get(environment.name)
+        if last is None or last[0] is not environment or last[1] != old:
+            last = environment, old, judged_with(environment, old or before_the_first(environment))
+            self._judged[environment.name] = last
+        return last[2]
+
+    def _resolve(
+        self, commit: Commit, tree_problems: Sequence[Problem], pins: Refs, policies: Mapping[str, Policy | None]
+    ) -> Desired:
         problems = [_with_unit(problem) for problem in tree_problems]
         environments: dict[str, Environment] = {}
         entries: dict[UnitId, Entry] = {}
@@ -92,7 +110,7 @@ class Loader:
                 case Entry() as entry:
                     entries[entry.unit] = entry
                 case Environment() as environment:
-                    environments[environment.name] = environment
+                    environments[environment.name] = self._judged_by(environment, policies)
                 case LockFile() as lock:
                     problems += lock.problems
                 case None:

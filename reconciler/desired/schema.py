@@ -58,9 +58,9 @@ class PromotionModel(Closed):
 class FreezeModel(Closed):
     """A window in which nothing is applied."""
 
-    cron: Line
-    duration: Duration
-    timezone: Line = "UTC"
+    cron: Line = Field(description="when it opens: minute, hour, day of month, month, day of week")
+    duration: Duration = Field(description="how long it lasts in real time, at most 31d")
+    timezone: Line = Field(default="UTC", description="whose clock `cron` means: a name like Europe/Berlin")
     reason: Line
 
 
@@ -82,7 +82,9 @@ class EnvironmentModel(Closed):
     limits: LimitsModel = Field(default_factory=LimitsModel)
     timeouts: TimeoutsModel = Field(default_factory=TimeoutsModel)
     promotion: PromotionModel | None = Field(default=None, description="not supported yet")
-    freeze: list[FreezeModel] | None = Field(default=None, description="not supported yet")
+    freeze: Annotated[list[FreezeModel], Field(max_length=10)] = Field(
+        default=[], description="windows in which nothing is applied; a running apply ends, plans go on"
+    )
 
 
 class AdoptModel(Closed):

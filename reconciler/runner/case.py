@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 
 from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
+from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError
-from reconciler.judge import Bounds, judge, stricter
+from reconciler.judge import Bounds, judge
 from reconciler.model import (
     Allowances,
     Applied,
@@ -219,9 +220,9 @@ class Case:
         hold = judge(plan, bounds, cause, path)
         if hold is None:
             return
-        soon = judge(plan, replace(bounds, limits=environment.limits), cause, path) is None
-        hint = f" What {environment.place} says since this merge counts from the next one on." if soon else ""
-        raise HeldError(hold.reason, hold.message + hint)
+        says = environment.says.limits if environment.says else environment.limits
+        soon = judge(plan, replace(bounds, limits=says), cause, path) is None
+        raise HeldError(hold.reason, hold.message + (from_the_next_merge_on(environment, *LIMITS) if soon else ""))
 
     def _open_lines(self) -> Allowed:
         return self._host.memory.trust().allowances.get(self._unit.id, Allowed())
@@ -230,9 +231,8 @@ class Case:
         return open_now(self._allowed, _now())
 
     def _bounds(self) -> Bounds:
-        environment, trust = self._unit.environment, self._host.memory.trust()
         return Bounds(
-            limits=stricter(environment.limits, trust.limits_before.get(environment.name, environment.limits)),
+            limits=self._unit.environment.limits,
             open=self._allowances(),
             presence=self._unit.presence,
             max_destroy=self._hosted.max_destroy,
@@ -249,6 +249,7 @@ class Case:
         why = self._host.memory.paused()
         if why is not None:
             raise HeldError("Paused", f"The runner is paused on its host: {why}")
+        checks.not_frozen(self._unit.environment, _now())
         if self._folder.cancelled():
             raise SupersededError("The job was cancelled before its apply began.")
         try:

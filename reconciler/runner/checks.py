@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
+from reconciler.desired import freeze
+from reconciler.desired.policy import class_of, from_the_next_merge_on
 from reconciler.errors import HeldError
-from reconciler.model import Allowances, Operation, Presence, Unit, UnitId
+from reconciler.model import Allowances, Environment, Operation, Presence, Unit, UnitId
 from reconciler.runner.allow import allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
@@ -23,10 +26,22 @@ def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
     if not allowed(rules, operation, unit.entry.place.path):
         raise HeldError("NotAllowed", why_not(rules, operation, unit.entry.place.path))
     hosted = host.environment(unit.environment.name, operation)
-    if hosted.part.klass is not unit.environment.klass:
-        mine, its = hosted.part.klass, unit.environment.klass
-        raise HeldError("PolicyMismatch", f"runner.yaml says class {mine}, environment.yaml says {its}; the host wins.")
+    mine, its = hosted.part.klass, class_of(unit.environment)
+    if mine is not its:
+        what = f"runner.yaml says class {mine}, environment.yaml says {its}; the host wins."
+        raise HeldError("PolicyMismatch", what + from_the_next_merge_on(unit.environment, "class"))
     return hosted
+
+
+def not_frozen(environment: Environment, now: datetime) -> None:
+    """No freeze window is open, neither of before the last merge nor of since.
+
+    Raises:
+        HeldError: one is (`FreezeWindow`).
+    """
+    look = freeze.outlook(environment.freeze, now)
+    if look.window is not None:
+        raise HeldError("FreezeWindow", freeze.told(look) + from_the_next_merge_on(environment, "freeze"))
 
 
 def still_unread(memory: Memory, unit: Unit) -> None:

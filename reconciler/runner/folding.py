@@ -1,15 +1,15 @@
-"""What newly accepted commits do to what the runner remembers of the branch: allowances open, older limits stay in force."""
+"""What newly accepted commits do to what the runner remembers of the branch: allowances open."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reconciler.branch import ENVIRONMENTS
-from reconciler.desired.entries import parse_entry, parse_environment
-from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
+from reconciler.before import ENVIRONMENTS
+from reconciler.desired.entries import parse_entry
+from reconciler.desired.paths import EntryPath, classify
 from reconciler.git.source import EnvironmentsSource, Head
-from reconciler.model import Commit, Entry, Environment, Limits, UnitId
+from reconciler.model import Commit, Entry, UnitId
 from reconciler.runner.allowances import Allowed, Lines, fold
 from reconciler.runner.memory import Trust
 
@@ -24,9 +24,7 @@ class Folding:
 
     def after(self, trust: Trust, head: Head) -> Trust:
         """The trust once `head` is accepted. Raises PassError when the mirror cannot be read."""
-        chain = [*filter(None, (trust.commit or head.since, *head.chain))]
-        limits = self._old_limits(chain[0], chain[-1]) if len(chain) > 1 else {}
-        return Trust(head.commit, self._folded(trust, head), limits)
+        return Trust(head.commit, self._folded(trust, head))
 
     def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
         known, before = dict(trust.allowances), trust.commit
@@ -38,18 +36,6 @@ class Folding:
                 known = fold(known, self._changed_lines(before, commit), datetime.now(UTC))
                 before = commit
         return known
-
-    def _old_limits(self, old: Commit, new: Commit) -> dict[str, Limits]:
-        """The limits of each environment whose file the new commit changed, as they were; the strict ones where it had none."""
-        changes = self._source.changed_paths(old, new, ENVIRONMENTS)
-        named = {c.path: kind.name for c in changes if isinstance(kind := classify(c.path), EnvironmentPath)}
-        blobs = {e.path: e.blob_id for e in self._source.read_tree(old, *named)} if named else {}
-        contents = self._source.read_blobs(sorted(blobs.values()))
-        said = {path: parse_environment(path, contents.get(blob, b"")) for path, blob in blobs.items()}
-        return {
-            name: found.limits if isinstance(found := said.get(path), Environment) else Limits()
-            for path, name in named.items()
-        }
 
     def _all_lines(self, commit: Commit) -> dict[UnitId, Lines]:
         entries = self._source.read_tree(commit, ENVIRONMENTS)

@@ -19,7 +19,7 @@ from pathlib import Path
 from reconciler import codec
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import PassError, UnitError
-from reconciler.model import Applied, Commit, Job, JobId, Json, Limits, Presence, StateMark, UnitId
+from reconciler.model import Applied, Commit, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
 
 KEY_BYTES = 32
@@ -30,14 +30,10 @@ _TAKEN_OVER = (
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """The accepted head of the protected branch, and the allowances as of that commit.
-
-    `limits_before` are those of each environment whose file the head changed, as they were in the commit before it.
-    """
+    """The accepted head of the protected branch, and the allowances as of that commit."""
 
     commit: Commit | None = None
     allowances: Mapping[UnitId, Allowed] = field(default_factory=dict)
-    limits_before: Mapping[str, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

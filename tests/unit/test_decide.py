@@ -46,6 +46,7 @@ from reconciler.model import (
     RunnerFacts,
     UnitId,
     UnitRecord,
+    Window,
 )
 from tests.kit import facts as make
 
@@ -370,6 +371,30 @@ def test_the_next_due_time_is_the_nearest_in_the_future() -> None:
     paused = replace(ledger, pauses=(make.pause(until=hours(1)),))
     assert next_due(survey(TWO, paused, FACTS, make.NOW)) == hours(1)
     assert next_due(survey(TWO, ledger, FACTS, hours(3))) is None
+
+
+def test_the_edges_of_freeze_windows_are_due_times() -> None:
+    windows = tuple(Window(f"30 {hour} * * *", timedelta(hours=1), "UTC", "r") for hour in (11, 12))
+    frozen = replace(make.environment(), freeze=windows)
+    want = make.desired(make.entry("prod/net"), environments=[frozen, make.environment("dev")])
+    known = make.in_order(want, FACTS, next_check=hours(9))
+    half = timedelta(minutes=30)
+    assert next_due(survey(want, known, FACTS, make.NOW)) == hours(1) + half  # it begins
+    assert next_due(survey(want, known, FACTS, hours(2))) == hours(3) + half  # both end
+
+
+def test_what_is_frozen_is_planned_and_goes_on_at_the_end() -> None:
+    closed = replace(make.environment(), freeze=(Window("0 9 * * *", timedelta(hours=2), "UTC", "a launch"),))
+    want = make.desired(make.entry("prod/net"), environments=[closed])
+    held, plan = decide(survey(want, Ledger(), FACTS, make.NOW), Capacity(2, 2))
+    assert isinstance(held, Held)
+    assert held.hold is not None
+    assert held.hold.reason == "FreezeWindow"
+    assert isinstance(plan, Dispatch)
+    assert plan.operation is Operation.PLAN
+    (go,) = decide(survey(want, Ledger(), FACTS, hours(1)), Capacity(2, 2))
+    assert isinstance(go, Dispatch)
+    assert go.operation is Operation.APPLY
 
 
 def test_who_has_a_job_or_no_entry_is_not_waited_for() -> None:

@@ -9,24 +9,29 @@ import pytest
 
 from reconciler import gates
 from reconciler.decide import survey
+from reconciler.desired.policy import judged_with, policy_of
 from reconciler.errors import Place
 from reconciler.gates import GATES, Need, World, policy, readers_of
 from reconciler.model import (
     Allowances,
     Cause,
     Desired,
+    DriftMode,
     EnvironmentClass,
     Hold,
     HostPart,
     Ledger,
     Limits,
     Operation,
+    Policy,
     Presence,
     Problem,
+    ReviewMode,
     RunnerFacts,
     Unit,
     UnitId,
     UnitRecord,
+    Window,
 )
 from tests.kit import facts as make
 
@@ -64,6 +69,7 @@ def test_the_order_of_the_gates() -> None:
     assert names == [
         "history",
         "paused",
+        "frozen",
         "hosted",
         "yanked",
         "moving",
@@ -103,6 +109,41 @@ def test_a_pause_says_who_why_until_when_and_how_to_end_it() -> None:
     )
 
 
+# --- freeze windows
+
+
+WEEKEND = Window("0 16 * * FRI", timedelta(hours=64), "Europe/Berlin", "weekend")  # NOW is a Tuesday
+TODAY = Window("0 9 * * TUE", timedelta(hours=2), "UTC", "a launch")
+
+
+def closed(*windows: Window, before: tuple[Window, ...] = ()) -> Desired:
+    prod = replace(make.environment(), freeze=windows)
+    prod = judged_with(prod, replace(policy_of(prod), freeze=before))
+    return make.desired(make.entry("prod/app"), environments=[prod])
+
+
+@pytest.mark.parametrize(
+    ("windows", "operation", "expected"),
+    [
+        ((), Operation.APPLY, None),
+        ((WEEKEND,), Operation.APPLY, None),
+        ((WEEKEND, TODAY), Operation.APPLY, "FreezeWindow"),
+        ((WEEKEND, TODAY), Operation.PLAN, None),
+    ],
+)
+def test_a_freeze_window(windows: tuple[Window, ...], operation: Operation, expected: str | None) -> None:
+    need = replace(WANTED, operation=operation)
+    assert reason(gates.frozen, world(closed(*windows), Ledger()), need=need) == expected
+
+
+def test_a_freeze_says_until_when_and_why_and_that_taking_it_out_comes_too_late() -> None:
+    said = "Frozen until 2026-11-24 11:00 UTC: a launch (0 9 * * TUE, UTC)."
+    assert ask(gates.frozen, world(closed(TODAY), Ledger())) == Hold("FreezeWindow", said, plans=True)
+    waits = " What environments/prod/environment.yaml says of freeze since this merge counts from the next one on."
+    hold = ask(gates.frozen, world(closed(WEEKEND, before=(TODAY,)), Ledger()))
+    assert hold == Hold("FreezeWindow", said + waits, plans=True)
+
+
 # --- the runner's host
 
 
@@ -121,6 +162,18 @@ SANDBOX = RunnerFacts("tofu", "1", {"prod": HostPart(EnvironmentClass.SANDBOX, "
 )
 def test_the_host(host: RunnerFacts | None, answers: bool, expected: str | None) -> None:
     assert reason(gates.hosted, world(host=host, answers=answers)) == expected
+
+
+def test_a_class_that_was_loosened_is_what_it_was_until_the_next_merge() -> None:
+    prod = make.environment(klass=EnvironmentClass.SANDBOX)
+    prod = judged_with(prod, Policy(EnvironmentClass.PROTECTED))
+    want = make.desired(make.entry("prod/app"), environments=[prod])
+    hold = ask(gates.hosted, world(want, Ledger(), SANDBOX))
+    assert hold == Hold(
+        "PolicyMismatch",
+        "environment.yaml says class protected, the runner's host says sandbox; the host wins. What "
+        "environments/prod/environment.yaml says of class since this merge counts from the next one on.",
+    )
 
 
 # --- yanked versions
@@ -385,6 +438,11 @@ def with_limits(**limits: object) -> Unit:
     return replace(unit, environment=replace(unit.environment, limits=replace(unit.environment.limits, **limits)))  # type: ignore[arg-type]
 
 
+def in_environment(**changes: object) -> Unit:
+    unit = make.unit()
+    return replace(unit, environment=replace(unit.environment, **changes))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -393,6 +451,9 @@ def with_limits(**limits: object) -> Unit:
         with_limits(free_replace=frozenset({"a"})),
         make.unit(allow=Allowances(destroy=1)),
         make.unit(allow=Allowances(downgrade=True)),
+        in_environment(drift=DriftMode.REPORT),
+        in_environment(review=ReviewMode.OFF),
+        in_environment(strict_class=EnvironmentClass.SANDBOX),
     ],
 )
 def test_another_limit_or_allowance_is_another_policy(other: Unit) -> None:
@@ -403,3 +464,10 @@ def test_the_same_limits_are_the_same_policy() -> None:
     assert policy(with_limits(free_replace=frozenset("ab"))) == policy(with_limits(free_replace=frozenset("ba")))
     assert policy(make.unit(size=2)) == policy(make.unit(size=3))
     assert Limits() == make.unit().environment.limits
+
+
+def test_a_looser_limit_is_another_policy_only_from_the_next_merge_on() -> None:
+    loose = with_limits(destroy=5)
+    unit = replace(loose, environment=judged_with(loose.environment, policy_of(make.unit().environment)))
+    assert policy(unit) == policy(make.unit())
+    assert policy(loose) != policy(unit)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.judge import Bounds, counted, judge, stricter
+from reconciler.judge import Bounds, counted, judge
 from reconciler.model import Allowances, Cause, Limits, PlanSummary, Presence
 from tests.kit.facts import change, plan
 
@@ -114,9 +114,3 @@ def test_the_remedy_at_the_hosts_cap_is_no_line_of_an_entry() -> None:
 def test_what_is_counted() -> None:
     summary = plan(UPDATE, DELETE, REPLACE, TAINTED, ASKED, ROUTINE)
     assert counted(summary, BOUNDS) == (DELETE, REPLACE, TAINTED, ASKED)
-
-
-def test_the_stricter_of_two_limits_lets_through_what_both_do() -> None:
-    old = Limits(destroy=1, recreate=9, free_replace=frozenset({"a", "b"}))
-    new = Limits(destroy=5, recreate=3, free_replace=frozenset({"b", "c"}))
-    assert stricter(old, new) == stricter(new, old) == Limits(1, 3, frozenset({"b"}))

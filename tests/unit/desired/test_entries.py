@@ -294,8 +294,16 @@ DURATION = "a duration is a number and s, m, h or d, at most 366d; write 30s or 
           'SchemaInvalid 2:10: the field "reason" is missing; add it']),
         (("class: sandbox\npromotion: {after: stage, soak: 24h}\n"
          'freeze:\n  - {cron: "0 16 * * FRI", duration: 64h, timezone: Europe/Berlin, reason: weekend}\n'),
-         ["NotSupportedYet 2:1: promotion is not supported yet; remove it",
-          "NotSupportedYet 3:1: freeze is not supported yet; remove it"]),
+         ["NotSupportedYet 2:1: promotion is not supported yet; remove it"]),
+        ('class: sandbox\nfreeze:\n  - {cron: "0 16 * *", duration: 32d, timezone: Mars, reason: x}\n',
+         [('SchemaInvalid 3:12: freeze[0].cron: write five fields: minute, hour, day of month, month, day of week, as in '
+           '"0 16 * * FRI"'),
+          "SchemaInvalid 3:34: freeze[0].duration: 32d is too long; write at most 31d",
+          "SchemaInvalid 3:49: freeze[0].timezone: there is no such time zone; write UTC, or a name like Europe/Berlin"]),
+        ('class: sandbox\nfreeze:\n  - {cron: "0 0 31 2 *", duration: 0h, reason: x}\n',
+         ["SchemaInvalid 3:36: freeze[0].duration: a duration is a number and s, m, h or d, at most 366d; write 30s or 6h"]),
+        ('class: sandbox\nfreeze:\n  - {cron: "0 0 */30 2 1#5", duration: 1h, reason: x}\n',
+         ["SchemaInvalid 3:12: freeze[0].cron: this never comes; write a day that exists"]),
         ("class: sandbox\nreview: required\n",
          ['NotSupportedYet 2:9: review: required is not supported yet; write "when_available" or "off"']),
         ("class: sandbox\ndepends_on: [dev, prod]\n",

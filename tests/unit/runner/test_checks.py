@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.desired.policy import judged_with, policy_of
 from reconciler.errors import HeldError
-from reconciler.model import Allowances, EnvironmentClass, JobId, Operation, Presence, StateMark, Unit, UnitId
+from reconciler.model import Allowances, EnvironmentClass, JobId, Operation, Presence, StateMark, Unit, UnitId, Window
 from reconciler.runner import checks
 from reconciler.runner.memory import Applying, Memory, UnitMemory
 from reconciler.runner.terraform.state import parse_state
@@ -43,6 +45,31 @@ def test_the_hosts_word_on_folder_operation_class_and_environment(tmp_path: Path
     )
     stage = facts.unit("stage/net")
     assert "EnvironmentNotHosted: runner.yaml does not list" in held_by(checks.permitted, host, Operation.PLAN, stage)
+
+
+def test_nothing_is_applied_in_a_window_of_before_or_since() -> None:
+    day, night = (Window(f"0 {hour} * * *", timedelta(hours=12), "UTC", f"{hour}h") for hour in (8, 20))
+    environment = replace(facts.environment(), freeze=(day,))
+    checks.not_frozen(environment, NOW)  # midnight
+    both = judged_with(environment, replace(policy_of(environment), freeze=(night,)))
+    assert held_by(checks.not_frozen, both, NOW) == (
+        "FreezeWindow: Frozen with no end in sight: 20h (0 20 * * *, UTC). What environments/prod/environment.yaml says of "
+        "freeze since this merge counts from the next one on."
+    )
+    assert held_by(checks.not_frozen, environment, NOW + timedelta(hours=9)).startswith(
+        "FreezeWindow: Frozen until 2026-11-24 20:00 UTC: 8h"
+    )
+
+
+def test_a_class_is_what_it_was_until_the_next_merge(tmp_path: Path) -> None:
+    host = open_host(ground(tmp_path, {"a": note()}, environments={"prod": {"class": "sandbox"}}))
+    one = unit()
+    sandbox = replace(one.environment, klass=EnvironmentClass.SANDBOX)
+    assert checks.permitted(host, Operation.PLAN, replace(one, environment=sandbox)).name == "prod"
+    fresh = replace(one, environment=judged_with(sandbox, policy_of(one.environment)))
+    assert held_by(checks.permitted, host, Operation.PLAN, fresh).endswith(
+        "of class since this merge counts from the next one on."
+    )
 
 
 def test_nothing_goes_while_something_applied_reads_it(tmp_path: Path) -> None:

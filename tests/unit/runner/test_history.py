@@ -153,16 +153,6 @@ def test_a_renamed_entry_opens_nothing_that_was_spent(place: Place) -> None:
     assert list(place.trust.allowances) == ["prod/c"]
 
 
-def test_limits_that_several_commits_loosen_at_once_count_from_the_next_merge_on(place: Place) -> None:
-    place.accept()
-    settings = f"{PROD}/environment.yaml"
-    place.ground.commit_direct({settings: "class: protected\nlimits: {destroy: 100}\n"})
-    place.accept(place.merge(app=note("two")))
-    assert place.trust.limits_before["prod"].destroy == 0
-    place.accept(place.merge(app=note("three")))
-    assert place.trust.limits_before == {}
-
-
 def test_a_rewritten_branch_stays_so_while_the_server_does_not_answer(place: Place) -> None:
     first = place.ground.environments.head
     good = place.merge(app=note("two"))
