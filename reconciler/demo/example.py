@@ -14,7 +14,8 @@ from reconciler.git.catalog import digest_of, is_module_file
 from reconciler.git.tree import FILE
 from reconciler.lockfile import with_pin
 from reconciler.model import Commit, Pin, ProviderPin
-from reconciler.runner.terraform.lockproviders import PUBLIC, package_hash
+from reconciler.runner.terraform.lockproviders import PUBLIC
+from reconciler.runner.terraform.packages import package_hash
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]

@@ -10,6 +10,7 @@ from reconciler.errors import UnitError
 from reconciler.model import PlanSummary, Presence, Unit
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.spool import JobFolder
+from reconciler.runner.supply import supply
 from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.masking import mask
@@ -52,13 +53,14 @@ class Talk:
         self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
         if unit.presence is Presence.PRESENT:
             check_entry(unit.entry, self._interface)
+        self._supply = supply(host, unit.pin, self._tree, hosted.variables, folder.log)
         self._conversation = Conversation(
             host.engine,
             folder.work,
             hosted.variables,
             folder.log,
             locks=[lock.fileno() for lock in locks],
-            provider_mirror=host.config.provider_mirror_path,
+            provider_mirror=self._supply.mirror,
             mask=self._public,
         )
         self._ready = False
@@ -101,7 +103,7 @@ class Talk:
         spec = RootSpec(
             unit=unit.id,
             installation=host.config.installation,
-            pin=unit.pin,
+            pin=self._supply.pin,
             registry=host.engine.registry,
             interface=self._interface,
             inputs={n: v for n, v in self._inputs.values.items() if n in self._interface.variables},

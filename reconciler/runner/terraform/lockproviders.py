@@ -6,28 +6,26 @@ it must not do is fetch modules, whose bytes the lock's digest would not cover; 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import re
 import subprocess
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from reconciler.errors import UnitError
 from reconciler.model import ProviderPin
 from reconciler.runner.terraform.binary import REGISTRIES as REGISTRY_OF_ENGINE
 from reconciler.runner.terraform.binary import Engine
+from reconciler.runner.terraform.closure import check_calls
 from reconciler.runner.terraform.module import read_module
+from reconciler.runner.terraform.packages import archive_hash, measure
 from reconciler.runner.terraform.workspace import CATALOG, LOCK_FILE, MODULE, ROOT_FILE
 
 INIT_SECONDS = 600  # a provider of half a gigabyte over a slow line
 PUBLIC = frozenset(REGISTRY_OF_ENGINE.values())
-MODULE_FILES = ("*.tf", "*.tf.json", "*.tofu")
 _LOCKED = re.compile(r'^provider "([^"]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 _VERSION = re.compile(r'^\s*version\s*=\s*"([^"]+)"', re.MULTILINE)
 _HASH = re.compile(r'"((?:h1|zh):[^"]+)"')
@@ -55,55 +53,6 @@ def find_providers(lookup: Lookup, tree: Path, path: str, scratch: Path) -> tupl
     _init(lookup, scratch)
     found = tuple(_read_lock(scratch / LOCK_FILE))
     return tuple(_with_mirror(pin, lookup.mirror) for pin in found) if lookup.mirror else found
-
-
-def check_calls(tree: Path, module: Path) -> None:
-    """Refuse modules that call others which are not in the tree.
-
-    Raises:
-        UnitError: "CatalogModuleRemote", "ModuleInvalid".
-    """
-    root, waiting, seen = tree.resolve(), [module.resolve()], set[Path]()
-    while waiting:
-        folder = waiting.pop()
-        seen.add(folder)
-        for place, source in _calls(root, folder):
-            target = (folder / source).resolve()
-            inside = source.startswith(("./", "../")) and target.is_relative_to(root)
-            if not inside or not target.is_dir():
-                raise UnitError(
-                    "CatalogModuleRemote",
-                    f"{place} calls the module {source!r}, which is not a folder of this repository: the lock pins this "
-                    "repository's tree and nothing else. Copy the module in and call it by ./ or ../",
-                )
-            if target not in seen:
-                waiting.append(target)
-
-
-def _calls(root: Path, folder: Path) -> Iterator[tuple[str, str]]:
-    """(file, source) of every module block in a folder."""
-    for file in sorted(found for form in MODULE_FILES for found in folder.glob(form)):
-        place = file.relative_to(root).as_posix()
-        for call in _listed(_parsed(file, place).get("module")):
-            for body in (body for bodies in call.values() for body in _listed(bodies)):
-                yield place, str(body.get("source", "")).strip('"')
-
-
-def _parsed(file: Path, place: str) -> Mapping[str, Any]:
-    import hcl2  # a second of grammar, and only here
-
-    options = hcl2.SerializationOptions(with_comments=False, explicit_blocks=False, strip_string_quotes=True)
-    try:
-        text = file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.name.endswith(".json") else hcl2.loads(text, serialization_options=options)
-    except Exception as error:
-        what = str(error).partition("\n")[0]
-        raise UnitError("ModuleInvalid", f"{place} is not valid: {what}. Mend it and release a new version") from error
-    return found if isinstance(found, Mapping) else {}
-
-
-def _listed(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Mapping)]
 
 
 def _write_root(folder: Path, tree: Path, path: str) -> None:
@@ -188,29 +137,6 @@ def _with_mirror(pin: ProviderPin, mirror: Path) -> ProviderPin:
 def _mirrored(package: Path, version: str) -> Iterator[str]:
     """The `h1:` of every platform of a version, unpacked or packed (the two layouts that engines understand)."""
     for folder in sorted((package / version).glob("*_*")):
-        yield package_hash(folder)
+        yield measure(folder).h1
     for packed in sorted(package.glob(f"terraform-provider-{package.name}_{version}_*.zip")):
-        with zipfile.ZipFile(packed) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-            yield _h1({name: _sha256(archive.open(name)) for name in names})
-
-
-def package_hash(folder: Path) -> str:
-    """The `h1:` hash of an unpacked provider, as engines compute it. Python's caches are no part of a package."""
-    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return _h1({path.relative_to(folder).as_posix(): _sha256(path.open("rb")) for path in found})
-
-
-def _sha256(file: IO[bytes]) -> str:
-    """Of what is read in pieces: a provider may be larger than the memory that is free."""
-    found = hashlib.sha256()
-    with file:
-        while piece := file.read(1 << 20):
-            found.update(piece)
-    return found.hexdigest()
-
-
-def _h1(digests: Mapping[str, str]) -> str:
-    """Go's dirhash.Hash1, which engines use for packages, of each file's SHA-256 by its name."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-    return "h1:" + base64.b64encode(hashlib.sha256(lines.encode()).digest()).decode()
+        yield archive_hash(packed)

@@ -159,13 +159,13 @@ def _providers(document: Mapping[str, Any]) -> dict[str, str]:
         for required in _listed(settings.get("required_providers")):
             for name, requirement in required.items():
                 wanted = requirement if isinstance(requirement, Mapping) else {}  # the old form is a version alone
-                source = _source(wanted.get("source") or f"hashicorp/{name}")
+                source = plain_source(wanted.get("source") or f"hashicorp/{name}")
                 aliases = wanted.get("configuration_aliases") or []
                 found |= dict.fromkeys((name, *(_plain(str(alias)) for alias in aliases)), source)
     return found
 
 
-def _source(text: str) -> str:
+def plain_source(text: str) -> str:
     """As catalog-lock.yaml writes it: `namespace/type`, with a host only where it is not a public registry."""
     lowered = text.lower()
     for registry in REGISTRIES:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.errors import UnitError
+from reconciler.errors import HeldError, UnitError
 from reconciler.model import Json, Pin, UnitId
 from reconciler.runner.terraform.module import ModuleInterface
+from reconciler.runner.terraform.packages import address
 from reconciler.runner.terraform.providers import Configured, Leaves, plan_providers
 
 ROOT_FILE = "main.tf.json"
@@ -118,14 +119,14 @@ def render_lock(pin: Pin, registry: str) -> str:
     """Terraform's dependency lock file, from the pins of catalog-lock.yaml.
 
     Raises:
-        UnitError: "ProviderNotLocked": there are no hashes for this registry.
+        HeldError: "ProviderNotLocked": there are no hashes for this registry.
     """
     blocks = []
     for provider in sorted(pin.providers, key=lambda p: p.source):
-        host, source = _address(provider.source, registry)
+        host, source = address(provider.source, registry)
         hashes = provider.hashes.get(host)
         if not hashes:
-            raise UnitError(
+            raise HeldError(
                 "ProviderNotLocked",
                 f"catalog-lock.yaml has no hashes of {provider.source} {provider.version} from {host}. "
                 f"Write them with `reconciler catalog add {pin.module}@{pin.version}` and merge that.",
@@ -134,11 +135,6 @@ def render_lock(pin: Pin, registry: str) -> str:
         version = json.dumps(provider.version)
         blocks.append(f'provider "{host}/{source}" {{\n  version = {version}\n  hashes = [\n{lines}  ]\n}}\n')
     return "\n".join(blocks)
-
-
-def _address(source: str, registry: str) -> tuple[str, str]:
-    host, _, rest = source.partition("/")
-    return (host, rest) if rest.count("/") == 1 else (registry, source)
 
 
 def _module(spec: RootSpec, configured: Configured) -> dict[str, Any]:
