@@ -15,7 +15,9 @@ from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
+from reconciler.git.provenance import Provenance, open_proofs
 from reconciler.git.remote import Patience, Remote
+from reconciler.git.signers import HostKeys
 from reconciler.git.source import AcceptedHead, EnvironmentsSource
 from reconciler.git.tree import TreeEntry
 from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem
@@ -188,6 +190,7 @@ def open_branch(
         accepted,
         genesis=Commit(repo.genesis) if repo.genesis else None,
         genesis_required=repo.signatures != "off",
+        provers=(_provenance(config),),
         allow_file=repo.allow_file,
         patience=patience,
     )
@@ -203,6 +206,21 @@ def open_branch(
         for name, catalog in config.catalog_repos.items()
     }
     return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"))
+
+
+def _provenance(config: ControllerConfig | RunnerConfig) -> Provenance:
+    """What proves a commit on this plane. Its proofs lie with what the plane remembers, not with what it can fetch again.
+
+    Raises:
+        ConfigError: a program that looks at signatures is missing.
+    """
+    beside = config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
+    signatures = config.environments_repo.signatures
+    keys = None
+    if signatures != "off":
+        files = signatures.allowed_signers, signatures.revoked_keys, signatures.pgp_keys
+        keys = HostKeys(config.work_path / "keys", *files)
+    return Provenance(open_proofs(beside), keys=keys)
 
 
 def _remote(repo: Configured) -> Remote:

@@ -137,6 +137,8 @@ class Daemon:
         if repo.url.startswith(("/", "file://")):
             watch.repository(Path(urlsplit(repo.url).path), self._poll_now)
         watch.files([self._config_path], self._config_changed)
+        if repo.signatures != "off":
+            watch.files(repo.signatures.files, self._poll_now)
         return watch
 
     def _loop(self) -> None:
@@ -189,7 +191,7 @@ class Daemon:
             self._polled_at = self._clock.now()
 
     def _poll_now(self) -> None:
-        """A repository on this host has changed: do not wait for the next poll."""
+        """A repository on this host has changed, or who may sign: do not wait for the next poll."""
         self._asked.set()
 
     def _config_changed(self) -> None:

@@ -31,6 +31,8 @@ class Watch:
     def files(self, paths: Iterable[Path], changed: Callable[[], None]) -> None:
         """Single files; one that is replaced by a rename counts, as editors and configuration managers do it."""
         for path in paths:
+            if not path.parent.is_dir():
+                continue  # whoever needs the file says so; there is nothing to watch
             self._notifier.schedule(_Calls((str(path),), changed), str(path.parent), recursive=False)
 
     def start(self) -> None:

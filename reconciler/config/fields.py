@@ -83,9 +83,30 @@ class Repository(Closed):
 
 
 class Signatures(Closed):
-    """Who may sign commits."""
+    """Who may sign commits. These files are read anew at every use."""
 
-    allowed_signers: HostPath
+    allowed_signers: HostPath | None = Field(
+        default=None, description="people's SSH keys, as ssh-keygen(1) has it; `# version: N` never goes back"
+    )
+    revoked_keys: HostPath | None = Field(
+        default=None, description="keys whose signatures no longer count, not even those that counted: keys or a KRL"
+    )
+    pgp_keys: HostPath | None = Field(
+        default=None, description="public PGP keys of the forge, which signs what its buttons make; needs `forge`"
+    )
+
+    @model_validator(mode="after")
+    def _anybody(self) -> Signatures:
+        if self.allowed_signers is None and self.pgp_keys is None:
+            raise PydanticCustomError(
+                "signatures", "nobody may sign; write allowed_signers, or pgp_keys for what the forge signs"
+            )
+        return self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that are configured."""
+        return tuple(path for path in (self.allowed_signers, self.revoked_keys, self.pgp_keys) if path)
 
 
 _FORGE_URLS = {"github": "https://api.github.com", "gitlab": "https://gitlab.com"}
@@ -146,6 +167,12 @@ class EnvironmentsRepo(Repository):
     def _starts_somewhere(self) -> EnvironmentsRepo:
         if self.genesis is None and self.signatures != "off":
             raise PydanticCustomError("genesis", "genesis is missing; add the commit where trust starts")
+        if self.signatures != "off" and self.signatures.pgp_keys and self.forge is None:
+            raise PydanticCustomError(
+                "pgp_keys",
+                "pgp_keys needs `forge`: the forge's signature only proves that the forge made a commit; add `forge`, "
+                "which says who approved it, or let people sign with allowed_signers",
+            )
         return self
 
 

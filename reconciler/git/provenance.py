@@ -133,10 +133,10 @@ class Provenance:
                 raise PassError("SignatureRevoked", f"{what}: {remedy}; NEW is that merge.")
 
     def _object(self, git: Git, commit: Commit) -> CommitObject:
-        """The commit; with it those that come next in the chain are read."""
+        """The commit; with it its parent and those that come next in the chain are read."""
         if commit not in self._read:
             start = self._chain.index(commit) if commit in self._chain else None
-            wanted = [commit] if start is None else self._chain[start : start + _AT_ONCE]
+            wanted = [commit] if start is None else self._chain[max(start - 1, 0) : start + _AT_ONCE]
             self._read = {}
             try:
                 for one in read_commits(git, wanted):
@@ -160,5 +160,5 @@ def _proof(commit: Commit, at: datetime, signed: Signed | None, merged: Merged |
 
 
 def open_proofs(beside: Path) -> Proofs:
-    """The proofs of the plane whose memory is in this folder."""
+    """The proofs of the plane whose memory is in this folder: the controller's store, or the runner's memory."""
     return Proofs(beside / "proofs")

@@ -234,9 +234,13 @@ CONTROLLER_MISTAKES = [
      ['config.yaml:1:20: the field "signatures" is missing; add it']),
     (LITTLE.replace("signatures: off", "signatures: none"),
      ['config.yaml:1:79: environments_repo.signatures: expected off, not the string "none"']),
+    (LITTLE.replace("signatures: off", "signatures: {pgp_keys: /etc/k}, genesis: " + GENESIS),
+     [("config.yaml:1:20: environments_repo: pgp_keys needs `forge`: the forge's signature only proves that the forge made a commit; add "
+      "`forge`, which says who approved it, or let people sign with allowed_signers")]),
+    (LITTLE.replace("signatures: off", "signatures: {revoked_keys: /etc/k}"),
+     ["config.yaml:1:79: environments_repo.signatures: nobody may sign; write allowed_signers, or pgp_keys for what the forge signs"]),
     (LITTLE.replace("signatures: off", "signatures: {allowed_signers: /etc/s}"),
-     ["config.yaml:1:20: environments_repo: genesis is missing; add the commit where trust starts",
-      "config.yaml:1:80: environments_repo.signatures.allowed_signers is not supported yet; remove it"]),
+     ["config.yaml:1:20: environments_repo: genesis is missing; add the commit where trust starts"]),
     (LITTLE.replace("signatures: off", "signatures: off, poll_interval: 30"),
      [("config.yaml:1:99: environments_repo.poll_interval: a duration is a number and s, m, h or d, at most 366d; "
       "write 30s or 6h")]),
