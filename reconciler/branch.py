@@ -13,6 +13,7 @@ from reconciler.desired.load import Loader
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
+from reconciler.forge import open_forge
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
 from reconciler.git.provenance import Provenance, open_proofs
@@ -190,7 +191,7 @@ def open_branch(
         accepted,
         genesis=Commit(repo.genesis) if repo.genesis else None,
         genesis_required=repo.signatures != "off",
-        provers=(_provenance(config),),
+        provers=(_provenance(config, patience or Patience()),),
         allow_file=repo.allow_file,
         patience=patience,
     )
@@ -208,19 +209,21 @@ def open_branch(
     return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"))
 
 
-def _provenance(config: ControllerConfig | RunnerConfig) -> Provenance:
+def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> Provenance:
     """What proves a commit on this plane. Its proofs lie with what the plane remembers, not with what it can fetch again.
 
     Raises:
-        ConfigError: a program that looks at signatures is missing.
+        ConfigError: a program that looks at signatures is missing, or the forge's authorities cannot be used.
     """
     beside = config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
-    signatures = config.environments_repo.signatures
-    keys = None
+    repo = config.environments_repo
+    signatures, keys, forge = repo.signatures, None, None
     if signatures != "off":
         files = signatures.allowed_signers, signatures.revoked_keys, signatures.pgp_keys
         keys = HostKeys(config.work_path / "keys", *files)
-    return Provenance(open_proofs(beside), keys=keys)
+    if repo.forge is not None:
+        forge = open_forge(repo.forge, repo.branch, signed=keys is not None, ending=patience.ending)
+    return Provenance(open_proofs(beside), keys=keys, forge=forge)
 
 
 def _remote(repo: Configured) -> Remote:

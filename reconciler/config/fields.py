@@ -161,7 +161,7 @@ class EnvironmentsRepo(Repository):
         Annotated[Literal["off"], Tag("<word>")] | Annotated[Signatures, Tag("<mapping>")],
         Discriminator(word_or_mapping),
     ]
-    forge: Forge | None = Field(default=None, description="not supported yet")
+    forge: Forge | None = Field(default=None, description="asked by which approved pull request each commit came")
 
     @model_validator(mode="after")
     def _starts_somewhere(self) -> EnvironmentsRepo:

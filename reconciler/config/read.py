@@ -28,7 +28,6 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
 _REPOSITORY_LATER = (
-    ("environments_repo.forge", None),
     ("catalog_repos.*.allowed_signers", None),
     ("catalog_repos.*.exceptions.*", None),
 )

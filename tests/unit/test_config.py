@@ -244,8 +244,8 @@ CONTROLLER_MISTAKES = [
     (LITTLE.replace("signatures: off", "signatures: off, poll_interval: 30"),
      [("config.yaml:1:99: environments_repo.poll_interval: a duration is a number and s, m, h or d, at most 366d; "
       "write 30s or 6h")]),
-    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a/b, token_file: t}"),
-     ["config.yaml:1:84: environments_repo.forge is not supported yet; remove it"]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a, token_file: t}"),
+     ["config.yaml:1:91: environments_repo.forge: repository is not of its kind's form; write owner/name"]),
     (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: t}}"),
      ["config.yaml:2:9: store.dynamodb is not supported yet; remove it"]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
