@@ -1,4 +1,4 @@
-"""The admin socket: pause, resume, reconcile. It needs nothing but the store, so it works with all else away.
+"""The admin socket: pause, resume, reconcile need nothing but the store, so they work with all else away; accept-history.
 
 One JSON line asks, one answers: {"action": "pause", "scope": ..., "reason": ..., "until": ...}.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 import threading
 from collections.abc import Callable, Collection
@@ -18,14 +19,15 @@ from types import TracebackType
 from typing import Protocol
 
 from reconciler.errors import ConfigError, PassError
-from reconciler.ledger import Event, Paused, ReconcileRequested, Resumed
-from reconciler.model import Pause, UnitId
+from reconciler.ledger import Event, HistoryAccepted, Paused, ReconcileRequested, Resumed
+from reconciler.model import Commit, Pause, UnitId
 from reconciler.ports import Clock, Store
 from reconciler.wire import Message, peer_uid, receive, send
 
 LONGEST_PAUSE = timedelta(days=30)
 LONGEST_REASON = 500  # characters
 PATIENCE = 10.0  # seconds that a peer may take over its line
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _NO_REASON = "say why, in one line of at most 500 characters: --reason"
 
 
@@ -34,6 +36,13 @@ class Acted(Protocol):
 
     def admin_acted(self, action: str, ok: bool, owner: str, scope: str, message: str) -> None:
         """An admin asked for something."""
+
+
+class Histories(Protocol):
+    """Whoever keeps an eye on the protected branch."""
+
+    def accept_history(self, old: Commit, new: Commit, reason: str, actor: str) -> HistoryAccepted:
+        """Prove another history, put it in place of the accepted one, and journal that. Raises PassError otherwise."""
 
 
 class AdminServer:
@@ -47,11 +56,12 @@ class AdminServer:
         scopes: Callable[[], Collection[str]],
         wake: Callable[[], None],
         clock: Clock,
+        histories: Histories,
         observer: Acted | None = None,
     ) -> None:
         """`scopes`: every environment and unit there is; empty while that is unknown. `wake`: run the loop soon."""
         self._path, self._users, self._observer = socket_path, frozenset(users), observer
-        self._desk = Desk(store, scopes, wake, clock)
+        self._desk = Desk(store, scopes, wake, clock, histories)
         self._listener: socket.socket | None = None
         self._thread = threading.Thread(target=self._accept, name="admin", daemon=True)
 
@@ -160,9 +170,14 @@ class Desk:
     """What the admins' requests do: each is journaled before it is answered."""
 
     def __init__(
-        self, store: Store, scopes: Callable[[], Collection[str]], wake: Callable[[], None], clock: Clock
+        self,
+        store: Store,
+        scopes: Callable[[], Collection[str]],
+        wake: Callable[[], None],
+        clock: Clock,
+        histories: Histories,
     ) -> None:
-        self._store, self._scopes, self._wake, self._clock = store, scopes, wake, clock
+        self._store, self._scopes, self._wake, self._clock, self._histories = store, scopes, wake, clock, histories
 
     def do(self, action: str, scope: str, request: Message, owner: str) -> Message:
         """Carry the request out and say so.
@@ -177,7 +192,9 @@ class Desk:
                 return self._resume(scope, owner)
             case "reconcile":
                 return self._reconcile(scope, owner)
-        raise _invalid(f"unknown action {action!r}: there is pause, resume and reconcile")
+            case "accept-history":
+                return self._accept_history(request, owner)
+        raise _invalid(f"unknown action {action!r}: there is pause, resume, reconcile and accept-history")
 
     def _record(self, event: Event, owner: str) -> None:
         self._store.append(event, actor=owner)
@@ -206,6 +223,13 @@ class Desk:
         self._record(ReconcileRequested(scope, owner, units, now), owner)
         return {"message": f"{len(units)} units of {scope} are looked at now", "warning": warning}
 
+    def _accept_history(self, request: Message, owner: str) -> Message:
+        old, new = _commit(request.get("old")), _commit(request.get("new"))
+        done = self._histories.accept_history(old, new, _reason(request.get("reason")), owner)
+        proven = f"{len(done.chain)} commits were proven for it, and {len(done.abandoned)} are abandoned"
+        message = f"{new} is accepted in place of {old}; {proven}. The runner decides for itself: see `reconciler runner`"
+        return {"message": message, "warning": None}
+
     def _check(self, scope: str) -> str | None:
         """Refuse a scope that does not exist; a warning where nobody knows.
 
@@ -230,6 +254,12 @@ def _reason(said: object) -> str:
     if not isinstance(said, str) or not said.strip() or len(said) > LONGEST_REASON or not said.isprintable():
         raise _invalid(_NO_REASON)
     return said.strip()
+
+
+def _commit(said: object) -> Commit:
+    if not isinstance(said, str) or not _COMMIT.fullmatch(said):
+        raise _invalid("OLD and NEW are whole commits, 40 lower-case hex digits each; `reconciler status` names both")
+    return Commit(said)
 
 
 def _until(said: object, now: datetime) -> datetime:

@@ -22,6 +22,7 @@ from reconciler.ledger import (
     Event,
     Frozen,
     HeadAccepted,
+    HistoryAccepted,
     HoldChanged,
     JobDispatched,
     JobEnded,
@@ -37,6 +38,7 @@ T = TypeVar("T")
 # The names under which events stand in the journal: published, so they never change meaning.
 ACTIONS: Mapping[str, type[Event]] = {
     "head-accepted": HeadAccepted,
+    "history-accepted": HistoryAccepted,
     "frozen": Frozen,
     "thawed": Thawed,
     "job-dispatched": JobDispatched,

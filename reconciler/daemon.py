@@ -31,6 +31,7 @@ from reconciler.poller import AcceptedInStore, Poller
 from reconciler.ports import HistoryEvent
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
+from reconciler.trust import Standing
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
 from reconciler.web.guard import LOCAL
@@ -70,7 +71,7 @@ class Daemon:
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = SqliteStore(config.store_path, self._clock)
         branch = open_branch(config, AcceptedInStore(self.store), Patience(ending=self._stopping))
-        self._poller = Poller(branch, self.store, observer, self.wake)
+        self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
         self._executor = LocalExecutor(config.local.socket)
         self._runtime = Runtime(
             source=self._poller,
@@ -113,6 +114,7 @@ class Daemon:
             self._scopes,
             self.wake,
             self._clock,
+            self._poller,
             self._observer,
         )
         stack.enter_context(admin)
@@ -236,6 +238,10 @@ class Daemon:
         socket = self._config.local.socket
         silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
         return {"git": self._git_check(), "store": Check(True), "runner": Check(True) if answers else silent}
+
+    def standing(self) -> Standing:
+        """See `View`."""
+        return self._poller.standing()
 
     def metrics(self) -> bytes:
         """See `View`."""

@@ -32,22 +32,41 @@ from reconciler.model import (
 
 @dataclass(frozen=True, slots=True)
 class HeadAccepted:
-    """A commit of the protected branch was proven and is now what the world shall become."""
+    """A commit of the protected branch was proven and is now what the world shall become.
+
+    `since` is where its chain starts; of the first one, that is where trust starts.
+    """
 
     commit: Commit
     chain: tuple[Commit, ...] = ()
+    since: Commit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """No apply may start: history was rewritten, or the branch is gone."""
+    """No apply may start: history was rewritten or rolled back, or the branch is gone. `at`: since when."""
 
     hold: Hold
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Thawed:
     """What froze everything is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryAccepted:
+    """An admin accepted that the branch has another history now: `new` takes the place of `old`, and trust starts there.
+
+    `chain` are the commits up to `new` that were proven for it, `abandoned` those that `old` had and `new` has not.
+    """
+
+    old: Commit
+    new: Commit
+    chain: tuple[Commit, ...]
+    abandoned: tuple[Commit, ...]
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +136,7 @@ class Started:
 
 
 UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled
-Event = UnitEvent | HeadAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
+Event = UnitEvent | HeadAccepted | HistoryAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
 
 
 def unit_of(event: UnitEvent) -> UnitId:

@@ -585,9 +585,14 @@ class UnitRecord:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What is known of the actual side. `frozen` is why no apply may start at all, if so."""
+    """What is known of the actual side. `frozen` is why no apply may start at all, if so, and `frozen_at` since when.
+
+    `base` is where trust in the head's history starts: the genesis, or what an admin last accepted another history at.
+    """
 
     head: Commit | None = None
     units: Mapping[UnitId, UnitRecord] = field(default_factory=dict)
     pauses: tuple[Pause, ...] = ()
     frozen: Hold | None = None
+    base: Commit | None = None
+    frozen_at: datetime | None = None

@@ -31,11 +31,12 @@ from reconciler.model import (
     Result,
     UnitId,
 )
+from reconciler.trust import AWAY, FREEZING, Unproven
 
 ACTIONS = ("create", "update", "delete", "replace", "forget")
 UNLISTED = "unlisted"  # beside them: objects of a plan with too many to be told one by one
 TOTAL = "Total"  # beside the phases: from a job's dispatch to its end
-ADMIN_ACTIONS = ("pause", "resume", "reconcile")
+ADMIN_ACTIONS = ("pause", "resume", "reconcile", "accept-history")
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
@@ -106,6 +107,7 @@ class Observer:
         self.log, self._version, self._now = log, version, now
         self.registry = CollectorRegistry(auto_describe=True)
         self._accepted: dict[Commit, datetime] = {}
+        self._rejected: dict[tuple[str, str, str], None] = {}
         self._waiting: dict[UnitId, datetime] = {}
         self._phases: dict[JobId, tuple[Phase, datetime]] = {}
         self._environments: set[str] = set()
@@ -129,6 +131,9 @@ class Observer:
         self.rejections: Counter = named(
             Counter, "commits_rejected_total", "Commits that were not accepted.", "repository", "reason"
         )
+        self.unverified: Gauge = named(
+            Gauge, "unverified_head", "Whether a commit of the branch waits, as it is not proven.", "repository"
+        )
         self.jobs: Counter = named(Counter, "jobs_total", "Jobs that ended.", "environment", "operation", "outcome")
         self.job_seconds: Histogram = named(
             Histogram, "job_duration_seconds", "Time of jobs by phase.", "environment", "phase", buckets=_SECONDS
@@ -151,7 +156,9 @@ class Observer:
                 self.polls.labels(repository, result)
             self.poll_seconds.labels(repository)
             self.poll_success.labels(repository)
-            self.rejections.labels(repository, "HistoryRewritten")
+            self.unverified.labels(repository)
+            for reason in FREEZING:
+                self.rejections.labels(repository, reason)
         for action in ADMIN_ACTIONS:
             for result in ("ok", "refused"):
                 self.admin.labels(action, result)
@@ -205,9 +212,23 @@ class Observer:
         self.log.info("A new head was accepted", action="head-accepted", repository=repository, commit=commit)
 
     def commit_rejected(self, repository: str, error: PassError) -> None:
-        """A commit was not accepted; the last good one stays in force."""
-        self.rejections.labels(repository, error.reason).inc()
-        self.log.error(str(error), action="commit-rejected", repository=repository, reason=error.reason)
+        """The branch's head was not accepted; the last good one stays in force. Said once, however often it is found."""
+        self._reject(repository, error.reason, str(error), str(error))
+
+    def unproven(self, repository: str, found: Unproven | None) -> None:
+        """The first commit of the branch that is not proven; None: all are. Each is said once with each reason."""
+        self.unverified.labels(repository).set(found is not None)
+        if found is not None and found.reason not in AWAY:
+            self._reject(repository, found.reason, found.message, found.commit)
+
+    def _reject(self, repository: str, reason: str, message: str, what: str) -> None:
+        if (repository, reason, what) in self._rejected:
+            return
+        self._rejected[repository, reason, what] = None
+        while len(self._rejected) > _REMEMBERED:
+            self._rejected.pop(next(iter(self._rejected)))
+        self.rejections.labels(repository, reason).inc()
+        self.log.error(message, action="commit-rejected", repository=repository, reason=reason)
 
     def job_started(self, dispatched: Dispatched) -> None:
         """A job was handed to the runner."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from reconciler.branch import ProtectedBranch
 from reconciler.errors import PassError, UnitError
 from reconciler.git.source import Head
-from reconciler.ledger import Frozen, HeadAccepted, Thawed
+from reconciler.ledger import Frozen, HeadAccepted, HistoryAccepted, Thawed
 from reconciler.model import Commit, Desired, Hold
 from reconciler.observe import Observer
-from reconciler.ports import Store
+from reconciler.ports import Clock, Store
+from reconciler.trust import FREEZING, Seen, Standing, is_final, put_back
 
 REPOSITORY = "environments"  # its name in logs and metrics
-REWRITTEN = "HistoryRewritten"
 
 
 class AcceptedInStore:
@@ -28,23 +29,39 @@ class AcceptedInStore:
         """See `git.source.AcceptedHead`."""
         return self._store.ledger().head
 
+    def base(self) -> Commit | None:
+        """See `git.source.AcceptedHead`."""
+        return self._store.ledger().base
+
+    def was_accepted(self, commit: Commit) -> bool:
+        """See `git.source.AcceptedHead`."""
+        return self._store.accepted(commit)
+
     def save(self, head: Head) -> None:
         """See `git.source.AcceptedHead`."""
-        self._store.append(HeadAccepted(head.commit, head.chain), actor="poller")
+        self._store.append(HeadAccepted(head.commit, head.chain, head.since), actor="poller")
 
 
 class Poller:
     """Polls, accepts, and keeps what the accepted head means. Implements `ports.Source`."""
 
-    def __init__(self, branch: ProtectedBranch, store: Store, observer: Observer, wake: Callable[[], None]) -> None:
-        self._branch, self._store, self._observer, self._wake = branch, store, observer, wake
+    def __init__(
+        self, branch: ProtectedBranch, store: Store, observer: Observer, wake: Callable[[], None], clock: Clock
+    ) -> None:
+        self._branch, self._store, self._observer, self._wake, self._clock = branch, store, observer, wake, clock
         self._one_at_a_time = threading.Lock()
         self._desired: Desired | None = None
+        self._seen: Seen | None = None
         self.error: PassError | None = None
 
     def latest(self) -> Desired | None:
         """See `Source`."""
         return self._desired
+
+    def standing(self) -> Standing:
+        """How this plane stands to the branch."""
+        ledger = self._store.ledger()
+        return Standing(ledger.head, ledger.base, ledger.frozen, ledger.frozen_at, self._seen)
 
     def resume(self) -> None:
         """Take up the accepted head from the mirror, before any network is asked. Without a mirror, wait for it."""
@@ -65,30 +82,70 @@ class Poller:
                 self.error = None
             except (PassError, UnitError) as error:
                 self.error = error if isinstance(error, PassError) else PassError(error.reason, str(error))
-                self._failed(self.error)
             finally:
                 seconds = time.monotonic() - started
                 self._observer.polled(REPOSITORY, self.error is None, seconds, str(self.error or ""))
 
+    def accept_history(self, old: Commit, new: Commit, reason: str, actor: str) -> HistoryAccepted:
+        """Go on from another history, as an admin says, and journal that: what froze everything is over then.
+
+        Raises:
+            PassError: see `EnvironmentsSource.other_history`; nothing was changed.
+        """
+        with self._one_at_a_time:
+            found = self._branch.source.other_history(old, new)
+            accepted = HistoryAccepted(old, new, found.chain, found.abandoned, reason)
+            self._store.append(accepted, actor=actor)
+            self._observer.head_accepted(REPOSITORY, new)
+            self._seen = Seen(self._clock.now())
+            self._observer.unproven(REPOSITORY, None)
+            self._wake()
+            with suppress(PassError, UnitError):  # it is accepted; what it means is read by the next poll at the latest
+                self._mean(new)
+            return accepted
+
     def _look(self) -> None:
-        head = self._branch.source.poll()
-        if self._store.ledger().frozen is not None:
+        try:
+            head = self._branch.source.poll()
+        except PassError as error:
+            self._failed(error)
+            raise
+        self._seen = Seen(self._clock.now(), head.unproven)
+        self._observer.unproven(REPOSITORY, head.unproven)
+        self._mean(self._accepted(head))
+
+    def _accepted(self, head: Head) -> Commit:
+        """The head, accepted; or the last good one, where a person has to say first that history may go on."""
+        ledger = self._store.ledger()
+        if ledger.frozen and ledger.head and is_final(ledger.frozen.reason):
+            self._freeze(put_back(ledger.frozen, ledger.head, head.unproven.head if head.unproven else head.commit))
+            return ledger.head
+        if ledger.frozen:
             self._store.append(Thawed(), actor="poller")
             self._wake()
-        if head.commit != self._store.ledger().head:
+        if head.commit != ledger.head:
             self._branch.source.accept(head)
             self._observer.head_accepted(REPOSITORY, head.commit)
-        desired = self._branch.load(head.commit)
+        return head.commit
+
+    def _mean(self, commit: Commit) -> None:
+        desired = self._branch.load(commit)
         if desired is not self._desired:
             self._desired = desired
             self._wake()
 
     def _failed(self, error: PassError) -> None:
-        """A rewritten history is more than a fault of the network: it freezes every apply."""
-        if error.reason != REWRITTEN:
+        """A branch that has lost the accepted head is more than a fault of the network: it freezes every apply."""
+        if error.reason not in FREEZING:
             return
         self._observer.commit_rejected(REPOSITORY, error)
-        hold = Hold(REWRITTEN, str(error), plans=True)
-        if self._store.ledger().frozen != hold:
-            self._store.append(Frozen(hold), actor="poller")
+        frozen = self._store.ledger().frozen
+        if frozen is None or error.reason == frozen.reason or not is_final(frozen.reason):
+            self._freeze(Hold(error.reason, str(error), plans=True))
+
+    def _freeze(self, hold: Hold) -> None:
+        ledger = self._store.ledger()
+        if ledger.frozen != hold:
+            same = ledger.frozen is not None and ledger.frozen.reason == hold.reason
+            self._store.append(Frozen(hold, ledger.frozen_at if same else self._clock.now()), actor="poller")
             self._wake()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from reconciler.ledger import Event
-from reconciler.model import Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts
+from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,9 @@ class Store(Protocol):
 
     def ledger(self) -> Ledger:
         """The projection as of the last event. Cheap."""
+
+    def accepted(self, commit: Commit) -> bool:
+        """Whether the commit is, or was until the branch was rewritten, part of the accepted history."""
 
     def append(self, *events: Event, actor: str = "controller") -> None:
         """Journal the events in one transaction and project them. On disk when this returns."""

@@ -27,6 +27,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reconcile": ("reconciler.cli.admin:reconcile", "Look at units now instead of at their next check."),
     "pause": ("reconciler.cli.admin:pause", "Stop all changes to a scope for a while."),
     "resume": ("reconciler.cli.admin:resume", "End a pause before its time."),
+    "accept-history": (
+        "reconciler.cli.admin:accept_history",
+        "Go on after the protected branch was rewritten.",
+    ),
     "validate": ("reconciler.cli.validate:command", "Check a work tree of an environments repository, offline."),
     "schema": ("reconciler.cli.schema:command", "Print the JSON Schema of a file that users write."),
     "catalog": ("reconciler.cli.catalog:command", "Add versions of modules to the lock, and check them."),

@@ -11,6 +11,8 @@ from reconciler.cli.ask import Answer, output_option, socket_option, tell
 from reconciler.cli.show import as_json_text, progress
 from reconciler.cli.times import Moment
 
+PROVING = 900.0  # seconds: a long history, and a forge that is asked about every commit of it
+
 
 @click.command("pause")
 @click.argument("scope")
@@ -48,6 +50,21 @@ def reconcile(scope: str, socket_path: Path, as_json: bool) -> None:
     It only wakes the daemon: nothing is applied that the next check would not have applied.
     """
     _say(tell(socket_path, "reconcile", scope), as_json)
+
+
+@click.command("accept-history")
+@click.argument("old")
+@click.argument("new")
+@click.option("--reason", required=True, help="Why, in one line: it stands in the journal with your name.")
+@socket_option
+@output_option
+def accept_history(old: str, new: str, reason: str, socket_path: Path, as_json: bool) -> None:
+    """Go on from NEW after the protected branch was rewritten; OLD is the head that was accepted before.
+
+    Both are whole commits of 40 hex digits; `reconciler status` names them. Every commit that NEW has and OLD has not is proven
+    first. The runner decides for itself: run `reconciler runner accept-history` on its host as well.
+    """
+    _say(tell(socket_path, "accept-history", "all", patience=PROVING, old=old, new=new, reason=reason), as_json)
 
 
 def _say(answer: Answer, as_json: bool) -> None:

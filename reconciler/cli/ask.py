@@ -120,8 +120,8 @@ def _refusal(server: str, answer: Any) -> ReconcilerError:
         return ReconcilerError("Refused", f"{server} answers {answer.status_code}: {text or 'nothing else'}")
 
 
-def tell(path: Path, action: str, scope: str, **more: str) -> Answer:
-    """Ask the daemon's admin socket for something.
+def tell(path: Path, action: str, scope: str, *, patience: float = PATIENCE, **more: str) -> Answer:
+    """Ask the daemon's admin socket for something. `patience`: seconds until its answer.
 
     Raises:
         Silent: nobody answers.
@@ -129,7 +129,7 @@ def tell(path: Path, action: str, scope: str, **more: str) -> Answer:
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-            peer.settimeout(PATIENCE)
+            peer.settimeout(patience)
             peer.connect(str(path))
             send(peer, {"action": action, "scope": scope, **more})
             answer = receive(peer)

@@ -51,10 +51,20 @@ def _units(api: Api, scope: str, chosen: dict[str, str]) -> Iterator[Answer]:
         offset = page["next"]
 
 
+def _show_trust(trust: Answer) -> None:
+    """What froze everything since when, and what of the branch is not accepted."""
+    if trust["frozen"]:
+        line("Frozen since", when(trust["frozen"]["since"]) or "unknown", f"at the accepted head {trust['accepted_head']}")
+    if trust["unproven"]:
+        found = trust["unproven"]
+        line("Unproven", found["reason"], f"{short(found['commit'])}: {found['message']}")
+
+
 def _show(whole: Answer, units: list[Answer]) -> None:
     line("Commit", short(whole["commit"]) or "none accepted yet")
     if whole["frozen"]:
         line("Frozen", whole["frozen"]["reason"], whole["frozen"]["message"])
+    _show_trust(whole["trust"])
     for name, check in whole["checks"].items():
         if check["message"]:
             line(name.capitalize(), check["message"])

@@ -32,6 +32,7 @@ _FETCH = ("--no-progress", "--no-tags", "--no-auto-maintenance", "--no-write-fet
 _COMMIT = re.compile(r"[0-9a-f]{40}\n?")
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|\.lock(?:/|$)|@\{))[A-Za-z0-9_][A-Za-z0-9._/@+-]*(?<![/.])")
 _RETRY_SECONDS = 0.05
+_FOREIGN = ("shallow", "info/grafts", "objects/info/alternates")
 
 
 class Mirror:
@@ -83,9 +84,21 @@ class Mirror:
             self._replace(lock)
             return True
 
+    def renew(self) -> None:
+        """Clone afresh, whatever state the mirror is in. Raises PassError as `fetch` does."""
+        with self._held() as lock:
+            self._replace(lock)
+
+    def keep(self, name: str, commit: Commit) -> None:
+        """Let a ref of ours hold a commit that no branch may hold any more. One that is not there is not kept."""
+        if self.ref(name) != commit:
+            with self._held() as lock:
+                self._run(self.git, "update-ref", operands=(name, commit), lock=lock, deadline=self.git.patience.deadline)
+
     def exists(self) -> bool:
-        """Whether there is a mirror at all."""
-        return (self.git.folder / "objects").is_dir()
+        """Whether there is a mirror of ours. Nothing that we run leaves a file by which git sees other parents or objects."""
+        folder = self.git.folder
+        return (folder / "objects").is_dir() and not any((folder / name).exists() for name in _FOREIGN)
 
     def ref(self, name: str) -> Commit | None:
         """What a full ref name points at, read without a process; None where there is no such ref."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from reconciler.errors import ConfigError, PassError
-from reconciler.git import tree
+from reconciler.git import chain, tree
+from reconciler.git.chain import Link
 from reconciler.git.command import Git, Patience, Remote
 from reconciler.git.mirror import Mirror, branch_ref
 from reconciler.git.tree import TreeChange, TreeEntry, TreeLimits, object_id
 from reconciler.model import Commit
+from reconciler.trust import REWRITTEN, ROLLED_BACK, Unproven, remedy
 
 _HEAD = "refs/reconciler/head"
-_LATEST = 253_402_300_799  # the end of the year 9999: a commit may claim more than a datetime holds
+_KEPT = "refs/reconciler/accepted"  # only so that no tidying takes it, once the branch has lost it
 
 
 class AcceptedHead(Protocol):
@@ -24,6 +27,12 @@ class AcceptedHead(Protocol):
 
     def load(self) -> Commit | None:
         """The accepted head; None before the first."""
+
+    def base(self) -> Commit | None:
+        """Where trust in its history starts: the genesis, or where an admin accepted another history; None before the first."""
+
+    def was_accepted(self, commit: Commit) -> bool:
+        """Whether the commit is known as part of the accepted history. A plane may forget the oldest."""
 
     def save(self, head: Head) -> None:
         """Keep its commit, and whatever its chain means to this plane. On disk when this returns."""
@@ -39,7 +48,8 @@ class CommitProver(Protocol):
         """The commits after `base`, where trust starts, up to the accepted head still are proven; asks no network.
 
         Raises:
-            PassError: one of them is not any more.
+            PassError: one of them is not any more (`SignatureRevoked`: nothing is applied while that lasts); or the means to
+                prove are gone.
         """
 
     def prove(self, git: Git, commit: Commit) -> None:
@@ -52,29 +62,35 @@ class Head:
 
     `since` is where the chain starts: the accepted head, before the first one the genesis, or None on trust at first
     use. `chain` holds the first-parent commits after it up to `commit`, oldest first; on trust at first use it is
-    `commit` alone. `commit == since` and an empty chain: nothing new. `committed_at` is what the commit says.
+    `commit` alone. `commit == since` and an empty chain: nothing new. `committed_at` is what the commit says. `unproven`:
+    the branch goes on, and that commit waits with all that follow it.
     """
 
     commit: Commit
     chain: tuple[Commit, ...]
     committed_at: datetime
     since: Commit | None
+    unproven: Unproven | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Link:
-    """One commit of a first-parent chain. `parent` is empty at the root."""
+class OtherHistory:
+    """A history that an admin may put in place of the accepted one: proven from where the two part, or from its root.
 
-    commit: Commit
-    parent: str
-    committed_at: datetime
+    `chain` are the commits that were proven for it, oldest first, `abandoned` those that it does not have.
+    """
+
+    old: Commit
+    new: Commit
+    chain: tuple[Commit, ...]
+    abandoned: tuple[Commit, ...]
 
 
 class EnvironmentsSource:
     """Polls one protected branch. `poll` only looks; `accept` moves the ratchet.
 
     The caller keeps `HistoryRewritten` in force once it was raised: a branch that is put back is as it was before, and
-    polls would succeed again, but whether to trust it is a person's decision.
+    polls succeed again, but whether to trust it is a person's decision, who then asks for `other_history`.
     """
 
     def __init__(
@@ -95,12 +111,14 @@ class EnvironmentsSource:
                 "environments_repo.genesis is missing: write the commit where trust starts (40 hex digits)"
             )
         self._genesis = Commit(_configured(genesis, "genesis", object_id)) if genesis else None
-        refspec = f"{_configured(branch, 'branch', branch_ref)}:{_HEAD}"  # no `+`: a rewrite is refused
+        # With `+`: the ratchet is about what was accepted. Whatever else the branch once showed is none of its business.
+        refspec = f"+{_configured(branch, 'branch', branch_ref)}:{_HEAD}"
         self._mirror = Mirror(folder, remote, (refspec,), allow_file=allow_file, patience=patience)
         self._place = f"{remote.url} ({branch})"
         self._accepted = accepted
         self._provers = tuple(provers)
         self._dates: dict[Commit, datetime] = {}
+        self._gone: tuple[Commit, Commit] | None = None  # a head that is nowhere any more, and the branch without it
 
     @property
     def git(self) -> Git:
@@ -110,24 +128,60 @@ class EnvironmentsSource:
     def poll(self) -> Head:
         """Fetch and judge what came. Changes nothing but the mirror; one git process when nothing is new.
 
+        The head is the end of the longest chain of proven commits; the first that is not proven is told in it.
+
         Raises:
-            PassError: the fetch failed; `HistoryRewritten`; or a commit that a prover refuses.
+            PassError: the fetch failed; one of `trust.FREEZING`; or, on trust at first use, the head is not proven.
         """
-        before = self._mirror.ref(_HEAD)
-        self._mirror.fetch()
-        commit = self._fetched()
+        before, commit = self._fetch()
+        since = self._accepted.load() or self._genesis
+        links = self._judge(commit, self._accepted.load())
         if before and commit != before:
             self._mirror.tidy()
-        since = self._accepted.load()
-        head = self._judge(commit, since) if since else self._first(commit)
-        if since is not None:
-            self.uphold(since)
-        for prover in self._provers:
-            prover.begin(head)
-        for new in head.chain:
-            for prover in self._provers:
-                prover.prove(self.git, new)
-        return head
+        return self._proven(commit, links, since)
+
+    def other_history(self, old: Commit, new: Commit) -> OtherHistory:
+        """Fetch, and prove every first-parent commit of `new` that the history of `old` does not have.
+
+        Raises:
+            PassError: `old` is not the accepted head (before the first: the genesis) or `new` not the branch's head, as both
+                are now; or a commit is not proven: the message names it.
+        """
+        self.check_accepted(old)
+        _, commit = self._fetch()
+        if commit != new:
+            raise PassError(
+                "HeadMoved",
+                f"{self._place}: the branch's head is {commit}, and not {new}: look at what came, and then name that one",
+            )
+        self._links(old, new)  # which heals, and fetches what the server may still have
+        links = chain.whole(self.git, new)
+        known = {one.commit for one in chain.whole(self.git, old)} if chain.has(self.git, old) else {self._genesis}
+        proven = chain.after_any(links, known)
+        fork = Commit(proven[0].parent) if proven and proven[0].parent else new
+        self._begin(self._head(proven, fork, None))
+        for one in proven:
+            self._prove_named(one.commit)
+        return OtherHistory(old, new, tuple(one.commit for one in proven), self._abandoned(old, links))
+
+    def check_accepted(self, old: Commit) -> None:
+        """Raises PassError (`HeadMoved`) unless `old` is the accepted head now, or where trust would start."""
+        now = self._accepted.load() or self._genesis or old
+        if now != old:
+            raise PassError("HeadMoved", f"{self._place}: the accepted head here is {now}, and not {old}: name that one")
+
+    def _prove_named(self, commit: Commit) -> None:
+        try:
+            self._prove(commit)
+        except PassError as error:
+            said = f"{self._place}: {commit} is not proven, so nothing was accepted: {error}"
+            raise PassError(error.reason, said) from error
+
+    def _fetch(self) -> tuple[Commit | None, Commit]:
+        """The branch's head before and after a fetch."""
+        before = self._mirror.ref(_HEAD)
+        self._mirror.fetch()
+        return before, self._fetched()
 
     def uphold(self, accepted: Commit) -> None:
         """The accepted head's history still is proven. Asks no network, and no process while nothing changed.
@@ -135,9 +189,9 @@ class EnvironmentsSource:
         Raises:
             PassError: `SignatureRevoked`, or the host's keys cannot be read.
         """
-        if self._genesis is not None:
-            for prover in self._provers:
-                prover.uphold(self.git, self._genesis, accepted)
+        base = self._accepted.base() or self._genesis
+        for prover in self._provers if base is not None else ():
+            prover.uphold(self.git, base, accepted)
 
     def accept(self, head: Head) -> None:
         """Make a polled head the accepted one.
@@ -156,10 +210,10 @@ class EnvironmentsSource:
 
     def is_ancestor_on_first_parent(self, old: Commit, new: Commit) -> bool:
         """Whether `old` is `new` or on its first-parent chain. A commit that is not in the mirror is not."""
-        object_id(old), object_id(new)
         if old == new:
-            return self._has(new)
-        return self._has(old) and self._has(new) and self._links(old, new) is not None
+            return chain.has(self.git, new)
+        has_both = chain.has(self.git, old) and chain.has(self.git, new)
+        return has_both and chain.between(self.git, old, new) is not None
 
     def last_change(self, commit: Commit, path: str) -> Commit | None:
         """The newest commit on the first-parent chain of `commit` that changed the file; None: it was never there.
@@ -205,74 +259,106 @@ class EnvironmentsSource:
 
     def _fetched(self) -> Commit:
         commit = self._mirror.ref(_HEAD)
+        if commit is None:  # whoever packed or removed it: the mirror is not ours any more
+            self._mirror.renew()
+            commit = self._mirror.ref(_HEAD)
         if commit is None:
-            self._mirror.suspect()
-            raise PassError(
-                "MirrorBroken", f"{self._place}: the mirror has no head after a fetch: the next poll replaces it"
-            )
+            raise PassError("MirrorBroken", f"{self._place}: the mirror has no head after a fetch: see its folder")
         return commit
 
-    def _judge(self, commit: Commit, accepted: Commit) -> Head:
-        if commit == accepted:
-            return Head(commit, (), self._committed_at(commit), accepted)
-        links = self._links_healing(accepted, commit)
+    def _judge(self, commit: Commit, accepted: Commit | None) -> tuple[Link, ...]:
+        """The commits after `accepted`, oldest first. Raises PassError: see `poll`."""
+        start = accepted or self._genesis
+        if start is None:
+            return (chain.link(self.git, commit),)
+        if commit == start:
+            return ()
+        if not chain.has(self.git, commit):
+            raise PassError("ObjectRefused", f"{self._place}: {commit} is no commit: find out who made the branch so")
+        links = self._links(start, commit)
         if links is None:
-            raise PassError(
-                "HistoryRewritten",
-                f"{self._place}: {commit} does not have the accepted head {accepted} on its first-parent chain: find "
-                "out who rewrote the branch, and put it back",
+            self._mirror.keep(_KEPT, start)  # or the next tidying throws it away, and plans at it end
+            raise self._verdict(commit, start) if accepted else self._no_genesis(commit)
+        return links
+
+    def _links(self, old: Commit, new: Commit) -> tuple[Link, ...] | None:
+        """The chain after `old`; but a commit that only a broken mirror lacks is no rewrite."""
+        if not chain.has(self.git, old) and self._gone != (old, new):
+            if self._mirror.heal() and self._fetched() != new:
+                raise PassError("HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again")
+            if not chain.has(self.git, old):
+                self._rescue(old)
+                self._gone = (old, new)
+        return chain.between(self.git, old, new) if chain.has(self.git, old) else None
+
+    def _rescue(self, commit: Commit) -> None:
+        """A server may still have what its branch has lost. Only the branch's own word decides, so a failure is none."""
+        with contextlib.suppress(PassError):
+            self._mirror.fetch((f"+{commit}:{_KEPT}",))
+
+    def _verdict(self, commit: Commit, accepted: Commit) -> PassError:
+        """What it is that the branch has lost its accepted head."""
+        there = chain.has(self.git, accepted)
+        older = chain.between(self.git, commit, accepted) if there else self._accepted.was_accepted(commit)
+        if older:
+            return PassError(
+                ROLLED_BACK,
+                f"{self._place}: the server shows {commit}, which is older than the accepted head {accepted}: put the branch "
+                f"back, or wait if the server is a replica that lags. If it shall stay so: {remedy(accepted, commit)}",
             )
-        return _head(links, accepted)
-
-    def _first(self, commit: Commit) -> Head:
-        if self._genesis is None:
-            return Head(commit, (commit,), self._committed_at(commit), None)
-        if commit == self._genesis:
-            return Head(commit, (), self._committed_at(commit), commit)
-        links = self._links_healing(self._genesis, commit)
-        if links is None:
-            raise PassError(
-                "HistoryRewritten",
-                f"{self._place}: {commit} does not have the configured genesis {self._genesis} on its first-parent "
-                "chain: correct `genesis`, or find out who replaced the branch",
-            )
-        return _head(links, self._genesis)
-
-    def _links_healing(self, old: Commit, new: Commit) -> tuple[_Link, ...] | None:
-        """As `_links`; but a commit that only a broken mirror lacks is no rewrite."""
-        if not self._has(old) and self._mirror.heal() and self._fetched() != new:
-            raise PassError("HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again")
-        return self._links(old, new) if self._has(old) else None
-
-    def _links(self, old: Commit, new: Commit) -> tuple[_Link, ...] | None:
-        """The chain from after `old` to `new`, oldest first; None unless it begins right at `old`."""
-        out = self.git.run(
-            "rev-list", "--first-parent", "--parents", "--timestamp", operands=(object_id(new), f"^{object_id(old)}")
+        return PassError(
+            REWRITTEN,
+            f"{self._place}: {commit} does not have the accepted head {accepted} on its first-parent chain: find "
+            f"out who rewrote the branch, and put it back. Then, or if it is to stay so: {remedy(accepted, commit)}",
         )
-        links = tuple(_link(line) for line in reversed(out.decode().splitlines()))
-        return links if links and links[0].parent == old else None
 
-    def _has(self, commit: Commit) -> bool:
-        done = self.git.ask("rev-parse", "--verify", "--quiet", operands=(f"{commit}^{{commit}}",))
-        return done.code == 0 and done.out.decode().strip() == commit
+    def _no_genesis(self, commit: Commit) -> PassError:
+        return PassError(
+            REWRITTEN,
+            f"{self._place}: {commit} does not have the configured genesis {self._genesis} on its first-parent "
+            "chain: correct `genesis`, or find out who replaced the branch",
+        )
+
+    def _proven(self, commit: Commit, links: Sequence[Link], since: Commit | None) -> Head:
+        """The head that the proven part of the chain makes. Raises PassError where that is none at all."""
+        self._begin(self._head(links, since, None))
+        proven: list[Link] = []
+        for one in links:
+            try:
+                self._prove(one.commit)
+            except PassError as error:
+                if since is None:
+                    raise
+                return self._head(proven, since, Unproven(one.commit, error.reason, str(error), commit))
+            proven.append(one)
+        return self._head(proven, since, None)
+
+    def _begin(self, head: Head) -> None:
+        for prover in self._provers:
+            prover.begin(head)
+
+    def _prove(self, commit: Commit) -> None:
+        for prover in self._provers:
+            prover.prove(self.git, commit)
+
+    def _head(self, links: Sequence[Link], since: Commit | None, unproven: Unproven | None) -> Head:
+        if links:
+            newest = links[-1]
+            return Head(newest.commit, tuple(one.commit for one in links), newest.committed_at, since, unproven)
+        assert since is not None  # noqa: S101 - trust on first use always has one link
+        return Head(since, (), self._committed_at(since), since, unproven)
+
+    def _abandoned(self, old: Commit, kept: Sequence[Link]) -> tuple[Commit, ...]:
+        """What only the old history has."""
+        if not chain.has(self.git, old):
+            return ()
+        return tuple(one.commit for one in chain.after_any(chain.whole(self.git, old), {one.commit for one in kept}))
 
     def _committed_at(self, commit: Commit) -> datetime:
         """Remembered for the newest commit, so that a poll without change stays one process."""
         if commit not in self._dates:
-            out = self.git.run("rev-list", "--max-count=1", "--parents", "--timestamp", operands=(commit,))
-            self._dates = {commit: _link(out.decode().strip()).committed_at}
+            self._dates = {commit: chain.link(self.git, commit).committed_at}
         return self._dates[commit]
-
-
-def _head(links: Sequence[_Link], since: Commit) -> Head:
-    return Head(links[-1].commit, tuple(link.commit for link in links), links[-1].committed_at, since)
-
-
-def _link(line: str) -> _Link:
-    """`<seconds> <commit> <parent> ...`."""
-    seconds, commit, *parents = line.split()
-    moment = datetime.fromtimestamp(min(int(seconds), _LATEST), UTC)
-    return _Link(Commit(commit), parents[0] if parents else "", moment)
 
 
 def _configured(value: str, field: str, check: Callable[[str], str]) -> str:

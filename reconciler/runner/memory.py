@@ -19,7 +19,7 @@ from pathlib import Path
 from reconciler import codec
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import PassError, UnitError
-from reconciler.model import Applied, Commit, Job, JobId, Json, Presence, StateMark, UnitId
+from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
 
 KEY_BYTES = 32
@@ -29,11 +29,31 @@ _TAKEN_OVER = (
 
 
 @dataclass(frozen=True, slots=True)
+class Anew:
+    """An admin of the runner's host accepted `new` in place of `old`."""
+
+    old: Commit
+    new: Commit
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
-    """The accepted head of the protected branch, and the allowances as of that commit."""
+    """The accepted head of the protected branch, and the allowances as of that commit.
+
+    `base` is where trust starts; `recent` are the newest accepted commits, oldest first; `frozen` is why nothing is applied
+    at all, if so, and `frozen_at` since when; `anew` is the last time that an admin accepted another history.
+    """
 
     commit: Commit | None = None
     allowances: Mapping[UnitId, Allowed] = field(default_factory=dict)
+    base: Commit | None = None
+    recent: tuple[Commit, ...] = ()
+    frozen: Hold | None = None
+    frozen_at: datetime | None = None
+    anew: Anew | None = None
 
 
 @dataclass(frozen=True, slots=True)

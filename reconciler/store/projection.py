@@ -13,6 +13,7 @@ from reconciler.ledger import (
     Event,
     Frozen,
     HeadAccepted,
+    HistoryAccepted,
     HoldChanged,
     JobDispatched,
     JobEnded,
@@ -33,11 +34,16 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Delta:
-    """What a batch of events changes in a ledger; a record or pause that is None goes."""
+    """What a batch of events changes in a ledger; a record or pause that is None goes.
+
+    `commits` says of each whether it is part of the accepted history now.
+    """
 
     head: Commit | None
     frozen: Hold | None
-    commits: list[Commit] = field(default_factory=list)
+    base: Commit | None = None
+    frozen_at: datetime | None = None
+    commits: dict[Commit, bool] = field(default_factory=dict)
     units: dict[UnitId, UnitRecord | None] = field(default_factory=dict)
     pauses: dict[str, Pause | None] = field(default_factory=dict)
 
@@ -51,13 +57,13 @@ def subject_of(event: Event) -> str | None:
             return pause.scope
         case Resumed(scope) | ReconcileRequested(scope):
             return scope
-        case HeadAccepted() | Frozen() | Thawed() | Started():
+        case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed() | Started():
             return None
 
 
 def project(ledger: Ledger, events: Iterable[Event]) -> Delta:
     """What the events make of the ledger. Pure; the ledger is left as it is."""
-    delta = Delta(ledger.head, ledger.frozen)
+    delta = Delta(ledger.head, ledger.frozen, ledger.base, ledger.frozen_at)
     for event in events:
         _project(delta, ledger.units, event)
     return delta
@@ -65,13 +71,17 @@ def project(ledger: Ledger, events: Iterable[Event]) -> Delta:
 
 def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> None:
     match event:
-        case HeadAccepted(commit, chain):
-            delta.head = commit
-            delta.commits += [*chain, commit]
-        case Frozen(hold):
-            delta.frozen = hold
+        case HeadAccepted(commit, chain, since):
+            delta.head, delta.base = commit, delta.base or since or commit
+            delta.commits |= dict.fromkeys((*chain, commit), True)
+        case HistoryAccepted(_, new, chain, abandoned):
+            delta.head = delta.base = new
+            delta.commits |= dict.fromkeys(abandoned, False) | dict.fromkeys((*chain, new), True)
+            delta.frozen = delta.frozen_at = None
+        case Frozen(hold, at):
+            delta.frozen, delta.frozen_at = hold, at
         case Thawed():
-            delta.frozen = None
+            delta.frozen = delta.frozen_at = None
         case Paused(pause):
             delta.pauses[pause.scope] = pause
         case Resumed(scope):
@@ -118,12 +128,14 @@ class Projection:
         self._pauses = {pause.scope: pause for pause in ledger.pauses}
         self._ledger: Ledger | None = None
         self._head, self._frozen = ledger.head, ledger.frozen
+        self._base, self._frozen_at = ledger.base, ledger.frozen_at
 
     def ledger(self) -> Ledger:
         """The ledger as of the last `advance`; the same object until the next."""
         if self._ledger is None:
             pauses = tuple(self._pauses[scope] for scope in sorted(self._pauses))
-            self._ledger = Ledger(self._head, MappingProxyType(self._units), pauses, self._frozen)
+            units = MappingProxyType(self._units)
+            self._ledger = Ledger(self._head, units, pauses, self._frozen, self._base, self._frozen_at)
         return self._ledger
 
     def advance(self, delta: Delta) -> None:
@@ -133,6 +145,7 @@ class Projection:
         _merge(self._units, delta.units)
         _merge(self._pauses, delta.pauses)
         self._head, self._frozen = delta.head, delta.frozen
+        self._base, self._frozen_at = delta.base, delta.frozen_at
         self._ledger = None
 
 

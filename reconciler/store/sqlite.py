@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -182,11 +183,21 @@ class SqliteStore:
             units = self._db.execute("SELECT record FROM units")
             records = {record.unit: record for (row,) in units for record in [decode(UnitRecord, row)]}
             pauses = tuple(decode(Pause, row) for (row,) in self._db.execute("SELECT pause FROM pauses ORDER BY scope"))
-            head, frozen, tip = self._meta("head"), self._meta("frozen"), self._meta("tip")
-            ledger = Ledger(Commit(head) if head else None, records, pauses, decode(Hold, frozen) if frozen else None)
-            self._projection = Projection(ledger)
+            tip = self._meta("tip")
+            self._projection = Projection(self._trust(Ledger(units=records, pauses=pauses)))
             self._tip = decode(Tip, tip) if tip else Tip()
             self._doubtful = False
+
+    def _trust(self, ledger: Ledger) -> Ledger:
+        """The ledger with what is known of the protected branch."""
+        head, base, frozen, at = (self._meta(name) for name in ("head", "base", "frozen", "frozen_at"))
+        return replace(
+            ledger,
+            head=Commit(head) if head else None,
+            base=Commit(base) if base else None,
+            frozen=decode(Hold, frozen) if frozen else None,
+            frozen_at=datetime.fromisoformat(at) if at else None,
+        )
 
     def _records(self, events: Sequence[Event], actor: str) -> list[Record]:
         at = self._clock.now().astimezone(UTC).isoformat()
@@ -202,13 +213,17 @@ class SqliteStore:
     def _write(self, records: Sequence[Record], delta: Delta) -> None:
         rows = [(r.seq, r.at, r.actor, r.action, r.unit, r.body, r.previous, r.hash) for r in records]
         self._db.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
-        self._db.executemany("INSERT OR IGNORE INTO commits VALUES (?)", [(commit,) for commit in delta.commits])
+        for commit, accepted in delta.commits.items():
+            query = "INSERT OR IGNORE INTO commits VALUES (?)" if accepted else "DELETE FROM commits WHERE sha = ?"
+            self._db.execute(query, (commit,))
         for unit, record in delta.units.items():
             self._put("units", "unit", unit, record)
         for scope, pause in delta.pauses.items():
             self._put("pauses", "scope", scope, pause)
         self._set_meta("head", delta.head)
+        self._set_meta("base", delta.base)
         self._set_meta("frozen", encode(delta.frozen).decode() if delta.frozen else None)
+        self._set_meta("frozen_at", delta.frozen_at.astimezone(UTC).isoformat() if delta.frozen_at else None)
         if records:
             self._set_meta("tip", encode(Tip(records[-1].seq, records[-1].hash)).decode())
 

@@ -106,7 +106,7 @@ def front(_request: Request, view: View) -> Response:
 
 def status(_request: Request, view: View) -> Response:
     """The whole installation in a few lines."""
-    return _json(summary(view.picture(), view.waiting(), view.heartbeat(), view.checks()))
+    return _json(summary(view.picture(), view.waiting(), view.heartbeat(), view.checks(), view.standing()))
 
 
 def units(request: Request, view: View) -> Response:

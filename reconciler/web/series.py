@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from reconciler.model import Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending
+from reconciler.trust import FREEZING
 
 SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
 
@@ -54,6 +55,7 @@ class UnitSeries(Collector):
             digest = self._digest = _digested(picture)
         environments = sorted({*(picture.desired.environments if picture.desired else ()), *digest.environments})
         yield self._build(picture)
+        yield _frozen(picture)
         yield _counts(digest, environments)
         yield from _pauses(picture, environments)
         yield from _queue(digest, environments, self._waiting())
@@ -95,6 +97,14 @@ def _digested(picture: Picture) -> _Digest:
         running=Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None),
         shown=units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order],
     )
+
+
+def _frozen(picture: Picture) -> Metric:
+    ledger = picture.ledger
+    reason = ledger.frozen.reason if ledger.frozen else None
+    rows = [((name,), _stamp(ledger.frozen_at) or 1.0 if name == reason else 0.0) for name in sorted(FREEZING)]
+    text = "Since when nothing is applied at all, for this reason; 0: it is not so."
+    return _family("frozen_since_timestamp_seconds", text, ["reason"], rows)
 
 
 def _counts(digest: _Digest, environments: Sequence[str]) -> Metric:

@@ -8,6 +8,7 @@ from datetime import datetime
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Unit, UnitId, UnitRecord
 from reconciler.status import Picture, UnitStatus, pending
+from reconciler.trust import Standing
 from reconciler.web.view import Check
 
 Shape = dict[str, object]
@@ -31,7 +32,11 @@ def row(status: UnitStatus) -> Shape:
 
 
 def summary(
-    picture: Picture, waiting: Mapping[UnitId, datetime], heartbeat: datetime | None, checks: Mapping[str, Check]
+    picture: Picture,
+    waiting: Mapping[UnitId, datetime],
+    heartbeat: datetime | None,
+    checks: Mapping[str, Check],
+    standing: Standing,
 ) -> Shape:
     """The whole installation in a few lines."""
     counts = picture.overview.count()
@@ -40,6 +45,7 @@ def summary(
         "commit": picture.ledger.head,
         "resolved": picture.desired.commit if picture.desired else None,
         "frozen": picture.ledger.frozen,
+        "trust": trust(standing),
         "troubled": picture.overview.troubled or picture.ledger.frozen is not None,
         "counts": [{"environment": e, "sync": s, "health": h, "units": n} for (e, s, h), n in sorted(counts.items())],
         "pauses": _active(picture.ledger.pauses, picture.now),
@@ -49,6 +55,18 @@ def summary(
         "heartbeat": heartbeat,
         "checks": checks,
         "runner": picture.facts and {"engine": picture.facts.engine, "version": picture.facts.engine_version},
+    }
+
+
+def trust(standing: Standing) -> Shape:
+    """What of the protected branch is accepted, and what is not, and why."""
+    frozen, seen = standing.frozen, standing.seen
+    return {
+        "accepted_head": standing.accepted_head,
+        "base": standing.base,
+        "frozen": frozen and {"reason": frozen.reason, "message": frozen.message, "since": standing.frozen_at},
+        "unproven": seen and seen.unproven,
+        "verified_at": seen and seen.at,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.ports import HistoryEvent
 from reconciler.status import Picture
+from reconciler.trust import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class View(Protocol):
 
     def checks(self) -> Mapping[str, Check]:
         """Readiness, by name: git fresh, store open, runner answering."""
+
+    def standing(self) -> Standing:
+        """How the controller stands to the protected branch."""
 
     def metrics(self) -> bytes:
         """Prometheus' text format."""

@@ -31,11 +31,20 @@ class Memory:
     def __init__(self) -> None:
         self.commit: Commit | None = None
 
+        self.accepted: set[Commit] = set()
+
     def load(self) -> Commit | None:
         return self.commit
 
+    def base(self) -> Commit | None:
+        return None
+
+    def was_accepted(self, commit: Commit) -> bool:
+        return commit in self.accepted
+
     def save(self, head: Head) -> None:
         self.commit = head.commit
+        self.accepted |= {head.commit, *head.chain}
 
 
 @dataclass

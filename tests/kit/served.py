@@ -12,11 +12,13 @@ from pathlib import Path
 
 from reconciler.admin import AdminServer
 from reconciler.errors import PassError
+from reconciler.ledger import HistoryAccepted
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, RunnerFacts, UnitId
 from reconciler.observe import Observer, open_log
 from reconciler.ports import HistoryEvent
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
+from reconciler.trust import Seen, Standing
 from reconciler.web.app import make_app
 from reconciler.web.series import Metrics
 from reconciler.web.server import WebServer
@@ -39,6 +41,7 @@ class Installation:
     ready: dict[str, Check] = field(default_factory=lambda: {"git": Check(True), "store": Check(True)})
     said: io.StringIO = field(default_factory=io.StringIO)
     silent: bool = False
+    seen: Seen | None = None
 
     def __post_init__(self) -> None:
         self.observer = Observer("0.1.0", open_log(self.said, as_json=True), self.clock.now, ["environments"])
@@ -71,6 +74,15 @@ class Installation:
     def checks(self) -> Mapping[str, Check]:
         return self.ready
 
+    def standing(self) -> Standing:
+        ledger = self.store.ledger()
+        return Standing(ledger.head, ledger.base, ledger.frozen, ledger.frozen_at, self.seen)
+
+    def accept_history(self, old: Commit, new: Commit, reason: str, actor: str) -> HistoryAccepted:
+        accepted = HistoryAccepted(old, new, (new,), (old,), reason)
+        self.store.append(accepted, actor=actor)
+        return accepted
+
     def metrics(self) -> bytes:
         return self.exposed()
 
@@ -99,5 +111,5 @@ def serve(folder: Path) -> Served:
 
     users = [getpass.getuser()]
     observer = installation.observer
-    stack.enter_context(AdminServer(socket, users, store, scopes, observer.beat, installation.clock, observer))
+    stack.enter_context(AdminServer(socket, users, store, scopes, observer.beat, installation.clock, installation, observer))
     return Served(installation, stack, f"http://{host}:{port}", socket)

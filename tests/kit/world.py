@@ -54,12 +54,18 @@ class MemoryStore:
     def __init__(self) -> None:
         self._projection = Projection(Ledger())
         self._fence = 0
+        self._commits: set[Commit] = set()
 
     def ledger(self) -> Ledger:
         return self._projection.ledger()
 
+    def accepted(self, commit: Commit) -> bool:
+        return commit in self._commits
+
     def append(self, *events: Event, actor: str = "controller") -> None:
-        self._projection.advance(project(self._projection.ledger(), events))
+        delta = project(self._projection.ledger(), events)
+        self._commits = (self._commits | delta.commits.keys()) - {c for c, kept in delta.commits.items() if not kept}
+        self._projection.advance(delta)
 
     def next_fence(self, above: int = 0) -> int:
         self._fence = max(self._fence, above) + 1

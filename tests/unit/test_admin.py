@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.admin import AdminServer
-from reconciler.errors import ConfigError
-from reconciler.ledger import JobEnded
+from reconciler.errors import ConfigError, PassError
+from reconciler.ledger import HistoryAccepted, JobEnded
+from reconciler.model import Commit
 from reconciler.store.sqlite import SqliteStore
 from reconciler.wire import MAX_LINE, Message, receive, send
 from tests.kit.sample import NETWORK, NOW, FixedClock, dispatched, result
 
+OLD, NEW = Commit("1" * 40), Commit("2" * 40)
 ME = getpass.getuser()
 UNTIL = (NOW + timedelta(hours=2)).isoformat()
 
@@ -46,8 +48,15 @@ class Office:
 
     def server(self) -> AdminServer:
         return AdminServer(
-            self.path, self.users, self.store, lambda: self.scopes, self.woken.set, FixedClock(), self.heard
+            self.path, self.users, self.store, lambda: self.scopes, self.woken.set, FixedClock(), self, self.heard
         )
+
+    def accept_history(self, old: Commit, new: Commit, reason: str, actor: str) -> HistoryAccepted:
+        if old != OLD:
+            raise PassError("HeadMoved", "that is not the accepted head")
+        accepted = HistoryAccepted(old, new, (new,), (), reason)
+        self.store.append(accepted, actor=actor)
+        return accepted
 
     def raw(self, line: bytes) -> Message:
         with socket.socket(socket.AF_UNIX) as peer:
