@@ -227,7 +227,9 @@ class Desk:
         old, new = _commit(request.get("old")), _commit(request.get("new"))
         done = self._histories.accept_history(old, new, _reason(request.get("reason")), owner)
         proven = f"{len(done.chain)} commits were proven for it, and {len(done.abandoned)} are abandoned"
-        message = f"{new} is accepted in place of {old}; {proven}. The runner decides for itself: see `reconciler runner`"
+        message = (
+            f"{new} is accepted in place of {old}; {proven}. The runner decides for itself: see `reconciler runner`"
+        )
         return {"message": message, "warning": None}
 
     def _check(self, scope: str) -> str | None:

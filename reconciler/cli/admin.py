@@ -7,11 +7,9 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.ask import Answer, output_option, socket_option, tell
+from reconciler.cli.ask import ACCEPT_HISTORY, Answer, output_option, socket_option, tell
 from reconciler.cli.show import as_json_text, progress
 from reconciler.cli.times import Moment
-
-PROVING = 900.0  # seconds: a long history, and a forge that is asked about every commit of it
 
 
 @click.command("pause")
@@ -64,7 +62,7 @@ def accept_history(old: str, new: str, reason: str, socket_path: Path, as_json: 
     Both are whole commits of 40 hex digits; `reconciler status` names them. Every commit that NEW has and OLD has not is proven
     first. The runner decides for itself: run `reconciler runner accept-history` on its host as well.
     """
-    _say(tell(socket_path, "accept-history", "all", patience=PROVING, old=old, new=new, reason=reason), as_json)
+    _say(tell(socket_path, ACCEPT_HISTORY, "all", old=old, new=new, reason=reason), as_json)
 
 
 def _say(answer: Answer, as_json: bool) -> None:

@@ -20,6 +20,8 @@ Answer = dict[str, Any]
 SERVER = "http://127.0.0.1:8080"
 SOCKET = "/run/reconciler/admin.sock"
 PATIENCE = 10.0  # seconds
+ACCEPT_HISTORY = "accept-history"
+PROVING = 900.0  # seconds, for that: a long history, and a forge that is asked about every commit of it
 
 server_option = click.option(
     "--server",
@@ -120,8 +122,8 @@ def _refusal(server: str, answer: Any) -> ReconcilerError:
         return ReconcilerError("Refused", f"{server} answers {answer.status_code}: {text or 'nothing else'}")
 
 
-def tell(path: Path, action: str, scope: str, *, patience: float = PATIENCE, **more: str) -> Answer:
-    """Ask the daemon's admin socket for something. `patience`: seconds until its answer.
+def tell(path: Path, action: str, scope: str, **more: str) -> Answer:
+    """Ask the daemon's admin socket for something.
 
     Raises:
         Silent: nobody answers.
@@ -129,7 +131,7 @@ def tell(path: Path, action: str, scope: str, *, patience: float = PATIENCE, **m
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-            peer.settimeout(patience)
+            peer.settimeout(PROVING if action == ACCEPT_HISTORY else PATIENCE)
             peer.connect(str(path))
             send(peer, {"action": action, "scope": scope, **more})
             answer = receive(peer)

@@ -45,6 +45,8 @@ def _details(event: Answer) -> str:
             return f"{hold['reason']}: {hold['message']}" if hold else "no hold any more"
         case "paused":
             return f"until {when(body['pause']['until'])}: {body['pause']['reason']}"
+        case "history-accepted":
+            return f"{short(body['new'])} in place of {short(body['old'])}: {body['reason']}"
         case "head-accepted":
             return short(body["commit"])
         case "check-scheduled":

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +14,13 @@ import click
 
 from reconciler import wire
 from reconciler.config import RunnerConfig, load_runner
+from reconciler.model import Commit
 
 if TYPE_CHECKING:
     from reconciler.runner.memory import Memory
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
+LONGEST_REASON = 500  # characters
 DEFAULT_CONFIG = "/etc/reconciler/runner.yaml"
 CONFIG = click.option(
     "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True
@@ -72,6 +79,50 @@ def resume(config_path: Path) -> None:
     click.echo("Applies go on.")
 
 
+@command.command("accept-history")
+@click.argument("old")
+@click.argument("new")
+@CONFIG
+@click.option("--reason", required=True, help="Why, in one line: it is remembered with your name.")
+def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
+    """Go on from NEW after the protected branch was rewritten; OLD is the head that this runner accepted before.
+
+    Both are whole commits of 40 hex digits; `reconciler runner describe` names OLD and what froze it. Every commit that NEW has and
+    OLD has not is proven first; allowances that are open are void. Works with the daemon dead. A runner that remembers nothing
+    starts from the configured genesis: name that as OLD.
+    """
+    from reconciler.branch import open_branch  # late, see `serve`
+    from reconciler.runner.history import History
+    from reconciler.runner.memory import Anew
+    from reconciler.runner.record import Recorder
+
+    if not (COMMIT.fullmatch(old) and COMMIT.fullmatch(new)):
+        raise click.UsageError("OLD and NEW are whole commits, 40 lower-case hex digits each")
+    if not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_REASON:
+        raise click.UsageError("say why, in one line of at most 500 characters: --reason")
+    config = load_runner(config_path)
+    history = History(_memory(config), lambda accepted: open_branch(config, accepted))
+    said = Anew(Commit(old), Commit(new), reason.strip(), _actor(), datetime.now(UTC))
+    recorder = Recorder(config.memory_path / "audit")
+    found = history.accept_history(
+        said,
+        lambda found: recorder.event(
+            "history-accepted", old=old, new=new, reason=said.reason, actor=said.actor, proven=len(found.chain)
+        ),
+    )
+    click.echo(
+        f"{new} is accepted in place of {old}; {len(found.chain)} commits were proven for it, and {len(found.abandoned)} are "
+        "abandoned. Open allowances are void."
+    )
+
+
+def _actor() -> str:
+    """Who does this: also behind sudo."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    behind = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
+    return f"{behind} as {user}" if behind.isprintable() and behind else user
+
+
 def _memory(config: RunnerConfig) -> Memory:
     from reconciler.runner.memory import Memory  # late, see `serve`
 
@@ -88,6 +139,7 @@ def _lines(about: dict[str, object]) -> list[str]:
         f"Runs merged commits of {repository['url']}, branch {repository['branch']} (accepted head {head}).",
         f"Engine {engine['kind']} {engine['version']}; sandbox tier {about['sandbox_tier']}.",
     ]
+    lines += _trust_lines(about["trust"])
     if about["paused"] is not None:
         lines.append(f"PAUSED: {about['paused']}")
     rules, environments = about["allow"], about["environments"]
@@ -97,4 +149,15 @@ def _lines(about: dict[str, object]) -> list[str]:
     lines += ["Environments:"] + [
         f"  {name}: {one['class']}, state {one['backend']}" for name, one in environments.items()
     ]
+    return lines
+
+
+def _trust_lines(trust: object) -> list[str]:
+    """What is frozen, and what of the branch is not accepted."""
+    assert isinstance(trust, dict)  # noqa: S101 - as `Host.about` makes it
+    lines = [f"Trust starts at {trust['base'] or 'the genesis'}; last verified {trust['verified_at'] or 'never'}."]
+    if (frozen := trust["frozen"]) is not None:
+        lines.append(f"FROZEN since {frozen['since']}: {frozen['reason']}: {frozen['message']}")
+    if (found := trust["unproven"]) is not None:
+        lines.append(f"NOT ACCEPTED: {found['commit']} and what follows it: {found['reason']}: {found['message']}")
     return lines

@@ -54,7 +54,11 @@ def _units(api: Api, scope: str, chosen: dict[str, str]) -> Iterator[Answer]:
 def _show_trust(trust: Answer) -> None:
     """What froze everything since when, and what of the branch is not accepted."""
     if trust["frozen"]:
-        line("Frozen since", when(trust["frozen"]["since"]) or "unknown", f"at the accepted head {trust['accepted_head']}")
+        line(
+            "Frozen since",
+            when(trust["frozen"]["since"]) or "unknown",
+            f"at the accepted head {trust['accepted_head']}",
+        )
     if trust["unproven"]:
         found = trust["unproven"]
         line("Unproven", found["reason"], f"{short(found['commit'])}: {found['message']}")

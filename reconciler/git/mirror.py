@@ -93,7 +93,9 @@ class Mirror:
         """Let a ref of ours hold a commit that no branch may hold any more. One that is not there is not kept."""
         if self.ref(name) != commit:
             with self._held() as lock:
-                self._run(self.git, "update-ref", operands=(name, commit), lock=lock, deadline=self.git.patience.deadline)
+                self._run(
+                    self.git, "update-ref", operands=(name, commit), lock=lock, deadline=self.git.patience.deadline
+                )
 
     def exists(self) -> bool:
         """Whether there is a mirror of ours. Nothing that we run leaves a file by which git sees other parents or objects."""

@@ -156,7 +156,9 @@ class EnvironmentsSource:
             )
         self._links(old, new)  # which heals, and fetches what the server may still have
         links = chain.whole(self.git, new)
-        known = {one.commit for one in chain.whole(self.git, old)} if chain.has(self.git, old) else {self._genesis}
+        known = (
+            {one.commit for one in chain.whole(self.git, old)} if chain.has(self.git, old) else {self._genesis or old}
+        )
         proven = chain.after_any(links, known)
         fork = Commit(proven[0].parent) if proven and proven[0].parent else new
         self._begin(self._head(proven, fork, None))
@@ -168,7 +170,9 @@ class EnvironmentsSource:
         """Raises PassError (`HeadMoved`) unless `old` is the accepted head now, or where trust would start."""
         now = self._accepted.load() or self._genesis or old
         if now != old:
-            raise PassError("HeadMoved", f"{self._place}: the accepted head here is {now}, and not {old}: name that one")
+            raise PassError(
+                "HeadMoved", f"{self._place}: the accepted head here is {now}, and not {old}: name that one"
+            )
 
     def _prove_named(self, commit: Commit) -> None:
         try:
@@ -285,7 +289,9 @@ class EnvironmentsSource:
         """The chain after `old`; but a commit that only a broken mirror lacks is no rewrite."""
         if not chain.has(self.git, old) and self._gone != (old, new):
             if self._mirror.heal() and self._fetched() != new:
-                raise PassError("HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again")
+                raise PassError(
+                    "HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again"
+                )
             if not chain.has(self.git, old):
                 self._rescue(old)
                 self._gone = (old, new)

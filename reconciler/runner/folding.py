@@ -26,6 +26,10 @@ class Folding:
         """The trust once `head` is accepted. Raises PassError when the mirror cannot be read."""
         return Trust(head.commit, self._folded(trust, head))
 
+    def anew(self, new: Commit) -> dict[UnitId, Allowed]:
+        """The allowances once another history took the accepted one's place: every line is seen, and none is open."""
+        return fold({}, self._all_lines(new), None)
+
     def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
         known, before = dict(trust.allowances), trust.commit
         if before is None:

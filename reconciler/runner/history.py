@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler import codec
 from reconciler.branch import ProtectedBranch
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
-from reconciler.git.source import Head
-from reconciler.model import Commit, Desired, Operation, Pin, UnitId
+from reconciler.git.source import Head, OtherHistory
+from reconciler.model import Commit, Desired, Hold, Operation, Pin, UnitId
 from reconciler.runner.allowances import Allowed, spend
 from reconciler.runner.folding import Folding
-from reconciler.runner.memory import Memory
+from reconciler.runner.memory import Anew, Memory, Trust
+from reconciler.trust import FREEZING, Seen, Standing, is_final, put_back
 
 FRESH = 5.0  # seconds for which a fetch counts as now
-REWRITTEN = "HistoryRewritten"
+RECENT = 200  # accepted commits that are remembered outside the mirror: by them an older head is known for what it is
 
 
 class History:
@@ -37,7 +39,7 @@ class History:
         """`record` is told of a head before it is accepted."""
         self._memory, self._record = memory, record
         self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
-        self._rewritten = memory.folder / "rewritten"
+        self._seen = memory.folder / "seen.json"
         self._branch = open_branch(self)
 
     def newest(self, at_least: Commit, operation: Operation, *, since: float = 0.0) -> Desired:
@@ -45,17 +47,17 @@ class History:
 
         `since`, in seconds of the epoch: a fetch that ended before does not count.
 
-        Where nothing can be fetched the last good head stays in force: an outage holds new commits only. Where history
-        was rewritten it is still planned at, and nothing is applied.
+        Where nothing can be fetched the last good head stays in force: an outage holds new commits only. While the branch is
+        frozen it is still planned at, and nothing is applied.
 
         Raises:
-            HeldError: `at_least` is not on the accepted first-parent chain, or history was rewritten.
+            HeldError: `at_least` is not on the accepted first-parent chain, or the branch is frozen (see `trust.FREEZING`).
             PassError: the fetch failed, and `at_least` is not known.
         """
         commit = self._sufficing(at_least, since) or self._in_force(at_least, operation, since)
         if not self._branch.contains(at_least, commit):
             what = f"{at_least[:12]} is not on the protected branch's accepted history, which ends at {commit[:12]}"
-            raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.")
+            raise HeldError("CommitNotAccepted", f"{what}; only merged commits are run.{self._waiting()}")
         return self._branch.load(commit)
 
     def known(self) -> Desired | None:
@@ -72,20 +74,22 @@ class History:
 
     def _sufficing(self, at_least: Commit, since: float) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
-        commit = self._memory.trust().commit
-        return commit if commit and self._fresh(since) and self._branch.contains(at_least, commit) else None
+        trust = self._memory.trust()
+        if trust.commit is None or trust.frozen or not self._fresh(since):
+            return None
+        return trust.commit if self._branch.contains(at_least, trust.commit) else None
 
     def _in_force(self, at_least: Commit, operation: Operation, since: float) -> Commit:
         """The fetched head, or the last good one."""
         try:
             return self._fetched(at_least, since)
         except PassError as error:
-            if operation is Operation.APPLY and self._rewritten.exists():
-                raise HeldError(REWRITTEN, self._rewritten.read_text()) from error
-            last = self._memory.trust().commit
-            if last is None or not self._branch.contains(at_least, last):
+            trust = self._memory.trust()
+            if operation is Operation.APPLY and trust.frozen:
+                raise HeldError(trust.frozen.reason, trust.frozen.message) from error
+            if trust.commit is None or not self._branch.contains(at_least, trust.commit):
                 raise
-            return last
+            return trust.commit
 
     def _fetched(self, at_least: Commit, since: float) -> Commit:
         """Fetch, and accept what the ratchet lets through.
@@ -95,37 +99,122 @@ class History:
         network.
         """
         began = time.time()
-        with FileLock(self._memory.folder / "fetch.lock"):
+        with self._fetching():
             if commit := self._sufficing(at_least, since):
                 return commit
             self._raise_failed_since(began)
             try:
-                head = self._branch.source.poll()
+                commit = self._look()
             except PassError as error:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
                 self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
-                if error.reason == REWRITTEN:  # and stays so, should the server not answer next time
-                    write_atomic(self._rewritten, str(error).encode())
                 raise
-            self._rewritten.unlink(missing_ok=True)
-            if head.commit != self._memory.trust().commit:
-                self._record(head)
-            with self._memory.trusting():
-                self._branch.source.accept(head)
             self._stamp.write_bytes(b"")
-            return head.commit
+            return commit
+
+    def _look(self) -> Commit:
+        """Poll, and remember the verdict before anything follows from it. Raises PassError: nothing new was accepted."""
+        try:
+            head = self._branch.source.poll()
+        except PassError as error:
+            if error.reason in FREEZING:
+                self._freeze(Hold(error.reason, str(error), plans=True))
+            raise
+        write_atomic(self._seen, codec.encode(Seen(datetime.now(UTC), head.unproven)), durable=False)
+        with self._memory.trusting():
+            trust = self._memory.trust()
+            if trust.frozen and is_final(trust.frozen.reason):
+                raise self._still_frozen(trust, head)
+            if head.commit != trust.commit:
+                self._record(head)
+            self._branch.source.accept(head)
+            if trust.frozen and self._memory.trust().frozen:  # no new commit ended it
+                self._memory.save_trust(replace(trust, frozen=None, frozen_at=None))
+        return head.commit
+
+    def _still_frozen(self, trust: Trust, head: Head) -> PassError:
+        """The branch was put back, and nobody has said yet that history may go on. Only inside `Memory.trusting`."""
+        assert trust.frozen is not None  # noqa: S101 - the caller has looked
+        assert trust.commit is not None  # noqa: S101 - nothing is frozen before the first
+        hold = put_back(trust.frozen, trust.commit, head.unproven.head if head.unproven else head.commit)
+        if hold != trust.frozen:
+            self._memory.save_trust(replace(trust, frozen=hold))
+        return PassError(hold.reason, hold.message)
+
+    def _freeze(self, hold: Hold) -> None:
+        """Nothing is applied from now on. What never ends by itself gives way to nothing else."""
+        with self._memory.trusting():
+            trust = self._memory.trust()
+            before = trust.frozen
+            if trust.commit is None or hold == before:
+                return  # before the first head there is nothing that could be applied
+            if before and is_final(before.reason) and not is_final(hold.reason):
+                return
+            same = before is not None and before.reason == hold.reason
+            since = trust.frozen_at if same else datetime.now(UTC)
+            self._memory.save_trust(replace(trust, frozen=hold, frozen_at=since))
+
+    def _waiting(self) -> str:
+        """What of the branch is not proven, for a job that may have asked for it."""
+        seen = self.standing().seen
+        if seen is None or seen.unproven is None:
+            return ""
+        return f" {seen.unproven.commit} and what follows it is not accepted: {seen.unproven.message}"
+
+    def _fetching(self) -> FileLock:
+        return FileLock(self._memory.folder / "fetch.lock")
 
     def _raise_failed_since(self, began: float) -> None:
         if self._failed.exists() and self._failed.stat().st_mtime > began:
             raise PassError(*json.loads(self._failed.read_bytes()))
 
+    def standing(self) -> Standing:
+        """How this plane stands to the branch, without a look at the network."""
+        trust = self._memory.trust()
+        seen = codec.decode(Seen, self._seen.read_bytes()) if self._seen.exists() else None
+        return Standing(trust.commit, trust.base, trust.frozen, trust.frozen_at, seen)
+
+    def accept_history(self, said: Anew, record: Callable[[OtherHistory], None]) -> OtherHistory:
+        """Go on from another history, as an admin of this host says. No allowance that was open stays so.
+
+        What is accepted, what it means, who said so and that nothing is frozen any more change in one write; `record` is told
+        right before.
+
+        Raises:
+            PassError: see `EnvironmentsSource.other_history`; nothing was changed.
+        """
+        with self._fetching():
+            source = self._branch.source
+            found = source.other_history(said.old, said.new)
+            with self._memory.trusting():
+                source.check_accepted(said.old)
+                trust = self._memory.trust()
+                recent = _kept([c for c in trust.recent if c not in found.abandoned], found.chain, said.new)
+                allowances = Folding(source).anew(said.new)
+                record(found)
+                self._memory.save_trust(Trust(said.new, allowances, base=said.new, recent=recent, anew=said))
+            write_atomic(self._seen, codec.encode(Seen(said.at)), durable=False)
+            return found
+
     def load(self) -> Commit | None:
         """See `AcceptedHead`."""
         return self._memory.trust().commit
 
+    def base(self) -> Commit | None:
+        """See `AcceptedHead`."""
+        return self._memory.trust().base
+
+    def was_accepted(self, commit: Commit) -> bool:
+        """See `AcceptedHead`."""
+        return commit in self._memory.trust().recent
+
     def save(self, head: Head) -> None:
         """See `AcceptedHead`. Only inside `Memory.trusting`."""
-        self._memory.save_trust(Folding(self._branch.source).after(self._memory.trust(), head))
+        trust = self._memory.trust()
+        base = trust.base or head.since or head.commit
+        recent = _kept(trust.recent or (base,), head.chain, head.commit)
+        after = Folding(self._branch.source).after(trust, head)
+        self._memory.save_trust(replace(after, base=base, recent=recent, frozen=None, frozen_at=None, anew=trust.anew))
 
     def last_change(self, commit: Commit, path: str) -> Commit | None:
         """The newest commit of the branch up to `commit` that changed the file; None: none of them has it."""
@@ -149,3 +238,8 @@ class History:
             return fetched >= since and 0 <= time.time() - fetched < FRESH
         except FileNotFoundError:
             return False
+
+
+def _kept(recent: Sequence[Commit], chain: Sequence[Commit], head: Commit) -> tuple[Commit, ...]:
+    """The newest accepted commits, each once, oldest first."""
+    return tuple(dict.fromkeys((*recent, *chain, head)))[-RECENT:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -155,12 +156,27 @@ class Host:
             "sandbox_tier": "none",
             "paused": self.memory.paused(),
             "accepted_head": self.memory.trust().commit,
+            "trust": self._trust(),
             "repository": {"url": self.config.environments_repo.url, "branch": self.config.environments_repo.branch},
             "allow": [
                 {"operations": sorted(r.operations), "refs": "merged", "folders": list(r.folders)} for r in self.rules
             ],
             "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
         }
+
+    def _trust(self) -> dict[str, object]:
+        """What of the protected branch is accepted here, and what is not, and why."""
+        standing, anew = self.history.standing(), self.memory.trust().anew
+        frozen, seen = standing.frozen, standing.seen
+        told = {
+            "base": standing.base,
+            "frozen": frozen and {"reason": frozen.reason, "message": frozen.message, "since": standing.frozen_at},
+            "unproven": seen and seen.unproven,
+            "verified_at": seen and seen.at,
+            "history_accepted": anew,
+        }
+        plain: dict[str, object] = json.loads(codec.encode(told))
+        return plain
 
     def _part(self, name: str, listed: HostEnvironment) -> HostPart:
         """The environment's half of every fingerprint: what can change a plan, sealed."""

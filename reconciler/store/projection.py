@@ -71,17 +71,8 @@ def project(ledger: Ledger, events: Iterable[Event]) -> Delta:
 
 def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> None:
     match event:
-        case HeadAccepted(commit, chain, since):
-            delta.head, delta.base = commit, delta.base or since or commit
-            delta.commits |= dict.fromkeys((*chain, commit), True)
-        case HistoryAccepted(_, new, chain, abandoned):
-            delta.head = delta.base = new
-            delta.commits |= dict.fromkeys(abandoned, False) | dict.fromkeys((*chain, new), True)
-            delta.frozen = delta.frozen_at = None
-        case Frozen(hold, at):
-            delta.frozen, delta.frozen_at = hold, at
-        case Thawed():
-            delta.frozen = delta.frozen_at = None
+        case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed():
+            _trust(delta, event)
         case Paused(pause):
             delta.pauses[pause.scope] = pause
         case Resumed(scope):
@@ -97,6 +88,22 @@ def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> 
             delta.units[result.moved_from] = None
         case _:
             _keep(delta, after(_record(delta, units, unit_of(event)), event))
+
+
+def _trust(delta: Delta, event: HeadAccepted | HistoryAccepted | Frozen | Thawed) -> None:
+    """What became of the protected branch."""
+    match event:
+        case HeadAccepted(commit, chain, since):
+            delta.head, delta.base = commit, delta.base or since or commit
+            delta.commits |= dict.fromkeys((*chain, commit), True)
+        case HistoryAccepted(_, new, chain, abandoned):
+            delta.head = delta.base = new
+            delta.commits |= dict.fromkeys(abandoned, False) | dict.fromkeys((*chain, new), True)
+            delta.frozen = delta.frozen_at = None
+        case Frozen(hold, at):
+            delta.frozen, delta.frozen_at = hold, at
+        case Thawed():
+            delta.frozen = delta.frozen_at = None
 
 
 def _record(delta: Delta, units: Mapping[UnitId, UnitRecord], unit: UnitId) -> UnitRecord:

@@ -391,7 +391,7 @@ def test_a_full_disk_stops_the_write_and_nothing_is_half_done(tmp_path: Path) ->
     with pytest.raises(PassError, match="Free space") as caught:
         store.append(HoldChanged(UNIT, Hold("R", "x" * 100_000)))
     assert caught.value.reason == "StoreFull"
-    assert store.ledger() == Ledger(head=HEAD)
+    assert store.ledger() == Ledger(head=HEAD, base=HEAD)
     store._db.execute("PRAGMA max_page_count = 1000000")
     store.append(HoldChanged(UNIT, Hold("R", "m")))
     assert store.verify() == 2

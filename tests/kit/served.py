@@ -111,5 +111,7 @@ def serve(folder: Path) -> Served:
 
     users = [getpass.getuser()]
     observer = installation.observer
-    stack.enter_context(AdminServer(socket, users, store, scopes, observer.beat, installation.clock, installation, observer))
+    stack.enter_context(
+        AdminServer(socket, users, store, scopes, observer.beat, installation.clock, installation, observer)
+    )
     return Served(installation, stack, f"http://{host}:{port}", socket)

@@ -99,6 +99,9 @@ class BrittleStore:
     def ledger(self) -> Ledger:
         return self.inner.ledger()
 
+    def accepted(self, commit: Commit) -> bool:
+        return self.inner.accepted(commit)
+
     def append(self, *events: Event, actor: str = "controller") -> None:
         self.fate.strike()
         self.inner.append(*events, actor=actor)

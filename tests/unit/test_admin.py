@@ -133,7 +133,7 @@ def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
         ({"scope": "prd"}, "no environment or unit is called 'prd'; there is: all, prod"),
         ({"scope": "zzzzzz"}, "there is: all, prod, stage"),
         ({"scope": ""}, "a scope is `all`"),
-        ({"action": "destroy"}, "there is pause, resume and reconcile"),
+        ({"action": "destroy"}, "there is pause, resume, reconcile and accept-history"),
     ],
 )
 def test_what_is_refused_changes_nothing_and_says_what_to_do(

@@ -14,21 +14,12 @@ from reconciler.demo.forge import Forge
 from reconciler.errors import PassError, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.remote import Remote
-from reconciler.git.source import EnvironmentsSource, Head
-from reconciler.model import Commit, Pin, UnitId
+from reconciler.git.source import EnvironmentsSource
+from reconciler.model import Pin, UnitId
+from tests.kit.gitrepo import Memory
 from tests.kit.graph import CATALOG, LOCK, Graph
 
 GRAPH = Graph(chains=1, length=2, leaves=0)
-
-
-class Accepted:
-    commit: Commit | None = None
-
-    def load(self) -> Commit | None:
-        return self.commit
-
-    def save(self, head: Head) -> None:
-        self.commit = head.commit
 
 
 class Site:
@@ -43,7 +34,7 @@ class Site:
         example.release(self.catalog, CATALOG)
         self.environments.commit({LOCK: example.lock_of(self.catalog, CATALOG, "acme"), **GRAPH.files()}, "First")
         self.source = EnvironmentsSource(
-            Remote(self.environments.url), "main", folder / "mirror", Accepted(),
+            Remote(self.environments.url), "main", folder / "mirror", Memory(),
             genesis=None, genesis_required=False, allow_file=True,
         )  # fmt: skip
         repository = CatalogRepo(Remote(self.catalog.url), "main", folder / "catalog-mirror", allow_file=True)

@@ -10,6 +10,7 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.git.command import Git, Remote
 from reconciler.git.source import CommitProver, EnvironmentsSource, Head
 from reconciler.model import Commit
+from reconciler.trust import Unproven
 from tests.kit.gitrepo import Memory, RepoBuilder, loosen
 
 
@@ -139,7 +140,7 @@ def test_a_forced_push_is_refused_at_every_poll(world: World) -> None:
     world.repo.commit({"b": "1"})
     accepted = world.accept(source)
     world.repo.point("main", world.genesis)
-    assert refused(source) == "HistoryRewritten"
+    assert refused(source) == "HistoryRolledBack"
     world.repo.commit({"b": "other"})
     assert [refused(source) for _ in range(3)] == ["HistoryRewritten"] * 3
     assert world.memory.commit == accepted.commit
@@ -159,7 +160,7 @@ def test_an_older_head_after_a_fresh_mirror_is_refused(world: World) -> None:
     world.accept(world.source())
     (world.folder / "mirror/current").unlink()
     world.repo.point("main", world.genesis)
-    assert refused(world.source()) == "HistoryRewritten"
+    assert refused(world.source()) == "HistoryRolledBack"
 
 
 def test_a_merge_that_makes_the_accepted_head_its_second_parent_is_refused(world: World) -> None:
@@ -236,9 +237,11 @@ def test_a_commit_without_proof_holds(world: World) -> None:
 
     source = world.source(provers=(Nobody(),))
     world.accept(source)  # the genesis is trusted by configuration
-    world.repo.commit({"b": "1"})
-    assert refused(source) == "SignatureInvalid"
-    assert world.memory.commit == world.genesis
+    unsigned = world.repo.commit({"b": "1"})
+    tip = world.repo.commit({"b": "2"})
+    head = source.poll()
+    assert (head.commit, head.chain) == (world.genesis, ())
+    assert head.unproven == Unproven(unsigned, "SignatureInvalid", f"{unsigned}: unsigned: sign it", tip)
 
 
 def test_ancestors_on_the_first_parent_chain(world: World) -> None:
