@@ -134,10 +134,13 @@ class EnvironmentsSource:
             PassError: the fetch failed; one of `trust.FREEZING`; or, on trust at first use, the head is not proven.
         """
         before, commit = self._fetch()
-        since = self._accepted.load() or self._genesis
-        links = self._judge(commit, self._accepted.load())
+        accepted = self._accepted.load()
+        since = accepted or self._genesis
+        links = self._judge(commit, accepted)
         if before and commit != before:
             self._mirror.tidy()
+        if accepted is not None:
+            self.uphold(accepted)
         return self._proven(commit, links, since)
 
     def other_history(self, old: Commit, new: Commit) -> OtherHistory:
@@ -194,8 +197,9 @@ class EnvironmentsSource:
             PassError: `SignatureRevoked`, or the host's keys cannot be read.
         """
         base = self._accepted.base() or self._genesis
-        for prover in self._provers if base is not None else ():
-            prover.uphold(self.git, base, accepted)
+        if base is not None:
+            for prover in self._provers:
+                prover.uphold(self.git, base, accepted)
 
     def accept(self, head: Head) -> None:
         """Make a polled head the accepted one.

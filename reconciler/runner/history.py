@@ -89,7 +89,18 @@ class History:
                 raise HeldError(trust.frozen.reason, trust.frozen.message) from error
             if trust.commit is None or not self._branch.contains(at_least, trust.commit):
                 raise
+            if operation is Operation.APPLY:
+                self._uphold(trust.commit)
             return trust.commit
+
+    def _uphold(self, commit: Commit) -> None:
+        """An outage of the server does not bring back a key that this host has revoked."""
+        try:
+            self._branch.source.uphold(commit)
+        except PassError as error:
+            if error.reason in FREEZING:
+                self._freeze(Hold(error.reason, str(error), plans=True))
+            raise HeldError(error.reason, str(error)) from error
 
     def _fetched(self, at_least: Commit, since: float) -> Commit:
         """Fetch, and accept what the ratchet lets through.
