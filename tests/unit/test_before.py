@@ -12,23 +12,13 @@ from reconciler.branch import Catalogs, ProtectedBranch
 from reconciler.demo.forge import Forge
 from reconciler.desired.policy import policy_of
 from reconciler.git.remote import Remote
-from reconciler.git.source import EnvironmentsSource, Head
+from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit, Environment, EnvironmentClass, Limits, Policy, ReviewMode
 
 PATH = "environments/prod/environment.yaml"
 STRICT = "class: protected\nlimits: {destroy: 0}\nfreeze: [{cron: 0 16 * * FRI, duration: 64h, reason: weekend}]\n"
 LOOSE = "class: protected\nlimits: {destroy: 9}\n"
 BROKEN = "class: protected\nlimits: {destory: 9}\n"
-
-
-class Accepted:
-    commit: Commit | None = None
-
-    def load(self) -> Commit | None:
-        return self.commit
-
-    def save(self, head: Head) -> None:
-        self.commit = head.commit
 
 
 class Site:
@@ -38,7 +28,7 @@ class Site:
         self.forge = Forge.create(folder / "environments.git")
         self.pulls: dict[Commit, int] = {}
         self.source = EnvironmentsSource(
-            Remote(self.forge.url), "main", folder / "mirror", Accepted(),
+            Remote(self.forge.url), "main", folder / "mirror", Memory(),
             genesis=None, genesis_required=False, allow_file=True,
         )  # fmt: skip
         self.branch = ProtectedBranch(self.source, Catalogs({}, folder / "trees"), self.pulls.get)
