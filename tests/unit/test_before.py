@@ -14,6 +14,7 @@ from reconciler.desired.policy import policy_of
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit, Environment, EnvironmentClass, Limits, Policy, ReviewMode
+from tests.kit.gitrepo import Memory
 
 PATH = "environments/prod/environment.yaml"
 STRICT = "class: protected\nlimits: {destroy: 0}\nfreeze: [{cron: 0 16 * * FRI, duration: 64h, reason: weekend}]\n"
