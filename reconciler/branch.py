@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.before import ENVIRONMENTS, Before, PullOf
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
-from reconciler.desired.load import Loader
+from reconciler.desired.load import Loader, ResolveRefs
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.desired.pins import Refs
 from reconciler.errors import PassError, Place, UnitError
@@ -105,6 +106,16 @@ class Catalogs:
         return self._repositories[name]
 
 
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A commit of the branch to build on: what it means, its files by path and blob, and a loader that knows them."""
+
+    desired: Desired
+    blobs: Mapping[str, str]
+    loader: Loader
+    refs: ResolveRefs
+
+
 class ProtectedBranch:
     """One environments repository's branch. Keeps what the last commit that was asked for means."""
 
@@ -143,6 +154,17 @@ class ProtectedBranch:
         desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs, before=self._policies)
         self._settled = None if asked else desired
         return desired
+
+    def basis(self, commit: Commit) -> Basis:
+        """What the commit means, and all that is needed to look at what may become of it. Asks no network.
+
+        Raises:
+            PassError: the mirror cannot be read.
+        """
+        desired = self.load(commit, offline=True)
+        if self._commit != commit:
+            self._list(commit)
+        return Basis(desired, dict(self._blobs), self._loader.fork(), self.catalogs.known_refs)
 
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""

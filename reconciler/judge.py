@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reconciler.model import Allowances, Cause, Change, Hold, Limits, PlanSummary, Presence
+from reconciler.model import Allowances, Cause, Change, Hold, Limits, PlanSummary, Presence, ReviewMode
 
 MOST_NAMED = 5  # addresses that a message names before it counts the rest
 
@@ -28,6 +28,92 @@ class Bounds:
 def judge(plan: PlanSummary, bounds: Bounds, cause: Cause, path: str) -> Hold | None:
     """Why the plan may not be applied, if so. `path` is the entry's, for the remedy."""
     return _perpetual(plan, bounds, cause) or _recreates(plan, bounds) or _destroys(plan, bounds, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What people were shown when they approved the pull request that brought the change.
+
+    `follows`: not everything could be known then, because it follows what others bring about. `moved_on`: it is what an
+    earlier push of that pull request would have done, and the last one was not planned before it was merged.
+    """
+
+    pull: int
+    changes: tuple[Change, ...]
+    follows: bool = False
+    moved_on: bool = False
+
+
+_STRICTNESS = (ReviewMode.OFF, ReviewMode.WHEN_AVAILABLE, ReviewMode.REQUIRED)
+_REVIEWED = (Cause.DESIRED, Cause.CATALOG)  # the causes that a pull request brings; the others were never in one
+
+
+def stricter_review(one: ReviewMode, other: ReviewMode) -> ReviewMode:
+    """The mode that asks for more."""
+    return max(one, other, key=_STRICTNESS.index)
+
+
+def judge_review(
+    plan: PlanSummary, shown: Shown | None, mode: ReviewMode, cause: Cause, path: str, *,
+    drifted: frozenset[str] = frozenset(), tainted: frozenset[str] = frozenset(),
+) -> Hold | None:  # fmt: skip
+    """Why a plan may not be applied because of what its review showed, or because there was none.
+
+    `drifted` are the objects that refresh found changed; `tainted` those that the unit's own unfinished apply left so.
+    """
+    if mode is ReviewMode.OFF or cause not in _REVIEWED or not plan.changes:
+        return None
+    again = f"Open a pull request that touches {path} (a comment will do), and merge it once its plan is shown"
+    if mode is ReviewMode.REQUIRED and (shown is None or shown.moved_on):
+        what = "Nobody was shown what this does before it was merged, and review is required"
+        return Hold("ReviewMissing", f"{what}: {_names(plan.changes)}. {again}.")
+    beyond = () if shown is None else exceeding(plan, shown, drifted, tainted)
+    if shown is None or not beyond:
+        return None
+    whose = "an earlier push of pull request" if shown.moved_on else "the review of pull request"
+    words = [f"{change.address} ({', '.join(change.actions)})" for change in beyond[:MOST_NAMED]]
+    more = f" and {len(beyond) - MOST_NAMED} more" if len(beyond) > MOST_NAMED else ""
+    what = f"The plan does what {whose} #{shown.pull} did not show: {', '.join(words)}{more}"
+    return Hold("PlanExceedsReview", f"{what}. {again}.")
+
+
+def exceeding(
+    plan: PlanSummary, shown: Shown, drifted: frozenset[str], tainted: frozenset[str]
+) -> tuple[Change, ...]:
+    """The changes that the review did not show and that nothing else explains."""
+    known: dict[str, list[Change]] = {}
+    for one in shown.changes:  # an object that a replacement left behind has its successor's address
+        known.setdefault(one.address, []).append(one)
+    missing = frozenset(plan.missing)
+    return tuple(
+        change
+        for change in plan.changes
+        if not any(_as_shown(change, one, tainted) for one in known.get(change.address, ()))
+        and not _follows(change, shown)
+        and not _corrects(change, drifted, missing)
+    )
+
+
+def _as_shown(change: Change, shown: Change, tainted: frozenset[str]) -> bool:
+    """The same actions; or the rest of a replacement whose first half has been done, by the unit's own apply or not."""
+    now, then = frozenset(change.actions), frozenset(shown.actions)
+    if now == then:
+        return (change.reason == "import") == (shown.reason == "import")
+    if shown.replaces:
+        return now == {"create"}
+    own = change.reason == "replace_because_tainted" and change.address in tainted
+    return own and change.replaces and "create" in then
+
+
+def _follows(change: Change, shown: Shown) -> bool:
+    """What follows another unit may come into being, and change; it may not go."""
+    return shown.follows and change.actions in (("create",), ("update",))
+
+
+def _corrects(change: Change, drifted: frozenset[str], missing: frozenset[str]) -> bool:
+    """What was changed, or removed, behind the reviewer's back becomes again what the reviewed entry says."""
+    updated = change.actions == ("update",) and change.address in drifted
+    return updated or (change.actions == ("create",) and change.address in missing)
 
 
 def counted(plan: PlanSummary, bounds: Bounds) -> tuple[Change, ...]:

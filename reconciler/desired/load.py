@@ -46,6 +46,18 @@ class Loader:
         self._arguments: tuple[object, ...] = ()
         self._judged: dict[str, tuple[Environment, Policy | None, Environment]] = {}
 
+    @property
+    def lock(self) -> LockFile:
+        """The lock of the last commit."""
+        found = (file.parsed for file in self._files.values() if isinstance(file.parsed, LockFile))
+        return next(found, missing_lock(LOCK_PATH))
+
+    def fork(self) -> Loader:
+        """Another one that knows the same, so that what might become of the last commit costs only what differs."""
+        other = Loader()
+        other._files, other._desired = dict(self._files), self._desired
+        return other
+
     def load(
         self,
         commit: Commit,

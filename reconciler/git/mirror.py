@@ -16,6 +16,7 @@ import fcntl
 import functools
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -47,13 +48,16 @@ class Mirror:
         atomic: bool = True,
         allow_file: bool = False,
         patience: Patience | None = None,
+        largest: int | None = None,
     ) -> None:
+        """`largest`: bytes of any one file that a fetch may write; beyond, the fetch fails."""
         self.folder = folder
         self.git = Git(folder / "current", remote, allow_file=allow_file, patience=patience)
         self._remote = remote
         self._refspecs = tuple(refspecs)
         self._options = (*_FETCH, "--atomic") if atomic else _FETCH
         self._suspected = False
+        self._largest = largest
 
     def fetch(self, refspecs: Sequence[str] = ()) -> None:
         """Bring the refs up to date, or those of `refspecs` instead; clone where there is nothing yet.
@@ -150,13 +154,19 @@ class Mirror:
                 operands=operands,
                 deadline=deadline,
                 keep_open=(lock,),
-                started=lambda pid: _note(lock, pid),
+                started=lambda pid: self._started(lock, pid),
             )
         except PassError:
             # Ended half way: what it was receiving would lie there for good, and a slow server could fill the disk.
             for half in (git.folder / "objects" / "pack").glob("tmp_*"):
                 half.unlink(missing_ok=True)
             raise
+
+    def _started(self, lock: int, pid: int) -> None:
+        _note(lock, pid)
+        if self._largest is not None:
+            with contextlib.suppress(ProcessLookupError):  # its children inherit it, and they come later
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (self._largest, self._largest))
 
     def _sound(self) -> bool:
         """Whether every object that the refs need is there and whole."""
