@@ -108,12 +108,16 @@ class Catalogs:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """A commit of the branch to build on: what it means, its files by path and blob, and a loader that knows them."""
+    """A commit of the branch to build on: what it means, its files by path and blob, and a loader that knows them.
+
+    `policies` are those that were in force before it, of the environments whose files it changed.
+    """
 
     desired: Desired
     blobs: Mapping[str, str]
     loader: Loader
     refs: ResolveRefs
+    policies: Mapping[str, Policy | None]
 
 
 class ProtectedBranch:
@@ -164,7 +168,7 @@ class ProtectedBranch:
         desired = self.load(commit, offline=True)
         if self._commit != commit:
             self._list(commit)
-        return Basis(desired, dict(self._blobs), self._loader.fork(), self.catalogs.known_refs)
+        return Basis(desired, dict(self._blobs), self._loader.fork(), self.catalogs.known_refs, self._policies)
 
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""

@@ -44,13 +44,7 @@ class Shown:
     moved_on: bool = False
 
 
-_STRICTNESS = (ReviewMode.OFF, ReviewMode.WHEN_AVAILABLE, ReviewMode.REQUIRED)
 _REVIEWED = (Cause.DESIRED, Cause.CATALOG)  # the causes that a pull request brings; the others were never in one
-
-
-def stricter_review(one: ReviewMode, other: ReviewMode) -> ReviewMode:
-    """The mode that asks for more."""
-    return max(one, other, key=_STRICTNESS.index)
 
 
 def judge_review(
@@ -77,9 +71,7 @@ def judge_review(
     return Hold("PlanExceedsReview", f"{what}. {again}.")
 
 
-def exceeding(
-    plan: PlanSummary, shown: Shown, drifted: frozenset[str], tainted: frozenset[str]
-) -> tuple[Change, ...]:
+def exceeding(plan: PlanSummary, shown: Shown, drifted: frozenset[str], tainted: frozenset[str]) -> tuple[Change, ...]:
     """The changes that the review did not show and that nothing else explains."""
     known: dict[str, list[Change]] = {}
     for one in shown.changes:  # an object that a replacement left behind has its successor's address

@@ -7,13 +7,13 @@ that of the branch; a version that the branch has yanked stays so; a branch of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from reconciler.branch import ENVIRONMENTS, Basis
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
 from reconciler.errors import PassError, Place
-from reconciler.forge.facts import Pull
+from reconciler.forge.facts import Merged, Protection, Pull
 from reconciler.git.pulls import PullMirror
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.tree import TreeEntry
@@ -86,8 +86,11 @@ class Proposals:
             lambda ids: self.mirror.read_blobs(sorted(ids)),
             problems,
             refs=basis.refs,
+            before=basis.policies,
         )
-        changed = frozenset(path for path in blobs.keys() | basis.blobs.keys() if blobs.get(path) != basis.blobs.get(path))
+        changed = frozenset(
+            path for path in blobs.keys() | basis.blobs.keys() if blobs.get(path) != basis.blobs.get(path)
+        )
         return compare(pull, basis.desired, merged, changed, basis.loader.lock.lock)
 
 
@@ -96,7 +99,9 @@ def compare(pull: Pull, base: Desired, merged: Desired, changed: frozenset[str],
     touched = [unit for unit in merged.units.values() if _touches(unit, base, changed)]
     fresh = frozenset(kind.name for path in changed if isinstance(kind := classify(path), EnvironmentPath))
     untold = {unit.id: why for unit in touched if (why := _untold(unit, base, fresh, lock)) is not None}
-    untold |= {unit: _said(problem, fresh) for unit, problem in merged.broken.items() if base.broken.get(unit) != problem}
+    untold |= {
+        unit: _said(problem, fresh) for unit, problem in merged.broken.items() if base.broken.get(unit) != problem
+    }
     untold |= dict.fromkeys(_gone(base, merged), _ORPHANS)
     units = {unit.id: unit for unit in touched if unit.id not in untold}
     if len(units) > MOST_UNITS:
@@ -105,7 +110,9 @@ def compare(pull: Pull, base: Desired, merged: Desired, changed: frozenset[str],
     return Proposal(pull, base.commit, units, untold, _followers(units, {unit.id for unit in touched}, merged))
 
 
-_ORPHANS = Untold("Orphaned", "Its file goes. That destroys nothing: write `state: absent` or `state: forgotten` instead.")
+_ORPHANS = Untold(
+    "Orphaned", "Its file goes. That destroys nothing: write `state: absent` or `state: forgotten` instead."
+)
 
 
 def _touches(unit: Unit, base: Desired, changed: frozenset[str]) -> bool:
@@ -170,6 +177,33 @@ def _problem(entry: TreeEntry) -> Problem:
     return Problem(Place(entry.path), "PathInvalid", entry.problem)
 
 
+class NoForge:
+    """Where no forge is configured nobody can say which pull requests are open. Implements `Forge`."""
+
+    def merged(self, commit: Commit) -> Merged:  # noqa: ARG002 - the Protocol's
+        """See `Forge`."""
+        raise _no_forge()
+
+    def open_pulls(self) -> tuple[Pull, ...]:
+        """See `Forge`."""
+        raise _no_forge()
+
+    def protections(self) -> tuple[Protection, ...]:
+        """See `Forge`."""
+        raise _no_forge()
+
+    def head_ref(self, number: int) -> str:  # noqa: ARG002 - the Protocol's
+        """See `Forge`."""
+        raise _no_forge()
+
+
+def _no_forge() -> PassError:
+    where = "environments_repo.forge of this host's configuration is missing"
+    return PassError(
+        "ForgeMissing", f"{where}: without it no open pull request is planned, and none counts as reviewed."
+    )
+
+
 def open_proposals(config: ControllerConfig | RunnerConfig, patience: Patience | None = None) -> Proposals:
     """As one plane's own configuration describes the repository."""
     repo = config.environments_repo
@@ -183,8 +217,3 @@ def open_proposals(config: ControllerConfig | RunnerConfig, patience: Patience |
 def failed(pull: Pull, base: Commit, error: PassError) -> Proposal:
     """The proposal of a pull request that cannot be told."""
     return Proposal(pull, base, refused=Untold(error.reason, str(error)))
-
-
-def at_head(pull: Pull, proposal: Proposal) -> Proposal:
-    """The same proposal, of the pull request as the forge describes it now."""
-    return replace(proposal, pull=pull)

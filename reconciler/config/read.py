@@ -35,7 +35,6 @@ _CONTROLLER_LATER = (*_REPOSITORY_LATER, ("store.dynamodb", None), ("executor.fa
 _RUNNER_LATER = (
     *_REPOSITORY_LATER,
     ("memory.s3", None),
-    ("allow.*.refs", "pulls"),
     ("sandbox", None),
     ("environments.*.secrets.*.secretsmanager", None),
     ("environments.*.secrets.*.ssm", None),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from reconciler.config.fields import (
     AccountId,
@@ -38,8 +39,14 @@ class Allow(Closed):
     """One line of the allow-list."""
 
     operations: list[Literal["plan", "apply"]]
-    refs: Literal["merged", "pulls"] = "merged"
+    refs: Literal["merged", "pulls"] = Field(default="merged", description="what was merged, or open pull requests")
     folders: list[Glob]
+
+    @model_validator(mode="after")
+    def _only_shown(self) -> Allow:
+        if self.refs == "pulls" and "apply" in self.operations:
+            raise PydanticCustomError("pulls", "a pull request is planned, never applied; write operations: [plan]")
+        return self
 
     @property
     def operation_set(self) -> frozenset[Operation]:

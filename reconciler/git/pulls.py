@@ -48,7 +48,9 @@ class PullMirror:
         if not self._has(base):
             self._mirror.fetch()
         if not self._has(base):
-            raise PassError("PullBaseMissing", f"{self._git.where}: {base} is not on the branch: wait for the next poll.")
+            raise PassError(
+                "PullBaseMissing", f"{self._git.where}: {base} is not on the branch: wait for the next poll."
+            )
         if not self._has(head):
             self._fetch(number, ref)
         if not self._has(head):
@@ -62,13 +64,13 @@ class PullMirror:
             PassError: `PullTooLarge`; `PullUnrelated`: it never was on the branch.
         """
         fork = self._fork(base, head)
+        self._count(head, self._count(fork, TreeLimits().entries) + MOST_FILES)
         try:
             found = tree.changed_paths(self._git, fork, head, limits=TreeLimits(entries=MOST_FILES))
         except PassError as error:
             if error.reason != "TreeTooLarge":
                 raise
-            what = f"{head[:12]} changes more than {MOST_FILES} files"
-            raise PassError("PullTooLarge", f"{what}: split the pull request, if that is meant.") from error
+            raise _too_large(head) from error
         return frozenset(change.path for change in found)
 
     def merge(self, base: Commit, head: Commit) -> str:
@@ -78,7 +80,9 @@ class PullMirror:
             PassError: `PullConflicts`, or git failed.
         """
         options = ("--write-tree", "--no-messages", "--name-only")
-        done = self._git.ask("merge-tree", *options, operands=(object_id(base), object_id(head)), deadline=MERGE_SECONDS)
+        done = self._git.ask(
+            "merge-tree", *options, operands=(object_id(base), object_id(head)), deadline=MERGE_SECONDS
+        )
         first, *names = done.out.decode("utf-8", "replace").splitlines() or [""]
         if done.code == 0:
             return object_id(first)
@@ -108,6 +112,21 @@ class PullMirror:
             self._mirror.tidy()
         if self._size() > LARGEST_MIRROR:
             shutil.rmtree(self._git.folder.resolve(), ignore_errors=True)  # the next fetch clones
+
+    def _count(self, commit: Commit, most: int) -> int:
+        """The files of a commit, as git lists them: comparing trees, it would look at all of them before it said a word.
+
+        Raises:
+            PassError: `PullTooLarge`, more than `most`.
+        """
+        files = size = 0
+        for chunk in self._git.stream(
+            "ls-tree", "-r", "-z", "--name-only", "--full-tree", operands=(object_id(commit),)
+        ):
+            files, size = files + chunk.count(b"\0"), size + len(chunk)
+            if files > most or size > most * TreeLimits().path:
+                raise _too_large(commit)
+        return files
 
     def _fetch(self, number: int, ref: str) -> None:
         try:
@@ -140,3 +159,8 @@ class PullMirror:
             with suppress(OSError):
                 total += file.lstat().st_size
         return total
+
+
+def _too_large(commit: Commit) -> PassError:
+    what = f"{commit[:12]} changes more than {MOST_FILES} files"
+    return PassError("PullTooLarge", f"{what}: split the pull request, if that is meant.")

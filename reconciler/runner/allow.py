@@ -12,10 +12,14 @@ from reconciler.model import Operation
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of `allow:` in runner.yaml. `folders` are globs over paths of the repository; `**` crosses folders."""
+    """One line of `allow:` in runner.yaml. `folders` are globs over paths of the repository; `**` crosses folders.
+
+    `pulls`: it is for open pull requests, and not for what was merged.
+    """
 
     operations: frozenset[Operation]
     folders: tuple[str, ...]
+    pulls: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -25,13 +29,18 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(regex.get(p, re.escape(p)) for p in parts))
 
 
-def allowed(rules: Sequence[Rule], operation: Operation, path: str) -> bool:
-    """Whether any rule lets the runner do `operation` for the entry at `path`."""
-    return any(operation in r.operations and any(_pattern(f).fullmatch(path) for f in r.folders) for r in rules)
+def allowed(rules: Sequence[Rule], operation: Operation, path: str, *, pulls: bool = False) -> bool:
+    """Whether any rule lets the runner do `operation` for the entry at `path`, as it was merged or as a pull request has it."""
+    return any(any(_pattern(f).fullmatch(path) for f in rule.folders) for rule in _able(rules, operation, pulls))
 
 
-def why_not(rules: Sequence[Rule], operation: Operation, path: str) -> str:
+def why_not(rules: Sequence[Rule], operation: Operation, path: str, *, pulls: bool = False) -> str:
     """The sentence for a caller who was refused."""
-    able = sorted({f for r in rules if operation in r.operations for f in r.folders})
+    able = sorted({f for rule in _able(rules, operation, pulls) for f in rule.folders})
     folders = ", ".join(able) if able else "none"
-    return f"{operation} of {path} is not on this runner's allow-list; folders where {operation} is allowed: {folders}."
+    what = f"{operation} of pull requests" if pulls else str(operation)
+    return f"{what} of {path} is not on this runner's allow-list; folders where {what} is allowed: {folders}."
+
+
+def _able(rules: Sequence[Rule], operation: Operation, pulls: bool) -> list[Rule]:
+    return [rule for rule in rules if rule.pulls is pulls and operation in rule.operations]

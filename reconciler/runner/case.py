@@ -6,6 +6,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError
-from reconciler.judge import Bounds, judge
+from reconciler.judge import Bounds, judge, judge_review
 from reconciler.model import (
     Allowances,
     Applied,
@@ -40,6 +41,7 @@ from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
 from reconciler.runner.record import Change, Origin
+from reconciler.runner.reviews import Review, shown
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -194,13 +196,13 @@ class Case:
         report = self._job.operation is Operation.PLAN or (drifted and not corrects(self._unit))
         if plan.empty and (not report or cause is Cause.DRIFT):
             return self._in_order()
-        self._judge(plan, cause)
+        self._judge(talk, plan, cause)
         if report:
             return Said("Planned", f"{len(plan.changes)} objects would change.")
         self._check_again()
         self._allowed = self._open_lines()  # what a newer commit took back does not count any more
         checks.no_downgrade(self._unit, self._memory, self._allowances())
-        self._judge(plan, cause)
+        self._judge(talk, plan, cause)
         return self._apply(talk, plan, cause)
 
     def _in_order(self) -> Said:
@@ -210,7 +212,7 @@ class Case:
         state = self._hosted.backend.read(self._unit.id)
         return self._settle(state, Said("InSync", "The real world is as desired."))
 
-    def _judge(self, plan: PlanSummary, cause: Cause) -> None:
+    def _judge(self, talk: Talk, plan: PlanSummary, cause: Cause) -> None:
         """Go on only with a plan that is within bounds. A looser limit cannot arrive together with what it lets through.
 
         Raises:
@@ -219,10 +221,33 @@ class Case:
         path, environment, bounds = self._unit.entry.place.path, self._unit.environment, self._bounds()
         hold = judge(plan, bounds, cause, path)
         if hold is None:
-            return
+            return self._judge_review(talk, plan, cause)
         says = environment.says.limits if environment.says else environment.limits
         soon = judge(plan, replace(bounds, limits=says), cause, path) is None
         raise HeldError(hold.reason, hold.message + (from_the_next_merge_on(environment, *LIMITS) if soon else ""))
+
+    def _judge_review(self, talk: Talk, plan: PlanSummary, cause: Cause) -> None:
+        """What nobody was shown before it was merged does not happen. Raises HeldError."""
+        unit, known = self._unit, self._host.reviews.of(self._unit.id)
+        upstream = self._progress.fingerprint.upstream if self._progress.fingerprint else ""
+        hold = judge_review(
+            plan,
+            shown(known, self._merged(known), unit.intent, upstream),
+            unit.environment.review,
+            cause,
+            unit.entry.place.path,
+            drifted=talk.drifted,
+            tainted=self._memory.tainted,
+        )
+        if hold is not None:
+            raise HeldError(hold.reason, hold.message)
+
+    def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
+        """The pull requests of the commits that the unit has not been brought to yet, newest first."""
+        newest, applied = self._host.memory.trust().commit, self._memory.applied
+        if not known or newest is None:
+            return ()
+        return self._host.history.merged_since(applied.commit if applied else known[0].base, newest)
 
     def _open_lines(self) -> Allowed:
         return self._host.memory.trust().allowances.get(self._unit.id, Allowed())
@@ -325,7 +350,10 @@ class Case:
             state=state.mark if state else None,
         )
         self._memory = replace(self._memory, release=versions.release_of(unit.pin, self._memory.release))
+        reviews = self._host.reviews.of(unit.id)
+        merged = self._merged(reviews)
         self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
+        self._host.reviews.applied(unit.id, merged)
         return said
 
 

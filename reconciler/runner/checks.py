@@ -16,15 +16,18 @@ from reconciler.runner.terraform.state import State
 from reconciler.runner.versions import older, predecessor
 
 
-def permitted(host: Host, operation: Operation, unit: Unit) -> Hosted:
+def permitted(host: Host, operation: Operation, unit: Unit, *, pulls: bool = False) -> Hosted:
     """The environment as this host knows it, once the allow-list and the host's class let the job in.
+
+    `pulls`: the unit is as an open pull request would have it.
 
     Raises:
         HeldError: they do not.
     """
     rules = host.rules
-    if not allowed(rules, operation, unit.entry.place.path):
-        raise HeldError("NotAllowed", why_not(rules, operation, unit.entry.place.path))
+    path = unit.entry.place.path
+    if not allowed(rules, operation, path, pulls=pulls):
+        raise HeldError("NotAllowed", why_not(rules, operation, path, pulls=pulls))
     hosted = host.environment(unit.environment.name, operation)
     mine, its = hosted.part.klass, class_of(unit.environment)
     if mine is not its:

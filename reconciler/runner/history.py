@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.branch import ProtectedBranch
+from reconciler.branch import Basis, ProtectedBranch
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.source import Head, OtherHistory
@@ -35,9 +35,10 @@ class History:
         memory: Memory,
         open_branch: Callable[[History], ProtectedBranch],
         record: Callable[[Head], None] = lambda _: None,
+        pull_of: Callable[[Commit], int | None] = lambda _: None,
     ) -> None:
-        """`record` is told of a head before it is accepted."""
-        self._memory, self._record = memory, record
+        """`record` is told of a head before it is accepted. `pull_of`: by which pull request a commit came, by its proof."""
+        self._memory, self._record, self.pull_of = memory, record, pull_of
         self._stamp, self._failed = memory.folder / "fetched", memory.folder / "fetch-failed"
         self._seen = memory.folder / "seen.json"
         self._branch = open_branch(self)
@@ -64,6 +65,21 @@ class History:
         """What the accepted head means, without a look at the network; None before the first."""
         commit = self._memory.trust().commit
         return self._branch.load(commit, offline=True) if commit else None
+
+    def basis(self, commit: Commit) -> Basis:
+        """An accepted commit, to build what may become of it on; see `ProtectedBranch.basis`."""
+        return self._branch.basis(commit)
+
+    def merged_since(self, since: Commit, until: Commit) -> tuple[int, ...]:
+        """The pull requests by which the branch came from one accepted commit to another, newest first.
+
+        By the proof of each commit. Where the first is not on the way to the second nothing is proven, and there are none.
+        """
+        if not self._branch.contains(since, until):
+            return ()
+        out = self._branch.source.git.run("rev-list", "--first-parent", operands=(until, f"^{since}"))
+        found = (self.pull_of(Commit(line)) for line in out.decode().split())
+        return tuple(dict.fromkeys(pull for pull in found if pull is not None))
 
     def spend(self, unit: UnitId, opened: Mapping[str, datetime]) -> None:
         """Close those of the unit's allowances that an apply was judged with."""

@@ -15,14 +15,17 @@ from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.durable import sweep
 from reconciler.errors import ConfigError, HeldError, PassError, UnitError
+from reconciler.forge.facts import Forge
 from reconciler.git.provenance import open_proofs
 from reconciler.git.source import Head
 from reconciler.model import Commit, HostPart, Operation, RunnerFacts, UnitId
+from reconciler.pulls import NoForge, open_proposals
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory, Trust, UnitMemory
 from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched, vouched_by
+from reconciler.runner.reviews import Reviews
 from reconciler.runner.spool import Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
@@ -52,10 +55,15 @@ class Host:
         self.memory = Memory(config.memory_path)
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
-        self.rules = tuple(Rule(line.operation_set, tuple(line.folders)) for line in config.rules)
+        self.rules = tuple(Rule(line.operation_set, tuple(line.folders), line.refs == "pulls") for line in config.rules)
         self._proofs = open_proofs(config.memory_path)
         self.record = Recorder(config.memory_path / "audit")
-        self.history = History(self.memory, lambda accepted: open_branch(config, accepted), self._record_head)
+        self.reviews = Reviews(config.memory_path / "reviews")
+        self.proposals = open_proposals(config)
+        self.forge: Forge = NoForge()
+        self.history = History(
+            self.memory, lambda accepted: open_branch(config, accepted), self._record_head, self._pull_of
+        )
 
     def warm(self, unit: UnitId | None = None) -> None:
         """Read what the accepted head means, and look for the unit's pin in its catalog's branch, so that the next job
@@ -94,6 +102,10 @@ class Host:
         """The commit, and who vouched for it, as far as this host asked anybody."""
         proof = self._proofs.get(commit)
         return Vouched(commit) if proof is None else vouched_by(proof)
+
+    def _pull_of(self, commit: Commit) -> int | None:
+        proof = self._proofs.get(commit)
+        return proof.pull if proof else None
 
     def _record_head(self, head: Head) -> None:
         self.record.head(head.commit, head.since, [self.vouched(commit) for commit in head.chain])
@@ -159,7 +171,12 @@ class Host:
             "trust": self._trust(),
             "repository": {"url": self.config.environments_repo.url, "branch": self.config.environments_repo.branch},
             "allow": [
-                {"operations": sorted(r.operations), "refs": "merged", "folders": list(r.folders)} for r in self.rules
+                {
+                    "operations": sorted(r.operations),
+                    "refs": "pulls" if r.pulls else "merged",
+                    "folders": list(r.folders),
+                }
+                for r in self.rules
             ],
             "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
         }

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
 from reconciler.model import Job, Outcome, Result
-from reconciler.runner.case import Case, Progress, UncertainError
+from reconciler.runner.case import Case, Progress, Said, UncertainError
 from reconciler.runner.host import Host
+from reconciler.runner.showing import Showing
 from reconciler.runner.spool import JobFolder
 
 
@@ -25,8 +26,7 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
     """The result, whatever is raised on the way."""
     progress = Progress(job, datetime.now(UTC))
     try:
-        with host.memory.unit_lock(job.unit) as lock:
-            said = Case(host, job, folder, (life, lock), progress).carry_out()
+        said = _said(host, job, folder, life, progress)
     except UncertainError as error:
         return progress.result(Outcome.UNCERTAIN, "UncertainApply", str(error))
     except SupersededError as error:
@@ -43,3 +43,11 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
         traceback.print_exc()
         return progress.result(Outcome.FAILED, "InternalError", f"{type(error).__name__} in the runner; see its log.")
     return progress.result(Outcome.SUCCEEDED, said.reason, said.message)
+
+
+def _said(host: Host, job: Job, folder: JobFolder, life: FileLock, progress: Progress) -> Said:
+    """Do it. What only shows an open pull request does not hold the unit: nobody waits for it."""
+    if job.pull is not None:
+        return Showing(host, job, folder, life, progress).carry_out()
+    with host.memory.unit_lock(job.unit) as lock:
+        return Case(host, job, folder, (life, lock), progress).carry_out()

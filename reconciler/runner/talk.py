@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.durable import FileLock
 from reconciler.errors import UnitError
-from reconciler.model import PlanSummary, Presence, Unit
+from reconciler.model import PlanSummary, Presence, Unit, UnitId
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import supply
@@ -15,7 +15,7 @@ from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.masking import mask
 from reconciler.runner.terraform.module import cached_module
-from reconciler.runner.terraform.plan import secrets_in, summarise
+from reconciler.runner.terraform.plan import drifted_in, secrets_in, summarise
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
@@ -43,9 +43,17 @@ class Talk:
         inputs: Inputs,
         state: State | None,
         locks: tuple[FileLock, ...],
+        *,
+        lock: bool = True,
+        stored_as: UnitId | None = None,
     ) -> None:
-        """`state` is the unit's, as it is: what it keeps secret no log shows."""
+        """`state` is the unit's, as it is: what it keeps secret no log shows; `stored_as` the name that it has, if another.
+
+        `lock`: whether the engine locks the state. What only looks need not, and then keeps nobody waiting.
+        """
         self._host, self._unit, self._inputs = host, unit, inputs
+        self._stored_as = stored_as or unit.id
+        self.drifted: frozenset[str] = frozenset()
         self.hosted, self.folder = hosted, folder
         self._secrets = inputs.secrets | hosted.secrets | (secrets_of(state) if state else frozenset())
         self._tree = host.history.tree(unit.pin)
@@ -62,11 +70,12 @@ class Talk:
             locks=[lock.fileno() for lock in locks],
             provider_mirror=self._supply.mirror,
             mask=self._public,
+            lock=lock,
         )
         self._ready = False
 
     def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
-        """Plan afresh from the newest state.
+        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed.
 
         Raises:
             SensitiveOutputs: these outputs must be marked as well; plan again.
@@ -84,6 +93,7 @@ class Talk:
         except UnitError as error:
             raise self._told(error) from error
         self._secrets |= secrets_in(planned.json)
+        self.drifted = drifted_in(planned.json)
         return summarise(planned.json, self._host.memory.key)
 
     def apply(self) -> Ending:
@@ -109,13 +119,13 @@ class Talk:
             inputs={n: v for n, v in self._inputs.values.items() if n in self._interface.variables},
             providers=self._unit.environment.providers,
             provider_map=unit.entry.providers,
-            backend=self.hosted.backend.block(unit.id, self.folder.work),
+            backend=self.hosted.backend.block(self._stored_as, self.folder.work),
             sensitive_outputs=sensitive,
             accounts=self.hosted.allowed_account_ids,
         )
         write_root(self.folder.work, spec, self._tree)
         if not self._ready:
-            self.hosted.backend.bring(unit.id, self.folder.work)
+            self.hosted.backend.bring(self._stored_as, self.folder.work)
 
     def _told(self, error: UnitError) -> UnitError:
         if not isinstance(error, EngineError):

@@ -276,7 +276,11 @@ def test_what_is_wrong_with_reconciler_yaml(
 
 RUNNER_MISTAKES = [
     ("memory: {path: memory}", "memory: {s3: {}}", ["config.yaml:3:10: memory.s3 is not supported yet; remove it"]),
-    ("refs: merged", "refs: pulls", ["config.yaml:5:33: allow[0].refs: pulls is not supported yet; remove it"]),
+    (
+        "refs: merged",
+        "refs: pulls",
+        ["config.yaml:5:5: a pull request is planned, never applied; write operations: [plan]"],
+    ),
     ("[plan, apply]", "[plan, aply]",
      [('config.yaml:5:25: allow[0].operations[1]: expected plan or apply, not the string "aply"; '
       'did you mean "apply"?')]),

@@ -72,7 +72,7 @@ class Conversation:
     """Runs one engine in one generated root. Not for several threads, but for `interrupt`.
 
     `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
-    masked by `mask`, as it comes. `locks` are descriptors that the engine inherits. Deadlines are `time.monotonic()`.
+    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. Deadlines are `time.monotonic()`.
     """
 
     def __init__(
@@ -86,13 +86,14 @@ class Conversation:
         provider_mirror: Path | None = None,
         mask: Callable[[str], str] = str,
         lock_timeout: int = 60,
+        lock: bool = True,
     ) -> None:
         self._engine = engine
         self._folder = folder
         self._env = dict(env)
         self._log = log
         self._locks = tuple(locks)
-        self._lock_timeout = f"-lock-timeout={lock_timeout}s"
+        self._locking = f"-lock-timeout={lock_timeout}s" if lock else "-lock=false"
         self._running: tuple[Command | None, str] = (None, "")
         self._cancelled = False
         self.mask = mask
@@ -122,7 +123,7 @@ class Conversation:
         options += ["-refresh-only"] if refresh_only else []
         said, code = self._must(
             "plan",
-            ("-input=false", "-no-color", "-json", "-detailed-exitcode", self._lock_timeout,
+            ("-input=false", "-no-color", "-json", "-detailed-exitcode", self._locking,
              f"-out={PLAN_FILE}", f"-var-file={VALUES_FILE}", *options),
             deadline,
         )  # fmt: skip
@@ -141,7 +142,7 @@ class Conversation:
         self._check_cancelled()
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         try:
-            options = ("-input=false", "-no-color", "-json", self._lock_timeout, USED_PLAN)
+            options = ("-input=false", "-no-color", "-json", self._locking, USED_PLAN)
             said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace))
         finally:
             used.unlink()

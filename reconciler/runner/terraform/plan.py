@@ -26,6 +26,12 @@ def summarise(plan: Raw, key: bytes) -> PlanSummary:
     )
 
 
+def drifted_in(plan: Raw) -> frozenset[str]:
+    """The addresses of the objects that refresh found other than the state says, and that are still there."""
+    drift = plan.get("resource_drift") or ()
+    return frozenset(str(one["address"]) for one in drift if list(one["change"]["actions"]) == ["update"])
+
+
 def _counts(raw: Raw) -> bool:
     """Reading data changes nothing, nor does a no-op, unless it brings an object into the state."""
     actions = raw["change"]["actions"]

@@ -1,0 +1,114 @@
+"""What open pull requests were shown to do, kept until what they brought is applied: one file per unit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from reconciler import codec
+from reconciler.durable import FileLock, write_atomic
+from reconciler.judge import Shown
+from reconciler.model import Change, Commit, Digest, UnitId
+
+LIFE = timedelta(days=30)  # of a review whose pull request is open; it is planned anew long before
+CLOSED = timedelta(days=1)  # of one whose request is gone, while nothing says that it was merged
+MOST = 20  # of a unit, besides those that were merged
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What one pull request, at one head, would do to one unit.
+
+    `base` is the accepted head that it was merged into to see it, `intent` what the unit is then. `changes` are all there
+    were, free of values. `upstream` is that part of the fingerprint; empty where it could not be known. `follows`: what
+    the unit reads changes with the same pull request, or is not there yet.
+    """
+
+    unit: UnitId
+    pull: int
+    head: Commit
+    base: Commit
+    intent: Digest
+    at: datetime
+    changes: tuple[Change, ...]
+    follows: bool = False
+    upstream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The file of a unit, oldest review first."""
+
+    reviews: tuple[Review, ...] = ()
+
+
+class Reviews:
+    """Every unit's. Written by the jobs of pull requests, which do not hold the unit, and by its applies, which do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def of(self, unit: UnitId) -> tuple[Review, ...]:
+        """The unit's, oldest first."""
+        path = self._path(unit)
+        return codec.decode(Kept, path.read_bytes()).reviews if path.exists() else ()
+
+    def add(self, review: Review, unmerged: Collection[int], merged: Collection[int]) -> None:
+        """Keep a review in place of the one of the same pull request and intent. `unmerged` are open, `merged` are in."""
+        with self._held():
+            before = [r for r in self.of(review.unit) if (r.pull, r.intent) != (review.pull, review.intent)]
+            self._save(review.unit, pruned([*before, review], review.at, unmerged, merged))
+
+    def applied(self, unit: UnitId, merged: Collection[int]) -> None:
+        """Forget those of the pull requests whose changes are in the world now."""
+        if not merged or not self._path(unit).exists():
+            return
+        with self._held():
+            self._save(unit, [review for review in self.of(unit) if review.pull not in merged])
+
+    def _held(self) -> FileLock:
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        return FileLock(self._folder / "lock")
+
+    def _save(self, unit: UnitId, reviews: Sequence[Review]) -> None:
+        path = self._path(unit)
+        if not reviews:
+            path.unlink(missing_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(path, codec.encode(Kept(tuple(reviews))))
+
+    def _path(self, unit: UnitId) -> Path:
+        return self._folder / f"{unit}.json"
+
+
+def pruned(
+    reviews: Sequence[Review], now: datetime, unmerged: Collection[int], merged: Collection[int]
+) -> list[Review]:
+    """Those that may still be needed. What was merged and is not applied yet always is."""
+    kept = [review for review in reviews if review.pull in merged or _lives(review, now, review.pull in unmerged)]
+    others = [review for review in kept if review.pull not in merged]
+    surplus = others[: max(len(others) - MOST, 0)]
+    return [review for review in kept if review not in surplus]
+
+
+def _lives(review: Review, now: datetime, is_open: bool) -> bool:
+    return now - review.at < (LIFE if is_open else CLOSED)
+
+
+def shown(reviews: Sequence[Review], merged: Sequence[int], intent: Digest, upstream: str) -> Shown | None:
+    """What the pull requests that brought the change were shown to do. `merged`: their numbers, newest first.
+
+    The review of exactly this intent counts. Where a request was planned, but not at what was merged in the end, what was
+    shown of it last counts, so that nothing slips in with a last push.
+    """
+    for exact in (True, False):
+        for pull in merged:
+            found = [r for r in reviews if r.pull == pull and (r.intent == intent) is exact]
+            if found:
+                last = found[-1]
+                follows = last.follows or last.upstream != upstream
+                return Shown(pull, last.changes, follows, moved_on=not exact)
+    return None
