@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.branch import ENVIRONMENTS, Basis
+from reconciler.before import ENVIRONMENTS
+from reconciler.branch import Basis
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
 from reconciler.errors import PassError, Place

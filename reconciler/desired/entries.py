@@ -221,9 +221,6 @@ def _dependencies(document: Document, unit: UnitId, names: tuple[UnitId, ...]) -
 
 
 def _environment(document: Document, model: EnvironmentModel, name: str) -> Iterator[Problem]:
-    if model.review == "required":
-        message = 'review: required is not supported yet; write "when_available" or "off"'
-        yield Problem(document.place_of(("review",)), "NotSupportedYet", message)
     if name in model.depends_on:
         place = document.place_of(("depends_on", model.depends_on.index(name)))
         yield _problem(place, "an environment cannot depend on itself; remove it")

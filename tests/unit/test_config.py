@@ -279,7 +279,7 @@ RUNNER_MISTAKES = [
     (
         "refs: merged",
         "refs: pulls",
-        ["config.yaml:5:5: a pull request is planned, never applied; write operations: [plan]"],
+        ["config.yaml:5:5: allow[0]: a pull request is planned, never applied; write operations: [plan]"],
     ),
     ("[plan, apply]", "[plan, aply]",
      [('config.yaml:5:25: allow[0].operations[1]: expected plan or apply, not the string "aply"; '

@@ -304,8 +304,6 @@ DURATION = "a duration is a number and s, m, h or d, at most 366d; write 30s or 
          ["SchemaInvalid 3:36: freeze[0].duration: a duration is a number and s, m, h or d, at most 366d; write 30s or 6h"]),
         ('class: sandbox\nfreeze:\n  - {cron: "0 0 */30 2 1#5", duration: 1h, reason: x}\n',
          ["SchemaInvalid 3:12: freeze[0].cron: this never comes; write a day that exists"]),
-        ("class: sandbox\nreview: required\n",
-         ['NotSupportedYet 2:9: review: required is not supported yet; write "when_available" or "off"']),
         ("class: sandbox\ndepends_on: [dev, prod]\n",
          ["SchemaInvalid 2:19: an environment cannot depend on itself; remove it"]),
         ("class: sandbox\nproviders: {aws: {region: '${{ secret.x }}'}}\n",
