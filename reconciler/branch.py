@@ -210,6 +210,7 @@ def open_branch(
     """The protected branch and its catalogs as one plane's own configuration describes them."""
     repo, work = config.environments_repo, config.work_path
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    provenance = _provenance(config, patience or Patience())
     source = EnvironmentsSource(
         _remote(repo),
         repo.branch,
@@ -217,7 +218,7 @@ def open_branch(
         accepted,
         genesis=Commit(repo.genesis) if repo.genesis else None,
         genesis_required=repo.signatures != "off",
-        provers=(_provenance(config, patience or Patience()),),
+        provers=(provenance,),
         allow_file=repo.allow_file,
         patience=patience,
     )
@@ -232,7 +233,12 @@ def open_branch(
         )
         for name, catalog in config.catalog_repos.items()
     }
-    return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"))
+    return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"), lambda commit: _pull_of(provenance, commit))
+
+
+def _pull_of(provenance: Provenance, commit: Commit) -> int | None:
+    proof = provenance.proof(commit)
+    return proof.pull if proof else None
 
 
 def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> Provenance:

@@ -14,7 +14,8 @@ from reconciler.branch import Basis
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
 from reconciler.errors import PassError, Place
-from reconciler.forge.facts import Merged, Protection, Pull
+from reconciler.forge import open_forge
+from reconciler.forge.facts import Forge, Merged, Protection, Pull
 from reconciler.git.pulls import PullMirror
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.tree import TreeEntry
@@ -203,6 +204,18 @@ def _no_forge() -> PassError:
     return PassError(
         "ForgeMissing", f"{where}: without it no open pull request is planned, and none counts as reviewed."
     )
+
+
+def forge_of(config: ControllerConfig | RunnerConfig, patience: Patience | None = None) -> Forge:
+    """The forge that this plane's own configuration names, or one that says that there is none.
+
+    Raises:
+        ConfigError: the file of authorities cannot be used.
+    """
+    repo = config.environments_repo
+    if repo.forge is None:
+        return NoForge()
+    return open_forge(repo.forge, repo.branch, ending=patience.ending if patience else None)
 
 
 def open_proposals(config: ControllerConfig | RunnerConfig, patience: Patience | None = None) -> Proposals:

@@ -19,7 +19,7 @@ from reconciler.forge.facts import Forge
 from reconciler.git.provenance import open_proofs
 from reconciler.git.source import Head
 from reconciler.model import Commit, HostPart, Operation, RunnerFacts, UnitId
-from reconciler.pulls import NoForge, open_proposals
+from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
@@ -60,7 +60,7 @@ class Host:
         self.record = Recorder(config.memory_path / "audit")
         self.reviews = Reviews(config.memory_path / "reviews")
         self.proposals = open_proposals(config)
-        self.forge: Forge = NoForge()
+        self.forge: Forge = forge_of(config)
         self.history = History(
             self.memory, lambda accepted: open_branch(config, accepted), self._record_head, self._pull_of
         )
