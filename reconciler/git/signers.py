@@ -74,6 +74,11 @@ class Keys:
     fingerprint: str
     tools: Tools
 
+    @property
+    def are_there(self) -> bool:
+        """Whether the copies still are: their folder may be emptied at any time."""
+        return all(path.exists() for path in (self.allowed, self.revoked, self.keyring) if path)
+
     def which_revoked(self, known: Mapping[str, str]) -> frozenset[str]:
         """Those of the known keys, by name, that are revoked. A name is `key_name`'s, its value the key itself.
 
@@ -137,7 +142,7 @@ class HostKeys:
                 (self._pgp, "pgp_keys"),
             )
         )
-        if self._last is None or self._last[0] != (allowed, revoked, pgp):
+        if self._last is None or self._last[0] != (allowed, revoked, pgp) or not self._last[1].are_there:
             self._last = (allowed, revoked, pgp), self._parsed(allowed, revoked, pgp)
         return self._last[1]
 

@@ -488,6 +488,9 @@ def test_a_copy_that_was_changed_is_written_again(host: Host) -> None:
     copy = keys.read().allowed
     copy.write_text(host.ssh["bob"].line())
     assert host.keys().read().allowed.read_text() == host.ssh["ada"].line()
+    copy.unlink()
+    assert keys.read().allowed == copy
+    assert copy.exists()  # also where the same files were read before
     assert host.judge(data).signer == "ada@example.org"
 
 
