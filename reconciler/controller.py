@@ -13,6 +13,7 @@ from reconciler.errors import PassError
 from reconciler.gates import World, policy
 from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, Resumed, is_pausing
 from reconciler.model import (
+    AuditFacts,
     Desired,
     Dispatched,
     Job,
@@ -23,6 +24,7 @@ from reconciler.model import (
     Presence,
     Result,
     RunnerFacts,
+    Unexplained,
     UnitRecord,
 )
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
@@ -49,6 +51,12 @@ class Watcher(Protocol):
 
     def queued(self, waiting: list[Queued]) -> None:
         """The units that would start, had they a slot."""
+
+    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
+        """The unit's state is one that no job of ours made."""
+
+    def audit_seen(self, facts: AuditFacts) -> None:
+        """How far the runner's audit log and its anchor are."""
 
     def runner_silent(self, error: PassError) -> None:
         """The runner did not answer."""
@@ -143,6 +151,8 @@ def _refresh_facts(rt: Runtime, now: datetime) -> None:
         _fell_silent(rt, error)
         return
     _raise_fence(rt, said.fence)
+    if said.audit is not None:
+        rt.watcher.audit_seen(said.audit)
     rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
 
 
@@ -209,6 +219,8 @@ def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: D
     rt.store.append(JobEnded(dispatched, result, plan.retry_at, plan.next_check))
     rt.cancelled.discard(dispatched.job.id)
     rt.watcher.job_ended(dispatched, result)
+    if result.unexplained is not None and result.unexplained != record.unexplained:
+        rt.watcher.serial_unexplained(dispatched, result.unexplained)
     if result.outcome is Outcome.SUCCEEDED and plan.retry_at is not None:
         rt.facts_at = None  # the runner's host may be another than we thought: ask again
 

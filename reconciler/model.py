@@ -432,6 +432,9 @@ class Job:
     pull: int | None = None
 
 
+SERIAL_UNEXPLAINED = "SerialUnexplained"
+
+
 @dataclass(frozen=True, slots=True)
 class Unexplained:
     """A state that no job of ours made what it is: somebody ran Terraform by hand, or pushed a state.
@@ -441,6 +444,13 @@ class Unexplained:
 
     found: StateMark
     recorded: StateMark | None = None
+
+    def __str__(self) -> str:
+        what = f"serial {self.recorded.serial} was the last that was recorded" if self.recorded else "none was recorded"
+        return (
+            f"The state has serial {self.found.serial}, and {what}: somebody ran Terraform by hand, or pushed a state. Find "
+            "out who; the next plan shows what it changed."
+        )
 
 
 @dataclass(frozen=True, slots=True)

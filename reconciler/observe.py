@@ -19,6 +19,8 @@ from reconciler.codec import encode
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
 from reconciler.model import (
+    SERIAL_UNEXPLAINED,
+    AuditFacts,
     Cause,
     Change,
     Commit,
@@ -29,6 +31,7 @@ from reconciler.model import (
     Phase,
     PlanSummary,
     Result,
+    Unexplained,
     UnitId,
 )
 from reconciler.trust import AWAY, FREEZING, Unproven
@@ -112,6 +115,7 @@ class Observer:
         self._phases: dict[JobId, tuple[Phase, datetime]] = {}
         self._environments: set[str] = set()
         self._heartbeat: datetime | None = None
+        self._audit_failure = ""
         self._make_metrics()
         self._start_at_zero(repositories)
 
@@ -148,6 +152,17 @@ class Observer:
         self.changed: Counter = named(
             Counter, "resources_changed_total", "Objects that applies changed.", "environment", "action"
         )
+        self.unexplained: Counter = named(
+            Counter, "unexplained_serials_total", "States that no job of ours made.", "environment"
+        )
+        text = "Records of the runner's audit log: all, and those that the anchor vouches for."
+        self.audit_records: Gauge = named(Gauge, "audit_records", text, "in")
+        self.audit_waiting: Gauge = named(
+            Gauge, "audit_waiting_since_timestamp_seconds", "Since when records wait for the anchor; 0: none does."
+        )
+        self.audit_failing: Gauge = named(
+            Gauge, "audit_failing", "Whether the audit log or its anchor is not as it shall be."
+        )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
 
     def _start_at_zero(self, repositories: Iterable[str]) -> None:
@@ -159,6 +174,8 @@ class Observer:
             self.unverified.labels(repository)
             for reason in FREEZING:
                 self.rejections.labels(repository, reason)
+        for place in ("log", "anchor"):
+            self.audit_records.labels(place)
         for action in ADMIN_ACTIONS:
             for result in ("ok", "refused"):
                 self.admin.labels(action, result)
@@ -178,6 +195,7 @@ class Observer:
         for action in (*ACTIONS, UNLISTED):
             self.changed.labels(name, action)
         self.merge_seconds.labels(name)
+        self.unexplained.labels(name)
 
     # --- verbs -----------------------------------------------------------------------------------------------------
 
@@ -283,6 +301,22 @@ class Observer:
     def waiting(self) -> dict[UnitId, datetime]:
         """The units that wait for a slot, and since when."""
         return dict(self._waiting)
+
+    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
+        """The unit's state is one that no job of ours made."""
+        job = dispatched.job
+        self.unexplained.labels(environment_of(job.unit)).inc()
+        self.log.error(str(found), action="serial-unexplained", unit=job.unit, job=job.id, reason=SERIAL_UNEXPLAINED)
+
+    def audit_seen(self, facts: AuditFacts) -> None:
+        """How far the runner's audit log and its anchor are."""
+        self.audit_records.labels("log").set(facts.records)
+        self.audit_records.labels("anchor").set(facts.anchored or 0)
+        self.audit_waiting.set(facts.waiting_since.timestamp() if facts.waiting_since else 0)
+        self.audit_failing.set(bool(facts.failure))
+        if facts.failure and facts.failure != self._audit_failure:
+            self.log.error(facts.failure, action="audit-failing", reason="AuditFailing")
+        self._audit_failure = facts.failure
 
     def runner_silent(self, error: PassError) -> None:
         """The runner did not answer."""

@@ -16,6 +16,7 @@ from reconciler.decide import Known
 from reconciler.decide import expected as fingerprints
 from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
+    SERIAL_UNEXPLAINED,
     Cause,
     Desired,
     Failure,
@@ -117,8 +118,13 @@ def unit_status(
     sync = Sync.UNKNOWN if desired is None else _sync(sight)
     health, hold = _health(sight, sync)
     held = hold is not None and hold.reason not in WAITING
-    reason, message = (hold.reason, hold.message) if hold else ("", "")
+    reason, message = (hold.reason, hold.message) if hold else _alarm(record)
     return UnitStatus(unit_id, sync, health, reason, message, words, held)
+
+
+def _alarm(record: UnitRecord) -> tuple[str, str]:
+    """What stands beside a status that nothing else is to be said of: it holds nothing."""
+    return (SERIAL_UNEXPLAINED, str(record.unexplained)) if record.unexplained else ("", "")
 
 
 def _phase(record: UnitRecord, phase: Phase | None) -> str:

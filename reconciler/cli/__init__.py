@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("reconciler.cli.validate:command", "Check a work tree of an environments repository, offline."),
     "schema": ("reconciler.cli.schema:command", "Print the JSON Schema of a file that users write."),
     "catalog": ("reconciler.cli.catalog:command", "Add versions of modules to the lock, and check them."),
+    "audit": ("reconciler.cli.audit:command", "Check the runner's audit log, and ask who made which serial."),
     "config": ("reconciler.cli.config:command", "Show the configuration as the daemon reads it."),
     "demo": ("reconciler.cli.demo:command", "Try everything in a folder: no accounts, no network."),
 }

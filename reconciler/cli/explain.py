@@ -40,6 +40,11 @@ def _sides(seen: Answer) -> None:
         line("Applied", said, f"at {short(applied['commit'])} on {when(applied['at'])} by job {applied['job']}")
     if seen["differs"]:
         line("Differs in", ", ".join(seen["differs"]))
+    if seen["unexplained"]:
+        found = seen["unexplained"]["found"]
+        line(
+            "ALARM", f"serial {found['serial']} of the state was made by no job; `reconciler audit show {seen['unit']}`"
+        )
     if seen["drift_since"]:
         line("Drifting", "since", when(seen["drift_since"]))
 

@@ -67,7 +67,9 @@ def describe(config_path: Path, output: str) -> None:
 @click.option("--reason", required=True, help="Why; shown wherever a job is held.")
 def pause(config_path: Path, reason: str) -> None:
     """Stop every apply on this host. Works with the daemon dead: it is a file of the runner's memory."""
-    _memory(load_runner(config_path)).pause(reason)
+    config = load_runner(config_path)
+    _memory(config).pause(reason)
+    _record(config, "paused", reason=reason)
     click.echo("Every apply is held from now on; one that has begun ends. `reconciler runner resume` ends the pause.")
 
 
@@ -75,7 +77,9 @@ def pause(config_path: Path, reason: str) -> None:
 @CONFIG
 def resume(config_path: Path) -> None:
     """End the runner's own pause."""
-    _memory(load_runner(config_path)).resume()
+    config = load_runner(config_path)
+    _memory(config).resume()
+    _record(config, "resumed")
     click.echo("Applies go on.")
 
 
@@ -127,6 +131,13 @@ def _memory(config: RunnerConfig) -> Memory:
     from reconciler.runner.memory import Memory  # late, see `serve`
 
     return Memory(config.memory_path)
+
+
+def _record(config: RunnerConfig, kind: str, **said: str) -> None:
+    """Into the audit log, with who asked. What was asked for is in force already, and stays so if this fails."""
+    from reconciler.runner.record import Recorder, somebody  # late, see `serve`
+
+    Recorder(config.memory_path / "audit").event(kind, by=somebody(), **said)
 
 
 def _lines(about: dict[str, object]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from reconciler.config.audit import Audit
 from reconciler.config.fields import (
     AccountId,
     CatalogRepo,
@@ -195,6 +196,7 @@ class RunnerConfig(Closed):
     ]
     provider_mirror: ProviderMirror | None = None
     environments: dict[Name, HostEnvironment]
+    audit: Audit | None = Field(default=None, description="where heads of the audit log are kept besides")
     sandbox: Sandbox | None = Field(default=None, description="not supported yet")
 
     @property

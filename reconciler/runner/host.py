@@ -18,7 +18,7 @@ from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.forge.facts import Forge
 from reconciler.git.provenance import open_proofs
 from reconciler.git.source import Head
-from reconciler.model import Commit, HostPart, Operation, RunnerFacts, UnitId
+from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
@@ -57,7 +57,8 @@ class Host:
         self.engine = _engine(config)
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders), line.refs == "pulls") for line in config.rules)
         self._proofs = open_proofs(config.memory_path)
-        self.record = Recorder(config.memory_path / "audit")
+        audit = config.audit
+        self.record = Recorder(config.memory_path / "audit", audit.grace if audit and audit.required else None)
         self.reviews = Reviews(config.memory_path / "reviews")
         self.proposals = open_proposals(config)
         self.forge: Forge = forge_of(config)
@@ -154,7 +155,14 @@ class Host:
     def facts(self) -> RunnerFacts:
         """What this runner publishes of itself: nothing that could be guessed back."""
         parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
-        return RunnerFacts(self.engine.kind, self.engine.version, parts, self.memory.fence())
+        return RunnerFacts(self.engine.kind, self.engine.version, parts, self.memory.fence(), self._audit())
+
+    def _audit(self) -> AuditFacts:
+        """How far the audit log and its anchor are; what is wrong with them is said, and stops nothing here."""
+        try:
+            return self.record.facts(has_anchor=self.config.audit is not None)
+        except (PassError, OSError, ValueError) as error:
+            return AuditFacts(0, 0 if self.config.audit else None, None, str(error))
 
     def facts_of(self, hosted: Hosted) -> RunnerFacts:
         """As `facts`, of one environment only: no other's secrets are read for it."""
@@ -167,6 +175,7 @@ class Host:
             "engine": {"kind": self.engine.kind, "version": self.engine.version, "binary": str(self.engine.binary)},
             "sandbox_tier": "none",
             "paused": self.memory.paused(),
+            "audit": json.loads(codec.encode(self._audit())),
             "accepted_head": self.memory.trust().commit,
             "trust": self._trust(),
             "repository": {"url": self.config.environments_repo.url, "branch": self.config.environments_repo.branch},

@@ -6,16 +6,20 @@ job of the unit finds out what became of the state, and its record names the int
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from reconciler import codec
 from reconciler.durable import write_atomic
+from reconciler.errors import HeldError
 from reconciler.git.proofs import Proof
-from reconciler.model import Cause, Commit, JobId, StateMark, Unexplained, UnitId
-from reconciler.runner.audit.chain import Record
+from reconciler.model import AuditFacts, Cause, Commit, JobId, StateMark, Unexplained, UnitId
+from reconciler.runner.audit.chain import Head, Record
 from reconciler.runner.audit.log import AuditLog
 from reconciler.runner.memory import EngineMark
 
@@ -119,6 +123,14 @@ class Last:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """What is known of the anchor: the newest head that it has; `failure`: why it has no newer one."""
+
+    head: Head = field(default_factory=Head)
+    failure: str = ""
+
+
 INTENT, STATE, HEAD, ENGINE = "intent", "state", "head", "engine"
 PAUSED, RESUMED, HISTORY = "paused", "resumed", "history-accepted"
 
@@ -126,8 +138,9 @@ PAUSED, RESUMED, HISTORY = "paused", "resumed", "history-accepted"
 class Recorder:
     """The audit log of one runner, in a folder of its memory. Whoever records a unit's state holds the unit's lock."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._last = folder, folder / "last"
+    def __init__(self, folder: Path, grace: timedelta | None = None) -> None:
+        """`grace`: how long records may wait for the anchor before applies are held; None: for ever."""
+        self.folder, self._last, self._grace = folder, folder / "last", grace
         self.log = AuditLog(folder, self._consequence)
         self._last.mkdir(exist_ok=True, mode=0o700)
 
@@ -137,8 +150,9 @@ class Recorder:
         """An apply is about to begin; the record's number, for `ended`. The engine too, if it is another than before.
 
         Raises:
-            PassError: "AuditBroken": what cannot be recorded is not done.
+            PassError: "AuditBroken": what cannot be recorded is not done. HeldError: "AuditNotAnchored".
         """
+        self._in_time()
         with self.log.writing() as log:
             if origin.engine is not None and self._engine() != origin.engine:
                 log.append(ENGINE, origin.engine)
@@ -221,6 +235,41 @@ class Recorder:
         with self.log.writing() as log:
             log.append(kind, {name: _short(value) if isinstance(value, str) else value for name, value in said.items()})
 
+    # --- the anchor
+
+    def anchored(self) -> Anchored:
+        """The newest head that the anchor has, as far as this runner knows."""
+        path = self.folder / "anchored.json"
+        return codec.decode(Anchored, path.read_bytes()) if path.exists() else Anchored()
+
+    def note_anchored(self, anchored: Anchored) -> None:
+        """Remember it; by the one process that keeps the anchor."""
+        write_atomic(self.folder / "anchored.json", codec.encode(anchored))
+
+    def facts(self, *, has_anchor: bool) -> AuditFacts:
+        """How far log and anchor are. Raises PassError "AuditBroken"."""
+        count, anchored = self.log.mark().count, self.anchored()
+        if not has_anchor:
+            return AuditFacts(count)
+        return AuditFacts(count, anchored.head.count, self._waiting_since(), anchored.failure)
+
+    def _waiting_since(self) -> datetime | None:
+        """When the oldest record was written that the anchor does not vouch for."""
+        first = self.anchored().head.count + 1
+        record = self.log.find(first) if first <= self.log.mark().count else None
+        return datetime.fromisoformat(record.at) if record else None
+
+    def _in_time(self) -> None:
+        since = self._waiting_since() if self._grace is not None else None
+        if self._grace is None or since is None or datetime.now(UTC) - since <= self._grace:
+            return
+        why = self.anchored().failure or "the process that keeps it does not run: restart the runner"
+        raise HeldError(
+            "AuditNotAnchored", f"Records have waited since {since:%F %T} UTC for the audit log's anchor: {why}"
+        )
+
+    # --- what is looked up
+
     def _of(self, unit: UnitId) -> Last | None:
         """The newest record of the unit's state."""
         path = self._path(unit)
@@ -256,6 +305,16 @@ class Recorder:
 
     def _path(self, unit: UnitId) -> Path:
         return self._last / unit.replace("/", "%")
+
+
+def somebody() -> str:
+    """Who runs this command on this host, by the kernel's word; sudo's, where that stood in between."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return f"{os.environ['SUDO_USER']} as {name}" if uid == 0 and os.environ.get("SUDO_USER") else name
 
 
 def vouched_by(proof: Proof) -> Vouched:

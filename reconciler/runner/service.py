@@ -33,6 +33,7 @@ from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
 from reconciler.model import Job, JobId, Operation, Result
 from reconciler.ports import Running
+from reconciler.runner.anchoring import Anchoring
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
 from reconciler.runner.host import Host
@@ -65,6 +66,7 @@ class Service:
         self._started = 0
         self._wakeup, self._poke = socket.socketpair()
         self._stopping = self._told = False
+        self._anchoring = Anchoring(host.config.audit, host.record)
         self._only = FileLock(host.memory.folder / "service.lock")
         self._verbs: dict[str, Callable[[wire.Message], wire.Message]] = {
             "start": self._start,
@@ -86,6 +88,7 @@ class Service:
         self._handle_signals()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
+        self._anchoring.start(self._let_go)
         ready()
         try:
             while not self._ended():
@@ -94,6 +97,7 @@ class Service:
             listener.close()
             with suppress(FileNotFoundError):
                 self._host.config.socket_path.unlink()
+            self._anchoring.finish()
             self._only.release()
 
     def _be_the_only_one(self) -> None:
@@ -165,6 +169,7 @@ class Service:
                 self._callers.wake_watchers()
 
     def _reap(self) -> None:
+        self._anchoring.reap(self._let_go)
         for pid in list(self._children):
             if os.waitpid(pid, os.WNOHANG)[0] == pid:
                 job_id = self._children.pop(pid)
@@ -227,6 +232,7 @@ class Service:
         for one in [*sockets, self._poke]:
             if isinstance(one, socket.socket):
                 one.close()
+        self._anchoring.let_go()
         self._only.release()
 
     def _poll(self, request: wire.Message) -> wire.Message:

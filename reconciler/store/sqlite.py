@@ -120,11 +120,7 @@ class SqliteStore:
     def verify(self) -> int:
         """Recompute the hash chain over the whole journal and return the number of records."""
         with self._speaking_of("read"), closing(self._reader()) as db:
-            db.execute("BEGIN")  # one snapshot: the chain and its tip belong together
-            row = db.execute("SELECT value FROM meta WHERE name = 'tip'").fetchone()
-            tip = decode(Tip, row[0]) if row else Tip()
-            rows = db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")  # noqa: S608 - no input in it
-            return check((Record(*row) for row in rows), tip, str(self._path))
+            return _verified(db, self._path)
 
     def accepted(self, commit: Commit) -> bool:
         """Whether the commit was ever part of an accepted head's first-parent chain."""
@@ -263,6 +259,29 @@ class SqliteStore:
             raise _remedy(self._path, verb, error) from error
         except ValueError as error:
             raise PassError("StoreCorrupt", f"{self._path}: cannot {verb}: {error}. {_RESTORE}") from error
+
+
+def verify_file(path: Path) -> int:
+    """As `SqliteStore.verify`, of a file that a daemon may have open.
+
+    Raises:
+        PassError: "AuditBroken"; or the file cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+            return _verified(db, path)
+    except sqlite3.Error as error:
+        raise _remedy(path, "read", error) from error
+    except ValueError as error:
+        raise PassError("StoreCorrupt", f"{path}: cannot read: {error}. {_RESTORE}") from error
+
+
+def _verified(db: sqlite3.Connection, path: Path) -> int:
+    db.execute("BEGIN")  # one snapshot: the chain and its tip belong together
+    row = db.execute("SELECT value FROM meta WHERE name = 'tip'").fetchone()
+    tip = decode(Tip, row[0]) if row else Tip()
+    rows = db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")  # noqa: S608 - no input in it
+    return check((Record(*row) for row in rows), tip, str(path))
 
 
 _RESTORE = "Stop the daemon, put the file aside and restore the last backup."

@@ -86,6 +86,7 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "hold": record.hold,
         "failure": _failure(record),
         "drift_since": record.drift_since,
+        "unexplained": record.unexplained,
         "next_check": record.next_check,
         "pauses": [pause for pause in picture.ledger.pauses if is_pausing(pause, status.unit, picture.now)],
         "dependencies": _neighbours(picture, unit.upstream if unit else reads_now(record)),

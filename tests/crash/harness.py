@@ -20,6 +20,9 @@ import pytest
 from reconciler.daemon import SystemClock
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
+from reconciler.runner.audit.chain import read
+from reconciler.runner.audit.log import AuditLog
+from reconciler.runner.audit.verify import segments_of, verify
 from reconciler.runner.memory import Memory
 from reconciler.store.sqlite import SqliteStore
 from tests.kit.house import PATIENCE, House
@@ -215,6 +218,7 @@ class FallingHouse(House):
         self.stop()
         self._check_world()
         self._check_states()
+        self._check_records()
         assert self._leftovers() == []
         assert _verified(self.ground.folder / "controller" / "reconciler.db") > 0
 
@@ -241,6 +245,27 @@ class FallingHouse(House):
         app = json.loads((states / "app.tfstate").read_bytes())
         assert app["outputs"]["id"]["value"] == "app of mid of two, side"
         assert not (states / "side.tfstate").exists()
+
+    def _check_records(self) -> None:
+        """The audit log fits; every serial has one record, every apply's end at most one; nothing is unexplained."""
+        folder = self.ground.folder / "runner" / "audit"
+        verdict = verify(segments_of(folder), least=AuditLog(folder).mark().count)
+        assert (verdict.wrong, verdict.torn) == (None, 0)
+        lines = [line for _, data in segments_of(folder) for line in data.splitlines()]
+        states = [record.body for record in map(read, lines) if record.kind == "state"]
+        assert {one["change"] for one in states} <= {"applied", "failed", "recovered", "moved"}
+        ends = [one["intent"] for one in states if one["intent"] is not None]
+        assert len(ends) == len(set(ends))
+        made: dict[str, list[int]] = {}
+        for one in states:
+            if one["change"] != "moved" and one["after"]:
+                before = one["before"]["serial"] if one["before"] else -1
+                made.setdefault(one["after"]["lineage"], []).extend(range(before + 1, one["after"]["serial"] + 1))
+        final = [json.loads(p.read_bytes()) for p in (self.ground.folder / "states" / "prod").glob("*.tfstate")]
+        assert made == {state["lineage"]: [*range(state["serial"] + 1)] for state in final}
+        assert [(one["moved_from"], one["unit"]) for one in states if one["change"] == "moved"] == [
+            ("prod/side", "prod/beside")
+        ]
 
     def _leftovers(self) -> list[str]:
         """Workspaces that no unfinished apply needs, and half-written files."""

@@ -96,8 +96,10 @@ def arm(fate: Fate) -> None:
     from reconciler.executor.local import LocalExecutor
     from reconciler.git.mirror import Mirror
     from reconciler.git.source import EnvironmentsSource
+    from reconciler.runner.audit.log import Writer
     from reconciler.runner.history import History
     from reconciler.runner.memory import Memory
+    from reconciler.runner.record import Recorder
     from reconciler.runner.service import Service
     from reconciler.runner.spool import JobFolder
     from reconciler.runner.terraform.engine import Conversation
@@ -119,6 +121,12 @@ def arm(fate: Fate) -> None:
         (Memory, "save", "remember"),
         (Memory, "save_trust", "trust"),
         (Memory, "check_fence", "fence"),
+        (Recorder, "intent", "intent"),
+        (Recorder, "ended", "ended"),
+        (Recorder, "moved", "moved"),
+        (Recorder, "head", "head"),
+        (Writer, "append", "record"),
+        (Writer, "_take", "take"),  # before: the line is on disk, and nothing follows from it yet
         (Service, "_do", "answer"),
         (JobFolder, "create", "create"),
         (JobFolder, "begin", "begin"),

@@ -29,6 +29,7 @@ from reconciler.errors import PassError
 from reconciler.gates import readers_of
 from reconciler.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.model import (
+    AuditFacts,
     Cause,
     Commit,
     Dispatched,
@@ -46,6 +47,7 @@ from reconciler.model import (
     Reference,
     Result,
     RunnerFacts,
+    Unexplained,
     Unit,
     UnitId,
 )
@@ -153,6 +155,10 @@ class Bystander:
     def unit_held(self, held: Held) -> None: ...
 
     def queued(self, waiting: list[Queued]) -> None: ...
+
+    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
+
+    def audit_seen(self, facts: AuditFacts) -> None: ...
 
     def runner_silent(self, error: PassError) -> None: ...
 

@@ -13,6 +13,7 @@ from reconciler.errors import PassError
 from reconciler.gates import policy
 from reconciler.ledger import Event, Frozen, HoldChanged, JobDispatched, JobEnded, Paused, Resumed, Thawed
 from reconciler.model import (
+    AuditFacts,
     Cause,
     Desired,
     Dispatched,
@@ -26,6 +27,7 @@ from reconciler.model import (
     Presence,
     Result,
     RunnerFacts,
+    Unexplained,
     UnitId,
     UnitRecord,
 )
@@ -113,6 +115,12 @@ class Watcher:
 
     def queued(self, waiting: list[Queued]) -> None:
         self.waiting = [one.unit for one in waiting]
+
+    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
+        self.told.append(f"alarm {dispatched.job.unit} {found.found.serial}")
+
+    def audit_seen(self, facts: AuditFacts) -> None:
+        self.told.append(f"audit {facts.records}")
 
     def runner_silent(self, error: PassError) -> None:
         self.told.append(f"silent: {error}")

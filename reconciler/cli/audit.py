@@ -1,0 +1,202 @@
+"""`reconciler audit`: whether the runner's audit log is what was written, and what it says of a unit. Needs no daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reconciler.cli.ask import output_option
+from reconciler.cli.exits import DIFFERENCE, ERROR, FINE
+from reconciler.cli.show import as_json_text, line, progress, short, table, when
+from reconciler.config import load_runner
+from reconciler.errors import ConfigError, PassError
+
+if TYPE_CHECKING:
+    from reconciler.runner.audit.anchor import Anchor, Heads
+    from reconciler.runner.audit.chain import Record
+    from reconciler.runner.audit.verify import Verdict
+
+DEFAULT_CONFIG = "/etc/reconciler/runner.yaml"
+_PATH = click.Path(path_type=Path, exists=True)
+_config = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True
+)
+_file = click.option("--file", "file", type=_PATH, help="The log itself: its folder, or one file of it.")
+
+
+@click.group("audit")
+def command() -> None:
+    """The runner's audit log: which commit, and whose approval, made which serial of which state."""
+
+
+@command.command()
+@_config
+@_file
+@click.option("--anchor", help="A file, or s3://bucket/prefix; the configured one, if not given.")
+@click.option("--store", type=_PATH, help="A controller's store: check its journal's chain instead.")
+@output_option
+def verify(config_path: Path, file: Path | None, anchor: str | None, store: Path | None, as_json: bool) -> int:
+    """Recompute the chain, and compare it with every head that the anchor has.
+
+    Offline: reads the log and the anchor, and asks no daemon. Exit 0: it fits; 2: it does not, and the first record that does
+    not is named; 1: it could not be checked.
+    """
+    if store is not None:
+        return _verify_store(store, as_json)
+    from reconciler.runner.audit.verify import segments_of
+    from reconciler.runner.audit.verify import verify as compare
+
+    log, heads = _log(config_path, file), _heads(config_path, file, anchor)
+    verdict = compare(segments_of(log), heads.heads if heads else (), _least(log))
+    _tell(log, verdict, heads, as_json)
+    return DIFFERENCE if verdict.wrong else FINE
+
+
+@command.command()
+@click.argument("unit", required=False)
+@click.option("--serial", type=click.IntRange(min=0), help="Only the record that made this serial.")
+@_config
+@_file
+@output_option
+def show(unit: str | None, serial: int | None, config_path: Path, file: Path | None, as_json: bool) -> int:
+    """Which commit, pull request and approvals made the serials of UNIT's state; of all, if none is named."""
+    found = [record for record in _records(_log(config_path, file)) if _about(record.body, unit, serial)]
+    if as_json:
+        as_json_text([{"seq": one.seq, "at": one.at, **one.body} for one in found])
+    elif found:
+        headings = ("SEQ", "AT", "UNIT", "SERIAL", "HOW", "COMMIT", "PULL", "APPROVED BY", "SIGNED BY", "MODULE")
+        table(headings, [_row(one) for one in found])
+    else:
+        progress("The audit log has no such record.")
+    return FINE if found else ERROR
+
+
+def _log(config_path: Path, file: Path | None) -> Path:
+    return file or load_runner(config_path).memory_path / "audit"
+
+
+def _least(log: Path) -> int:
+    """How many records the runner itself says that there are."""
+    from reconciler.runner.audit.log import AuditLog
+
+    return AuditLog(log).mark().count if (log / "head.json").exists() else 0
+
+
+def _heads(config_path: Path, file: Path | None, named: str | None) -> Heads | None:
+    """What the anchor has; None: there is none. A log that is named is compared with the anchor that is named."""
+    from reconciler.runner.audit.anchor import FileAnchor
+
+    if named is not None and not named.startswith("s3://"):
+        return FileAnchor(Path(named)).heads()
+    found = _anchor(None if file is not None and not config_path.exists() else config_path, named)
+    return found.heads() if found is not None else None
+
+
+def _anchor(config_path: Path | None, named: str | None) -> Anchor | None:
+    """The configured anchor, or a named bucket, with the configured credentials where it is the configured one."""
+    from reconciler.runner.anchoring import open_anchor
+    from reconciler.runner.audit.s3 import S3Anchor
+
+    if named is None:
+        audit = load_runner(config_path).audit if config_path is not None else None
+        return open_anchor(audit.anchor) if audit is not None else None
+    bucket, _, prefix = named.removeprefix("s3://").partition("/")
+    known = load_runner(config_path).audit if config_path is not None and config_path.exists() else None
+    if known is not None and known.anchor.s3 is not None and known.anchor.s3.bucket == bucket:
+        return open_anchor(
+            known.anchor.model_copy(update={"s3": known.anchor.s3.model_copy(update={"prefix": prefix})})
+        )
+    return S3Anchor(bucket, prefix)
+
+
+def _tell(log: Path, verdict: Verdict, heads: Heads | None, as_json: bool) -> None:
+    unreadable = heads.unreadable if heads else ()
+    if as_json:
+        wrong = verdict.wrong and {
+            "seq": verdict.wrong.seq,
+            "place": verdict.wrong.place,
+            "message": str(verdict.wrong),
+        }
+        said = {
+            "records": verdict.head.count,
+            "hash": verdict.head.hash,
+            "anchored": verdict.anchored if heads else None,
+        }
+        more = {"beyond": verdict.beyond, "torn": verdict.torn, "unreadable": list(unreadable), "wrong": wrong}
+        as_json_text({"log": str(log), "fits": verdict.wrong is None, **said, **more})
+        return
+    line("Log", log, f"{verdict.head.count} records fit")
+    anchored = f"{verdict.anchored} records are vouched for, {verdict.beyond} are beyond it"
+    line("Anchor", anchored if heads else "none: a tail that was rewritten as a whole would not show")
+    if verdict.torn:
+        line("Torn", f"the last line is not whole ({verdict.torn} bytes): a crash, or a writer at work")
+    for place in unreadable:
+        line("Unreadable", place, "is no head")
+    if verdict.wrong:
+        line("DOES NOT FIT", verdict.wrong)
+
+
+def _verify_store(store: Path, as_json: bool) -> int:
+    from reconciler.store.sqlite import verify_file
+
+    try:
+        count, wrong = verify_file(store), None
+    except PassError as error:
+        if error.reason != "AuditBroken":
+            raise
+        count, wrong = None, str(error)
+    if as_json:
+        as_json_text(
+            {"store": str(store), "fits": wrong is None, "records": count, "wrong": wrong and {"message": wrong}}
+        )
+    elif wrong:
+        line("DOES NOT FIT", wrong)
+    else:
+        line("Journal", store, f"{count} records fit")
+    return DIFFERENCE if wrong else FINE
+
+
+def _records(log: Path) -> Iterator[Record]:
+    """Every record of a state. Raises ConfigError where a line is none."""
+    from reconciler.runner.audit.chain import ChainError, read
+    from reconciler.runner.audit.verify import segments_of
+
+    for name, data in segments_of(log):
+        for number, text in enumerate(data.split(b"\n")[:-1], 1):
+            try:
+                record = read(text)
+            except ChainError as error:
+                raise ConfigError(f"{log}/{name}:{number}: {error}; run `reconciler audit verify`") from error
+            if record.kind == "state":
+                yield record
+
+
+def _about(body: dict[str, Any], unit: str | None, serial: int | None) -> bool:
+    if unit is not None and unit not in (body["unit"], body["moved_from"]):
+        return False
+    if serial is None:
+        return True
+    before, after = ((body[side] or {"serial": -1})["serial"] for side in ("before", "after"))
+    return bool(before < serial <= after)
+
+
+def _row(record: Record) -> list[object]:
+    body, origin = record.body, record.body["origin"] or {}
+    who = origin.get("change") or origin.get("commit") or {}
+    before, after = ((body[side] or {"serial": "-"})["serial"] for side in ("before", "after"))
+    module = f"{origin['module']} {origin['version']}" if origin else ""
+    return [
+        record.seq,
+        when(record.at),
+        body["unit"],
+        f"{before} -> {after}",
+        body["change"],
+        short(who.get("commit")),
+        f"#{who['pull']}" if who.get("pull") is not None else "",
+        ", ".join(who.get("approvers") or ()),
+        who.get("signer") or "",
+        module,
+    ]
