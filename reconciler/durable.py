@@ -42,6 +42,23 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         sync_folder(path.parent)
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """As `write_atomic`, and only where there is no such file; False: there is one. Of two who try, one succeeds."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
+    sync_folder(path.parent)
+    return True
+
+
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed left half written, here and below. A living one's file is never so old."""
     for path in folder.rglob(".*.????????"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.desired import freeze
-from reconciler.desired.policy import class_of, from_the_next_merge_on
+from reconciler.desired.policy import class_mismatch, class_of, from_the_next_merge_on
 from reconciler.desired.template import spell
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
@@ -113,9 +113,9 @@ def hosted(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
     host = world.facts.environments.get(name)
     if host is None:
         return Hold("EnvironmentNotHosted", f"The runner's runner.yaml does not list {name}; add it there.")
-    if host.klass is not class_of(unit.environment):
-        what = f"environment.yaml says class {class_of(unit.environment)}, the runner's host says {host.klass}"
-        return Hold("PolicyMismatch", f"{what}; the host wins.{from_the_next_merge_on(unit.environment, 'class')}")
+    if its := class_mismatch(unit.environment, host.klass):
+        what = f"environment.yaml says class {its}, the runner's host says {host.klass}; the host wins."
+        return Hold("PolicyMismatch", what + from_the_next_merge_on(unit.environment, "class"))
     return None
 
 

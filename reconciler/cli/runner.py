@@ -102,11 +102,10 @@ def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
 
     if not (COMMIT.fullmatch(old) and COMMIT.fullmatch(new)):
         raise click.UsageError("OLD and NEW are whole commits, 40 lower-case hex digits each")
-    if not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_REASON:
-        raise click.UsageError("say why, in one line of at most 500 characters: --reason")
+    reason = _one_line(reason)
     config = load_runner(config_path)
     history = History(_memory(config), lambda accepted: open_branch(config, accepted))
-    said = Anew(Commit(old), Commit(new), reason.strip(), _actor(), datetime.now(UTC))
+    said = Anew(Commit(old), Commit(new), reason, _actor(), datetime.now(UTC))
     recorder = Recorder(config.memory_path / "audit")
     found = history.accept_history(
         said,
@@ -120,11 +119,37 @@ def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
     )
 
 
+def _one_line(reason: str) -> str:
+    if not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_REASON:
+        raise click.UsageError("say why, in one line of at most 500 characters: --reason")
+    return reason.strip()
+
+
 def _actor() -> str:
     """Who does this: also behind sudo."""
     user = pwd.getpwuid(os.getuid()).pw_name
     behind = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
     return f"{behind} as {user}" if behind.isprintable() and behind else user
+
+
+@command.command()
+@click.argument("environment")
+@CONFIG
+@click.option("--reason", required=True, help="Why, in one line: it is recorded with your name.")
+def claim(environment: str, config_path: Path, reason: str) -> None:
+    """Make the states of ENVIRONMENT this runner's, after its memory was lost for good (MemoryLost).
+
+    Only where no other runner applies there any more. What was applied before is planned afresh, with every limit in force.
+    """
+    from reconciler.runner import claims  # late, see `serve`
+    from reconciler.runner.host import Host
+
+    host = Host(load_runner(config_path))
+    host.record.event("states-claimed", environment=environment, reason=_one_line(reason), actor=_actor())
+    taken = claims.claim(host, environment)
+    for unit in taken:
+        click.echo(unit)
+    click.echo(f"The states of {environment} are this runner's; {len(taken)} were new to it.", err=True)
 
 
 def _memory(config: RunnerConfig) -> Memory:

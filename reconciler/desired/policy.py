@@ -22,8 +22,13 @@ def policy_of(environment: Environment) -> Policy:
 
 
 def class_of(environment: Environment) -> EnvironmentClass:
-    """The class that jobs are judged by; it is the host's, or nothing happens."""
+    """The stricter of the classes of before and since."""
     return environment.strict_class or environment.klass
+
+
+def class_mismatch(environment: Environment, host: EnvironmentClass) -> EnvironmentClass | None:
+    """The class that is not the host's, if there is one: what the file says and what is in force must both be."""
+    return next((one for one in (environment.klass, class_of(environment)) if one is not host), None)
 
 
 def stricter(one: Policy, other: Policy) -> Policy:

@@ -34,7 +34,7 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
-from reconciler.runner import checks, values, versions
+from reconciler.runner import checks, claims, values, versions
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
@@ -131,7 +131,7 @@ class Case:
         if unit.presence is Presence.FORGOTTEN:
             return self._forget()
         state = self._hosted.backend.read(unit.id)
-        checks.state_is_ours(memory, state)
+        self._is_ours(memory, state)
         progress.unexplained = self._host.record.seen(unit.id, state.mark if state else None, memory.mark, self._job.id)
         versions.engine_fits(self._host.engine, memory, state, self._host.accepted_engines)
         if unit.presence is Presence.ABSENT and (state is None or not state.resources):
@@ -145,6 +145,13 @@ class Case:
         return self._act(talk, plan, progress.cause)
 
     # --- before the plan
+
+    def _is_ours(self, memory: UnitMemory, state: State | None) -> None:
+        """See `checks.state_is_ours`; where no state is this memory's, that is what to say."""
+        try:
+            checks.state_is_ours(memory, state)
+        except HeldError as held:
+            raise claims.lost(self._host, self._hosted) or held from None
 
     def _carry_over(self, desired: Desired) -> UnitMemory:
         """The unit's memory, after an unfinished apply left its state behind and a rename was carried out."""
@@ -275,6 +282,7 @@ class Case:
         if why is not None:
             raise HeldError("Paused", f"The runner is paused on its host: {why}")
         checks.not_frozen(self._unit.environment, _now())
+        claims.ensure(self._host, self._hosted)
         if self._folder.cancelled():
             raise SupersededError("The job was cancelled before its apply began.")
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reconciler.desired import freeze
-from reconciler.desired.policy import class_of, from_the_next_merge_on
+from reconciler.desired.policy import class_mismatch, from_the_next_merge_on
 from reconciler.errors import HeldError
 from reconciler.model import Allowances, Environment, Operation, Presence, Unit, UnitId
 from reconciler.runner.allow import allowed, why_not
@@ -29,9 +29,8 @@ def permitted(host: Host, operation: Operation, unit: Unit, *, pulls: bool = Fal
     if not allowed(rules, operation, path, pulls=pulls):
         raise HeldError("NotAllowed", why_not(rules, operation, path, pulls=pulls))
     hosted = host.environment(unit.environment.name, operation)
-    mine, its = hosted.part.klass, class_of(unit.environment)
-    if mine is not its:
-        what = f"runner.yaml says class {mine}, environment.yaml says {its}; the host wins."
+    if its := class_mismatch(unit.environment, hosted.part.klass):
+        what = f"runner.yaml says class {hosted.part.klass}, environment.yaml says {its}; the host wins."
         raise HeldError("PolicyMismatch", what + from_the_next_merge_on(unit.environment, "class"))
     return hosted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,6 +60,7 @@ class Host:
         self._proofs = open_proofs(config.memory_path)
         audit = config.audit
         self.record = Recorder(config.memory_path / "audit", audit.grace if audit and audit.required else None)
+        self.run = secrets.token_hex(8)  # names this process, and those that it forks for jobs
         self.reviews = Reviews(config.memory_path / "reviews")
         self.proposals = open_proposals(config)
         self.forge: Forge = forge_of(config)

@@ -77,6 +77,7 @@ ENTRIES = {
     at("prod/app"): entry("app", {"vpc_id": "${{ net.vpc_id }}", "url": "pg://u:${{ net.password }}@db"}),
 }
 STATES = {"prod/net.tfstate", "prod/app.tfstate"}
+CLAIM = {"prod/.reconciler.json"}  # whose they are
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def it_deploys(home: House, aws: Aws) -> None:
     home.start()
     home.synced(patience=PATIENCE)
     settled(home)
-    assert aws.objects() == STATES  # and no lock
+    assert aws.objects() == STATES | CLAIM  # and no lock
     (vpc,) = aws.vpcs()
     ours = {"reconciler:installation": "reconciler", "reconciler:unit": "prod/net"}
     assert tags(vpc["Tags"]) == ours
@@ -186,7 +187,7 @@ def tampering_is_put_back(home: House, aws: Aws) -> None:
 
 def an_emptied_bucket_creates_nothing(home: House, aws: Aws) -> None:
     kept = aws.contents()
-    assert set(kept) == STATES
+    assert set(kept) == STATES | CLAIM
     aws.empty()
     held = look(home, "prod/net")
     assert (held["outcome"], held["reason"]) == ("Held", "StateLost")
@@ -199,7 +200,7 @@ def an_emptied_bucket_creates_nothing(home: House, aws: Aws) -> None:
     home.synced(patience=PATIENCE)
     assert len(aws.vpcs()) == 1
     assert aws.parameters() == {"/net/password", "/app/vpc", "/app/url"}
-    assert aws.objects() == STATES
+    assert aws.objects() == STATES | CLAIM
 
 
 def nothing_shows_in_clear(home: House) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durable import ABANDONED, FileLock, is_locked, read_json, sweep, write_atomic
+from reconciler.durable import ABANDONED, FileLock, is_locked, read_json, sweep, write_atomic, write_new
 from reconciler.errors import PassError
 
 HOLDING = """
@@ -40,6 +40,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(IsADirectoryError):
         write_atomic(path, b"x")
     assert [p.name for p in tmp_path.rglob("*")] == ["folder", "kept"]
+
+
+def test_a_new_file_is_written_where_there_is_none(tmp_path: Path) -> None:
+    assert write_new(tmp_path / "f", b"first")
+    assert not write_new(tmp_path / "f", b"second")
+    assert (tmp_path / "f").read_bytes() == b"first"
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:

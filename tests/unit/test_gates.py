@@ -168,6 +168,9 @@ def test_a_class_that_was_loosened_is_what_it_was_until_the_next_merge() -> None
     prod = make.environment(klass=EnvironmentClass.SANDBOX)
     prod = judged_with(prod, Policy(EnvironmentClass.PROTECTED))
     want = make.desired(make.entry("prod/app"), environments=[prod])
+    assert (
+        reason(gates.hosted, world(want, Ledger())) == "PolicyMismatch"
+    )  # the host agrees with before, not with since
     hold = ask(gates.hosted, world(want, Ledger(), SANDBOX))
     assert hold == Hold(
         "PolicyMismatch",

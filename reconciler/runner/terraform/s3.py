@@ -10,9 +10,10 @@ from typing import Any
 
 from reconciler.errors import UnitError
 from reconciler.model import Json, UnitId
-from reconciler.runner.terraform.state import State, aside, check_move, parse_state
+from reconciler.runner.terraform.state import MOST_OF_A_CLAIM, SUFFIX, State, aside, check_move, claim_name, parse_state
 
-ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+# What a read of nothing answers; and a write of what is there, or is being written at this moment.
+ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "PreconditionFailed", "412", "ConditionalRequestConflict"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,29 @@ class S3Backend:
         self._check_unlocked(unit)
         if state := self.read(unit):
             self._set_aside(_key(unit), aside("forgotten", state.mark))
+
+    def units(self, environment: str) -> tuple[UnitId, ...]:
+        """See `Backend`."""
+        found: list[UnitId] = []
+        more: dict[str, Any] = {}
+        while True:
+            page = self._call("list_objects_v2", None, Prefix=f"{environment}/", **more)
+            keys = (str(one["Key"]) for one in page.get("Contents", ()))
+            found += (UnitId(key.removesuffix(SUFFIX)) for key in keys if key.endswith(SUFFIX))
+            if not page.get("IsTruncated"):
+                return tuple(found)
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def claim(self, environment: str) -> bytes | None:
+        """See `Backend`."""
+        answer = self._call("get_object", claim_name(environment), absent_ok=True)
+        return answer["Body"].read(MOST_OF_A_CLAIM) if answer else None
+
+    def write_claim(self, environment: str, claim: bytes, *, anew: bool) -> None:
+        """See `Backend`."""
+        condition = {"IfNoneMatch": "*"} if anew else {}
+        arguments = {"Body": claim, **condition, **self._encryption()}
+        self._call("put_object", claim_name(environment), absent_ok=anew, **arguments)
 
     @cached_property
     def _client(self) -> Any:
@@ -121,11 +145,14 @@ class S3Backend:
         self._copy(key, f"{key}.{suffix}")
         self._call("delete_object", key)
 
-    def _call(self, name: str, key: str, *, absent_ok: bool = False, **arguments: Any) -> Any:
+    def _call(self, name: str, key: str | None, *, absent_ok: bool = False, **arguments: Any) -> Any:
+        """`absent_ok`: None is the answer where there is no such object, or, for what writes a new one, where there is one."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        if key is not None:
+            arguments["Key"] = key
         try:
-            return getattr(self._client, name)(Bucket=self.bucket, Key=key, **arguments)
+            return getattr(self._client, name)(Bucket=self.bucket, **arguments)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if absent_ok and code in ABSENT:
@@ -134,14 +161,14 @@ class S3Backend:
         except BotoCoreError as error:
             raise self._unavailable(key, error) from error
 
-    def _unavailable(self, key: str, error: Exception) -> UnitError:
+    def _unavailable(self, key: str | None, error: Exception) -> UnitError:
         return UnitError(
             "StateUnavailable",
-            f"s3://{self.bucket}/{key}: {error}. Check the backend's bucket and region in runner.yaml, and what the "
+            f"s3://{self.bucket}/{key or ''}: {error}. Check the backend's bucket and region in runner.yaml, and what the "
             "credentials may do there.",
             transient=True,
         )
 
 
 def _key(unit: UnitId) -> str:
-    return f"{unit}.tfstate"
+    return f"{unit}{SUFFIX}"

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from reconciler.durable import sync_folder, write_atomic
+from reconciler.durable import sync_folder, write_atomic, write_new
 from reconciler.errors import UnitError
 from reconciler.model import Json, StateMark, UnitId
 from reconciler.runner.terraform.plan import scalars
 from reconciler.runner.terraform.workspace import Value
 
 FORMAT = 4
+SUFFIX = ".tfstate"
+MOST_OF_A_CLAIM = 64 * 1024  # bytes; a longer one is nobody's
 # In the job's folder. Not `terraform.tfstate`: `init` in a fresh folder takes a file of that name for a state from before
 # there was a backend, sets it aside and leaves an empty one (measured).
 WORK_STATE = "unit.tfstate"
@@ -64,6 +66,15 @@ class Backend(Protocol):
 
     def retire(self, unit: UnitId) -> None:
         """Set the state of a unit aside that was let go; nothing reads it any more, and it is not lost."""
+
+    def units(self, environment: str) -> tuple[UnitId, ...]:
+        """The units of the environment that have a state."""
+
+    def claim(self, environment: str) -> bytes | None:
+        """What was written beside the environment's states about whose they are; None: nothing."""
+
+    def write_claim(self, environment: str, claim: bytes, *, anew: bool) -> None:
+        """Write it; with `anew` only where there is none, whoever else tries at the same moment."""
 
 
 def parse_state(raw: bytes) -> State:
@@ -193,8 +204,32 @@ class LocalBackend:
         if state := self.read(unit):
             _set_aside(self._file(unit), aside("forgotten", state.mark))
 
+    def units(self, environment: str) -> tuple[UnitId, ...]:
+        """See `Backend`."""
+        files = sorted((self.path / environment).rglob(f"*{SUFFIX}"))
+        return tuple(UnitId(file.relative_to(self.path).as_posix().removesuffix(SUFFIX)) for file in files)
+
+    def claim(self, environment: str) -> bytes | None:
+        """See `Backend`."""
+        try:
+            with (self.path / claim_name(environment)).open("rb") as file:
+                return file.read(MOST_OF_A_CLAIM)
+        except FileNotFoundError:
+            return None
+
+    def write_claim(self, environment: str, claim: bytes, *, anew: bool) -> None:
+        """See `Backend`."""
+        file = self.path / claim_name(environment)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (write_new if anew else write_atomic)(file, claim)
+
     def _file(self, unit: UnitId) -> Path:
-        return self.path / f"{unit}.tfstate"
+        return self.path / f"{unit}{SUFFIX}"
+
+
+def claim_name(environment: str) -> str:
+    """Where the claim stands, beside the states; no unit is called so."""
+    return f"{environment}/.reconciler.json"
 
 
 def check_move(old: UnitId, new: UnitId, state: State | None, there: State | None) -> bool:

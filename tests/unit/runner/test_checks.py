@@ -67,6 +67,10 @@ def test_a_class_is_what_it_was_until_the_next_merge(tmp_path: Path) -> None:
     sandbox = replace(one.environment, klass=EnvironmentClass.SANDBOX)
     assert checks.permitted(host, Operation.PLAN, replace(one, environment=sandbox)).name == "prod"
     fresh = replace(one, environment=judged_with(sandbox, policy_of(one.environment)))
+    other = open_host(ground(tmp_path / "other", {"a": note()}))
+    assert "protected, environment.yaml says sandbox; the host wins." in held_by(
+        checks.permitted, other, Operation.PLAN, fresh
+    )
     assert held_by(checks.permitted, host, Operation.PLAN, fresh).endswith(
         "of class since this merge counts from the next one on."
     )

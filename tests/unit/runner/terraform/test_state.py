@@ -147,6 +147,25 @@ def test_read(kept: Kept) -> None:
     assert found.mark.serial == 3
 
 
+def test_which_units_of_an_environment_have_a_state(kept: Kept) -> None:
+    assert kept.backend.units("prod") == ()
+    for name in ("prod/new.tfstate", "prod/net/old.tfstate", "prod/net/old.tfstate.backup", "production/x.tfstate"):
+        kept.put(name, state(1))
+    kept.put("prod/.reconciler.json", b"{}")
+    assert set(kept.backend.units("prod")) == {OLD, NEW}
+
+
+def test_a_claim_is_written_once_unless_it_is_replaced(kept: Kept) -> None:
+    assert kept.backend.claim("prod") is None
+    kept.backend.write_claim("prod", b"first", anew=True)
+    kept.backend.write_claim("prod", b"second", anew=True)
+    assert kept.backend.claim("prod") == b"first"
+    kept.backend.write_claim("prod", b"third", anew=False)
+    assert kept.backend.claim("prod") == b"third"
+    assert kept.backend.claim("stage") is None
+    assert kept.names() == {"prod/.reconciler.json"}
+
+
 def test_garbage_is_named(kept: Kept) -> None:
     kept.put("prod/net/old.tfstate", b"")
     with pytest.raises(UnitError, match=r"prod/net/old\.tfstate"):
