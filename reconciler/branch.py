@@ -126,6 +126,7 @@ class ProtectedBranch:
     def __init__(self, source: EnvironmentsSource, catalogs: Catalogs, pull_of: PullOf = lambda _: None) -> None:
         """`pull_of`: the pull request that a commit came by, where a forge has said."""
         self.source = source
+        self._pull_of = pull_of
         self._before = Before(source, pull_of)
         self._policies: Mapping[str, Policy | None] = {}
         self.catalogs = catalogs
@@ -158,6 +159,10 @@ class ProtectedBranch:
         desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs, before=self._policies)
         self._settled = None if asked else desired
         return desired
+
+    def beside(self) -> ProtectedBranch:
+        """The same branch for another thread, which remembers by itself what commits mean."""
+        return ProtectedBranch(self.source, self.catalogs, self._pull_of)
 
     def basis(self, commit: Commit) -> Basis:
         """What the commit means, and all that is needed to look at what may become of it. Asks no network.

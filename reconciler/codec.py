@@ -27,6 +27,7 @@ from reconciler.ledger import (
     JobDispatched,
     JobEnded,
     Paused,
+    PullShown,
     ReconcileRequested,
     Resumed,
     Started,
@@ -48,6 +49,7 @@ ACTIONS: Mapping[str, type[Event]] = {
     "paused": Paused,
     "resumed": Resumed,
     "reconcile-requested": ReconcileRequested,
+    "pull-shown": PullShown,
     "started": Started,
 }
 _NAMES = {kind: name for name, kind in ACTIONS.items()}

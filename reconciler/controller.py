@@ -11,7 +11,7 @@ from typing import Protocol
 from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, next_due, schedule, survey
 from reconciler.errors import PassError
 from reconciler.gates import World, policy
-from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, Resumed, is_pausing
+from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, is_pausing
 from reconciler.model import (
     AuditFacts,
     Desired,
@@ -28,6 +28,7 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
+from reconciler.reviewing import Reviewing
 
 FACTS_MAX_AGE = timedelta(seconds=15)
 ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer
@@ -57,6 +58,9 @@ class Watcher(Protocol):
 
     def audit_seen(self, facts: AuditFacts) -> None:
         """How far the runner's audit log and its anchor are."""
+
+    def pull_shown(self, shown: PullShown) -> None:
+        """What a pull request would do to a unit was found out, or why it cannot be."""
 
     def runner_silent(self, error: PassError) -> None:
         """The runner did not answer."""
@@ -88,16 +92,18 @@ class Runtime:
     silent: bool = False
     began: bool = False
     cancelled: set[JobId] = field(default_factory=set)
+    reviewing: Reviewing = field(default_factory=Reviewing)
     known: Known = field(default_factory=dict)
     decided: Decided | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the last pass looked at, and when the clock alone will change what it decided."""
+    """What the last pass looked at, when the clock alone will change what it decided, and whether any unit waits for a slot."""
 
     world: World
     due: datetime | None
+    queued: bool
 
     def stands(self, rt: Runtime, desired: Desired, now: datetime) -> bool:
         """Whether deciding again would give the same again. By identity: a journaled event makes another ledger."""
@@ -115,7 +121,7 @@ def tick(rt: Runtime) -> datetime | None:
     _refresh_facts(rt, now)
     collect(rt, desired)
     _cancel_paused(rt, now)
-    due = _decide_and_act(rt, desired, now) if desired is not None else None
+    due = _earlier(_decide_and_act(rt, desired, now) if desired is not None else None, _review(rt, now))
     if rt.silent:
         return min(due or now + ASK_AGAIN, now + ASK_AGAIN)
     return due
@@ -131,9 +137,23 @@ def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | 
     for decision in decisions:
         if isinstance(decision, Dispatch):
             _dispatch(rt, desired, decision)
-    rt.watcher.queued([d for d in decisions if isinstance(d, Queued)])
-    rt.decided = Decided(world, next_due(world))  # at the end: what could not be journaled is decided again
+    queued = [d for d in decisions if isinstance(d, Queued)]
+    rt.watcher.queued(queued)
+    rt.decided = Decided(
+        world, next_due(world), bool(queued)
+    )  # at the end: what could not be journaled is decided again
     return rt.decided.due
+
+
+def _review(rt: Runtime, now: datetime) -> datetime | None:
+    """Plans of open pull requests, where nothing that was merged waits for a place."""
+    due = rt.reviewing.turn(rt, now, idle=not rt.silent and rt.decided is not None and not rt.decided.queued)
+    rt.began = rt.began or rt.reviewing.began
+    return due
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min(filter(None, (one, other)), default=None)
 
 
 def _end_pauses(rt: Runtime, now: datetime) -> None:

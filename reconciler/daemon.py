@@ -29,6 +29,9 @@ from reconciler.model import Commit, JobId, UnitId
 from reconciler.observe import Observer
 from reconciler.poller import AcceptedInStore, Poller
 from reconciler.ports import HistoryEvent
+from reconciler.pulls import Proposal, forge_of, open_proposals
+from reconciler.pullwatch import PullWatch
+from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Standing
@@ -42,6 +45,7 @@ from reconciler.web.view import Check
 IDLE = 10.0  # seconds after which the loop shows that it lives, though nothing happened
 AFTER_FAILURE = timedelta(seconds=5)  # until the next pass, though nothing else asks for one
 BUSY = 2.0  # seconds between two looks at running jobs, should the runner's word of an end be lost
+PULLS_SECONDS = 60.0  # between two looks at open pull requests; sooner where polls are
 STALE_POLLS = 10  # poll intervals without a success before the daemon says that it is not ready
 
 
@@ -67,10 +71,12 @@ class Daemon:
         _check_loopback(config.http.address[0])
         self._awake, self._stopping = threading.Event(), threading.Event()
         self._asked = threading.Event()  # for a poll
+        self._asked_pulls = threading.Event()  # for a look at open pull requests
         self._clock = SystemClock()
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = SqliteStore(config.store_path, self._clock)
-        branch = open_branch(config, AcceptedInStore(self.store), Patience(ending=self._stopping))
+        patience = Patience(ending=self._stopping)
+        branch = open_branch(config, AcceptedInStore(self.store), patience)
         self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
         self._executor = LocalExecutor(config.local.socket)
         self._runtime = Runtime(
@@ -81,6 +87,15 @@ class Daemon:
             watcher=observer,
             capacity=Capacity(config.local.workers, config.local.per_environment),
             fence=self.store.next_fence(),
+        )
+        self._pulls = PullWatch(
+            forge_of(config, patience),
+            open_proposals(config, patience),
+            branch.beside(),
+            self._poller,
+            self._offered,
+            observer,
+            self._clock,
         )
         self._scheduler = _scheduler(observer)
         self._polled_at: datetime | None = None
@@ -96,6 +111,7 @@ class Daemon:
         self._stopping.set()
         self._awake.set()
         self._asked.set()
+        self._asked_pulls.set()
 
     def run(self, ready: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
         """Work until `stop`. `ready` is told where the HTTP listener is."""
@@ -129,6 +145,8 @@ class Daemon:
         self._scheduler.add_job(
             self._asked.set, "interval", seconds=interval, id="poll", next_run_time=self._clock.now()
         )
+        if self._config.environments_repo.forge is not None:
+            self._start_looking_at_pulls(stack, interval)
         watch = self._watching()
         stack.callback(watch.stop)
         watch.start()
@@ -175,6 +193,32 @@ class Daemon:
         stack.callback(thread.join)
         stack.callback(self.stop)
         thread.start()
+
+    def _start_looking_at_pulls(self, stack: ExitStack, interval: float) -> None:
+        """Open pull requests have a thread of their own, too: neither a slow forge nor a hostile request delays a poll."""
+        thread = threading.Thread(target=self._looking_at_pulls, name="pulls", daemon=True)
+        stack.callback(thread.join)
+        stack.callback(self.stop)
+        thread.start()
+        seconds = min(interval, PULLS_SECONDS)
+        self._scheduler.add_job(
+            self._asked_pulls.set, "interval", seconds=seconds, id="pulls", next_run_time=self._clock.now()
+        )
+
+    def _looking_at_pulls(self) -> None:
+        while True:
+            self._asked_pulls.wait()
+            self._asked_pulls.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self._pulls.look()
+            except Exception:  # a bug, or a pull request that finds one: logged whole; what was merged goes on
+                logging.getLogger(__name__).exception("A look at pull requests ended in a way that nobody foresaw")
+
+    def _offered(self, proposals: Sequence[Proposal]) -> None:
+        self._runtime.reviewing.offer(proposals)
+        self.wake()
 
     def _polling(self) -> None:
         while True:
@@ -242,6 +286,10 @@ class Daemon:
     def standing(self) -> Standing:
         """See `View`."""
         return self._poller.standing()
+
+    def pulls(self) -> Sequence[PullStatus]:
+        """See `View`."""
+        return self._runtime.reviewing.shown
 
     def metrics(self) -> bytes:
         """See `View`."""

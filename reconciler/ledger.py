@@ -17,11 +17,13 @@ from reconciler.model import (
     Dispatched,
     Failure,
     Hold,
+    JobId,
     Ledger,
     Operation,
     Outcome,
     Pause,
     Planned,
+    PlanSummary,
     Presence,
     Result,
     Unexplained,
@@ -128,6 +130,21 @@ class ReconcileRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PullShown:
+    """What an open pull request would do to a unit, or why that cannot be told. Changes nothing in the ledger."""
+
+    pull: int
+    head: Commit
+    author: str
+    unit: UnitId
+    job: JobId
+    outcome: Outcome
+    reason: str
+    message: str
+    plan: PlanSummary | None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The daemon came up."""
 
@@ -136,7 +153,18 @@ class Started:
 
 
 UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled
-Event = UnitEvent | HeadAccepted | HistoryAccepted | Frozen | Thawed | Paused | Resumed | ReconcileRequested | Started
+Event = (
+    UnitEvent
+    | HeadAccepted
+    | HistoryAccepted
+    | Frozen
+    | Thawed
+    | Paused
+    | Resumed
+    | ReconcileRequested
+    | PullShown
+    | Started
+)
 
 
 def unit_of(event: UnitEvent) -> UnitId:

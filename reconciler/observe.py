@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from reconciler.codec import encode
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
+from reconciler.ledger import PullShown
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     AuditFacts,
@@ -47,7 +48,19 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 36
 # --- log ---------------------------------------------------------------------------------------------------------
 
 _FIELDS = {"event": "message", "level": "log.level", "action": "event.action", "exception": "error.stack_trace"}
-_OWN = ("unit", "job", "commit", "repository", "scope", "reason", "outcome", "operation", "cause", "environment")
+_OWN = (
+    "unit",
+    "job",
+    "commit",
+    "repository",
+    "scope",
+    "reason",
+    "outcome",
+    "operation",
+    "cause",
+    "environment",
+    "pull",
+)
 
 
 def open_log(stream: TextIO | None = None, *, as_json: bool | None = None, level: str = "info") -> FilteringBoundLogger:
@@ -135,6 +148,13 @@ class Observer:
         self.rejections: Counter = named(
             Counter, "commits_rejected_total", "Commits that were not accepted.", "repository", "reason"
         )
+        self.open_pulls: Gauge = named(Gauge, "open_pull_requests", "Open pull requests, drafts left out.")
+        self.pulls_success: Gauge = named(
+            Gauge, "pull_requests_last_success_timestamp_seconds", "When the forge last said what is open."
+        )
+        self.pull_plans: Counter = named(
+            Counter, "pull_request_plans_total", "What plans of open pull requests came to.", "outcome"
+        )
         self.unverified: Gauge = named(
             Gauge, "unverified_head", "Whether a commit of the branch waits, as it is not proven.", "repository"
         )
@@ -176,6 +196,8 @@ class Observer:
                 self.rejections.labels(repository, reason)
         for place in ("log", "anchor"):
             self.audit_records.labels(place)
+        for outcome in Outcome:
+            self.pull_plans.labels(outcome.value)
         for action in ADMIN_ACTIONS:
             for result in ("ok", "refused"):
                 self.admin.labels(action, result)
@@ -317,6 +339,20 @@ class Observer:
         if facts.failure and facts.failure != self._audit_failure:
             self.log.error(facts.failure, action="audit-failing", reason="AuditFailing")
         self._audit_failure = facts.failure
+
+    def pull_shown(self, shown: PullShown) -> None:
+        """What a pull request would do to a unit was found out, or why it cannot be."""
+        self.pull_plans.labels(shown.outcome.value).inc()
+        more = {"unit": shown.unit, "job": shown.job, "outcome": shown.outcome.value, "reason": shown.reason}
+        self.log.info(shown.message, action="pull-shown", pull=shown.pull, commit=shown.head, **more)
+
+    def pulls_polled(self, open_now: int | None, message: str) -> None:
+        """The forge was asked what is open; None: it did not say, or not all of it was understood."""
+        if open_now is None:
+            self.log.warning(message, action="pulls-failed")
+            return
+        self.open_pulls.set(open_now)
+        self.pulls_success.set(self._now().timestamp())
 
     def runner_silent(self, error: PassError) -> None:
         """The runner did not answer."""

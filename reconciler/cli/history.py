@@ -45,14 +45,20 @@ def _details(event: Answer) -> str:
             return f"{hold['reason']}: {hold['message']}" if hold else "no hold any more"
         case "paused":
             return f"until {when(body['pause']['until'])}: {body['pause']['reason']}"
-        case "history-accepted":
-            return f"{short(body['new'])} in place of {short(body['old'])}: {body['reason']}"
-        case "head-accepted":
-            return short(body["commit"])
+        case "history-accepted" | "head-accepted":
+            return _head(body)
         case "check-scheduled":
             return when(body["next_check"])
         case "reconcile-requested":
             return f"{len(body['units'])} units"
+        case "pull-shown":
+            return f"pull request {body['pull']} at {short(body['head'])}: {body['reason']} {body['message']}"
         case "started":
             return f"version {body['version']}, fence {body['fence']}"
     return ""
+
+
+def _head(body: Answer) -> str:
+    if "commit" in body:
+        return short(body["commit"])
+    return f"{short(body['new'])} in place of {short(body['old'])}: {body['reason']}"

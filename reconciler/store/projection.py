@@ -18,6 +18,7 @@ from reconciler.ledger import (
     JobDispatched,
     JobEnded,
     Paused,
+    PullShown,
     ReconcileRequested,
     Resumed,
     Started,
@@ -53,6 +54,8 @@ def subject_of(event: Event) -> str | None:
     match event:
         case JobDispatched() | JobEnded() | HoldChanged() | CheckScheduled():
             return unit_of(event)
+        case PullShown(unit=unit):
+            return unit
         case Paused(pause):
             return pause.scope
         case Resumed(scope) | ReconcileRequested(scope):
@@ -80,7 +83,7 @@ def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> 
         case ReconcileRequested(units=asked, at=at):
             for unit in asked:
                 _keep(delta, _asked(_record(delta, units, unit), at))
-        case Started():
+        case Started() | PullShown():
             pass
         case JobEnded(result=result) if result.moved_from is not None:
             moved = take_over(_record(delta, units, unit_of(event)), _record(delta, units, result.moved_from))

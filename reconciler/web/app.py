@@ -18,7 +18,7 @@ from reconciler.errors import PassError
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.status import Picture, UnitStatus
 from reconciler.web.guard import LOCAL, Guard
-from reconciler.web.shape import detail, row, summary
+from reconciler.web.shape import detail, pull_shape, row, summary
 from reconciler.web.view import View
 
 PAGE = 200  # units in a page unless asked otherwise
@@ -52,6 +52,7 @@ def make_app(view: View, hosts: Collection[str] = LOCAL) -> Starlette:
         route("/api/v1/units/{unit:path}", unit),
         route("/api/v1/jobs/{job}/log", log),
         route("/api/v1/commits/{sha}", commit),
+        route("/api/v1/pulls", pulls),
     ]
     errors = {PassError: _unavailable, HTTPException: _refused}
     return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)  # type: ignore[arg-type]  # handlers take narrower errors
@@ -177,6 +178,11 @@ def log(request: Request, view: View) -> Response:
     data = view.log(job, offset)
     headers = {"reconciler-next-offset": str(offset + len(data)), "reconciler-running": "true" if running else "false"}
     return PlainTextResponse(data, headers=headers)
+
+
+def pulls(_request: Request, view: View) -> Response:
+    """The open pull requests and what each would do: addresses and actions, no values."""
+    return _json({"pulls": [pull_shape(one) for one in view.pulls()]})
 
 
 def commit(request: Request, view: View) -> Response:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Unit, UnitId, UnitRecord
+from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.status import Picture, UnitStatus, pending
 from reconciler.trust import Standing
 from reconciler.web.view import Check
@@ -139,6 +140,37 @@ def _plan(planned: Planned, is_pending: bool) -> Shape:
         "more": planned.summary.more,
         "missing": planned.summary.missing,
         "outputs_changed": planned.summary.outputs_changed,
+    }
+
+
+def pull_shape(status: PullStatus) -> Shape:
+    """An open pull request."""
+    pull = status.pull
+    return {
+        "number": pull.number,
+        "title": pull.title,
+        "author": pull.author,
+        "head": pull.head,
+        "base": status.base,
+        "reason": status.reason,
+        "message": status.message,
+        "units": [_pull_unit(one) for one in status.units],
+    }
+
+
+def _pull_unit(shown: UnitShown) -> Shape:
+    plan = shown.plan
+    return {
+        "unit": shown.unit,
+        "state": shown.state,
+        "reason": shown.reason,
+        "message": shown.message,
+        "job": shown.job,
+        "at": shown.at,
+        "changes": plan.changes if plan else (),
+        "more": plan.more if plan else 0,
+        "missing": plan.missing if plan else (),
+        "outputs_changed": plan.outputs_changed if plan else False,
     }
 
 

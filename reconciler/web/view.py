@@ -9,6 +9,7 @@ from typing import Protocol
 
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.ports import HistoryEvent
+from reconciler.reviewing import PullStatus
 from reconciler.status import Picture
 from reconciler.trust import Standing
 
@@ -47,6 +48,9 @@ class View(Protocol):
 
     def standing(self) -> Standing:
         """How the controller stands to the protected branch."""
+
+    def pulls(self) -> Sequence[PullStatus]:
+        """The open pull requests, as the forge last told them, and what each would do."""
 
     def metrics(self) -> bytes:
         """Prometheus' text format."""

@@ -16,6 +16,7 @@ from reconciler.ledger import HistoryAccepted
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, RunnerFacts, UnitId
 from reconciler.observe import Observer, open_log
 from reconciler.ports import HistoryEvent
+from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Seen, Standing
@@ -42,6 +43,7 @@ class Installation:
     said: io.StringIO = field(default_factory=io.StringIO)
     silent: bool = False
     seen: Seen | None = None
+    open: Sequence[PullStatus] = ()
 
     def __post_init__(self) -> None:
         self.observer = Observer("0.1.0", open_log(self.said, as_json=True), self.clock.now, ["environments"])
@@ -82,6 +84,9 @@ class Installation:
         accepted = HistoryAccepted(old, new, (new,), (old,), reason)
         self.store.append(accepted, actor=actor)
         return accepted
+
+    def pulls(self) -> Sequence[PullStatus]:
+        return self.open
 
     def metrics(self) -> bytes:
         return self.exposed()

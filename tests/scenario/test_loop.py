@@ -27,7 +27,7 @@ from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity, Held, Queued
 from reconciler.errors import PassError
 from reconciler.gates import readers_of
-from reconciler.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
+from reconciler.ledger import Event, Frozen, Paused, PullShown, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.model import (
     AuditFacts,
     Cause,
@@ -159,6 +159,8 @@ class Bystander:
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
 
     def audit_seen(self, facts: AuditFacts) -> None: ...
+
+    def pull_shown(self, shown: PullShown) -> None: ...
 
     def runner_silent(self, error: PassError) -> None: ...
 

@@ -11,7 +11,7 @@ from reconciler.controller import ASK_AGAIN, FACTS_MAX_AGE, Runtime, new_job_id,
 from reconciler.decide import FIRST_RETRY, Capacity, Held, Queued, expected
 from reconciler.errors import PassError
 from reconciler.gates import policy
-from reconciler.ledger import Event, Frozen, HoldChanged, JobDispatched, JobEnded, Paused, Resumed, Thawed
+from reconciler.ledger import Event, Frozen, HoldChanged, JobDispatched, JobEnded, Paused, PullShown, Resumed, Thawed
 from reconciler.model import (
     AuditFacts,
     Cause,
@@ -121,6 +121,9 @@ class Watcher:
 
     def audit_seen(self, facts: AuditFacts) -> None:
         self.told.append(f"audit {facts.records}")
+
+    def pull_shown(self, shown: PullShown) -> None:
+        self.told.append(f"pull {shown.pull} {shown.unit} {shown.outcome}")
 
     def runner_silent(self, error: PassError) -> None:
         self.told.append(f"silent: {error}")
