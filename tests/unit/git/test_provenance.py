@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -20,6 +23,7 @@ from reconciler.git.sights import Sights
 from reconciler.git.signers import HostKeys
 from reconciler.git.source import EnvironmentsSource, Head
 from reconciler.model import Commit
+from tests.kit.forge import ForgeSite, forge_site
 from tests.kit.gitrepo import Memory, RepoBuilder
 from tests.kit.signing import NOON, PgpKeys, SshKeys, payload, signed, with_signature, write
 
@@ -85,9 +89,14 @@ class Plane:
         return head
 
     def refused(self) -> PassError:
-        with pytest.raises(PassError) as error:
-            self.source().poll()
-        return error.value
+        """What ends the poll, or why its newest commit waits."""
+        try:
+            head = self.source().poll()
+        except PassError as error:
+            return error
+        assert head.unproven is not None
+        assert head.unproven.commit not in head.chain
+        return PassError(head.unproven.reason, head.unproven.message)
 
 
 @pytest.fixture(params=["controller", "runner"])
@@ -447,3 +456,109 @@ def test_a_missing_program_is_said_at_the_start(desk: Desk, monkeypatch: pytest.
     HostKeys(desk.folder, desk.folder / "signers", None, None)
     with pytest.raises(ConfigError, match="gpgv is not installed"):
         HostKeys(desk.folder, None, None, desk.folder / "pgp")
+
+
+def test_a_poll_with_nothing_new_is_one_process(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed(plane.repo, plane.ssh["ada"])
+    plane.revoked(plane.ssh["eve"].public)
+    source = plane.source()
+    source.accept(source.poll())
+    source.poll()
+    started: list[object] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, argv: list[str], **more: Any) -> None:
+            started.append(argv)
+            super().__init__(argv, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    source.poll()
+    assert len(started) == 1
+    signed(plane.repo, plane.ssh["ada"], at=NOON + 1)
+    source.poll()
+    assert len(started) > 2  # and so they are counted
+
+
+# --- plain GitHub: its own key signs what its buttons make, and its word says who approved
+
+
+GITHUB = """
+environments_repo:
+  url: {url}
+  allow_file: true
+  genesis: {genesis}
+  signatures: {{pgp_keys: pgp}}
+  forge: {forge}
+"""
+REST = {
+    "controller": "store: {path: store/journal.db}\nexecutor: {local: {socket: runner.sock}}\n",
+    "runner": "memory: {path: store}\nallow: []\nengine: auto\nenvironments: {}\n",
+}
+
+
+@dataclass
+class AtGitHub:
+    """A repository at a forge, and one plane of a host that trusts the forge's key."""
+
+    kind: str
+    folder: Path
+    pgp: PgpKeys
+    site: ForgeSite
+    memory: Memory = field(default_factory=Memory)
+
+    def __post_init__(self) -> None:
+        self.home = self.site.repository("acme/environments")
+        self.ada, self.bob = self.site.person("ada"), self.site.person("bob")
+        self.home.access = {"ada": "write", "bob": "write"}
+        self.repo = RepoBuilder(self.home.git.folder)
+        self.pgp.key("web-flow")
+        (self.folder / "pgp").write_bytes(self.pgp.export("web-flow"))
+        config = self.folder / "config.yaml"
+        forge = json.dumps(self.site.config("github", "acme/environments"))
+        text = GITHUB.format(url=self.home.git.folder, genesis=self.home.git.head, forge=forge)
+        config.write_text(text + REST[self.kind])
+        loaded = load_controller(config) if self.kind == "controller" else load_runner(config)
+        self.source = open_branch(loaded, self.memory).source
+
+    def signed_by_forge(self, commit: Commit) -> Commit:
+        """The same commit with the forge's signature, and the branch there."""
+        data = f"{self.repo.git('cat-file', 'commit', commit)}\n".encode()
+        at = int(self.repo.git("show", "--no-patch", "--format=%ct", commit))
+        return write(self.repo, with_signature(data, self.pgp.sign(data, "web-flow", at=at)))
+
+
+@pytest.fixture(params=["controller", "runner"])
+def github(request: pytest.FixtureRequest, tmp_path: Path, pgp_keys: PgpKeys) -> Iterator[AtGitHub]:
+    with forge_site(tmp_path / "forge") as site:
+        yield AtGitHub(request.param, tmp_path, pgp_keys, site)
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_an_approved_merge_by_the_forges_button_counts(github: AtGitHub, method: Literal["merge", "squash"]) -> None:
+    pull = github.home.open(github.ada, {"environments/prod/a.yaml": "1"}, "change")
+    pull.review(github.bob)
+    commit = pull.result = pull.squashed = github.signed_by_forge(pull.merge(method=method))
+    head = github.source.poll()
+    assert (head.commit, head.unproven) == (commit, None)
+    found = Proofs(github.folder / "store" / "proofs").get(commit)
+    assert found is not None
+    assert (found.pull, found.author, found.approvers) == (1, "ada", ("bob",))
+    assert found.key == f"PGP:{github.pgp.key('web-flow')}"
+
+
+def test_the_forges_key_on_a_commit_that_no_pull_request_brought(github: AtGitHub) -> None:
+    """As one that was made by its editor in another repository, and pushed here."""
+    github.signed_by_forge(github.home.push({"environments/prod/a.yaml": "evil"}, github.ada))
+    head = github.source.poll()
+    assert head.unproven is not None
+    assert head.unproven.reason == "PullRequestMissing"
+
+
+def test_an_approved_merge_that_the_forge_did_not_sign(github: AtGitHub) -> None:
+    pull = github.home.open(github.ada, {"environments/prod/a.yaml": "1"}, "change")
+    pull.review(github.bob)
+    pull.merge(method="rebase")
+    head = github.source.poll()
+    assert head.unproven is not None
+    assert head.unproven.reason == "SignatureMissing"
+    assert github.site.asked == []  # nobody is asked about what is not signed
