@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.before import ENVIRONMENTS, Before, PullOf
@@ -13,7 +13,7 @@ from reconciler.config import Repository as Configured
 from reconciler.desired.load import Loader, ResolveRefs
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.desired.pins import Refs
-from reconciler.errors import PassError, Place, UnitError
+from reconciler.errors import PassError, Place, ReconcilerError, UnitError
 from reconciler.forge import open_forge
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.pinned import CatalogStore
@@ -22,54 +22,78 @@ from reconciler.git.remote import Patience, Remote
 from reconciler.git.signers import HostKeys
 from reconciler.git.source import AcceptedHead, EnvironmentsSource
 from reconciler.git.tree import TreeEntry
+from reconciler.git.vouching import Vouching
 from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem
+
+Pinned = tuple[str, str, Commit, str]  # module, version, commit and tag of a pin
 
 
 class Catalogs:
     """The catalog repositories that the host's configuration names, and the pinned trees taken from them."""
 
-    def __init__(self, repositories: Mapping[str, CatalogRepo], folder: Path) -> None:
+    def __init__(
+        self,
+        repositories: Mapping[str, CatalogRepo],
+        folder: Path,
+        beside: Path | None = None,
+        keys: Mapping[str, HostKeys] | None = None,
+    ) -> None:
+        """`beside`: where it is remembered what was proven; `keys`: who signs the tags of a catalog, by its name."""
+        proofs = (beside or folder) / "catalogs"
         self._repositories = repositories
+        self._vouching = {
+            name: Vouching(catalog, proofs / f"{name}.json", (keys or {}).get(name))
+            for name, catalog in repositories.items()
+        }
         self._store = CatalogStore(folder)
         self._digests: dict[Commit, Digest] = {}
         self._branches: dict[tuple[str, str], Pin] = {}
-        self._vouched: dict[str, tuple[Commit, set[Commit]]] = {}  # by repository: its head, and what that contains
 
     def tree(self, pin: Pin) -> Path:
         """The folder with exactly the pinned tree, its digest proven now.
 
         Raises:
-            UnitError: the catalog is not configured, or the commit has another digest, is refused, or is not on the
-                catalog's protected branch: a forge may serve the commits of anybody's fork.
-            PassError: the catalog cannot be fetched, or the disk.
+            UnitError: the catalog is not configured, the commit has another digest, is refused, or was never on the
+                catalog's protected branch (a forge may serve the commits of anybody's fork), or its tag is not signed.
+            PassError: the catalog cannot be fetched, or was rewritten, or the disk.
         """
         catalog = self._repository(pin.module)
-        if not self.vouches(pin) and not catalog.has(pin.commit):
+        if not pin.floating:
+            self._vouching[pin.repository].prove(pin)
+        if not catalog.has(pin.commit) and not self._store.holds(pin.digest):
             catalog.update()
-        if not pin.floating and not self.vouches(pin):
-            what = f"catalog-lock.yaml: {pin.module} {pin.version} is pinned to {pin.commit}"
-            remedy = "merge it there, or write a released version into the lock (`reconciler catalog add`)"
-            raise UnitError("CatalogUnreachable", f"{what}, which is not on the catalog's protected branch: {remedy}.")
         return self._store.open(pin.digest, catalog, pin.commit)
 
     def vouches(self, pin: Pin) -> bool:
-        """Whether the catalog's protected branch, as last fetched, contains the pin's commit. Remembered for its head.
+        """Whether the pin was proven before. Asks no network.
 
         Raises:
             UnitError: the catalog is not configured.
+            PassError: what is remembered cannot be read.
         """
-        catalog = self._repository(pin.module)
-        try:
-            head = catalog.head()
-        except PassError:  # never fetched yet
-            return False
-        known, commits = self._vouched.get(pin.repository, (head, set()))
-        if known != head:
-            commits = set()
-        self._vouched[pin.repository] = head, commits
-        if pin.commit not in commits and catalog.reachable(pin.commit):
-            commits.add(pin.commit)
-        return pin.commit in commits
+        self._repository(pin.module)
+        return self._vouching[pin.repository].remembers(pin)
+
+    def unproven(self, pins: Iterable[Pin], *, offline: bool = False) -> list[tuple[Pin, ReconcilerError]]:
+        """Prove each pin, once, and tell why that failed. Fetches a catalog at most once; with `offline` none at all."""
+        found: list[tuple[Pin, ReconcilerError]] = []
+        asked: dict[str, PassError | None] = {}  # by catalog: what its fetch said
+        for pin in pins:
+            name = pin.repository
+            try:
+                self._repository(pin.module)
+                if (failed := asked.get(name)) is not None and not self._vouching[name].remembers(pin):
+                    raise failed
+                self._vouching[name].prove(pin, fetch=not offline and name not in asked)
+            except (PassError, UnitError) as error:
+                found.append((pin, error))
+                asked[name] = asked.get(name) or (error if isinstance(error, PassError) else None)
+        return found
+
+    @property
+    def moved_tags(self) -> tuple[str, ...]:
+        """The catalogs in which a tag was seen to stand for another commit than before."""
+        return tuple(sorted(name for name, catalog in self._repositories.items() if catalog.moved_tags))
 
     def refs(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Pin]:
         """What each branch that a sandbox names is now; what it was, where its catalog does not answer.
@@ -135,6 +159,8 @@ class ProtectedBranch:
         self._blobs: dict[str, str] = {}
         self._problems: list[Problem] = []
         self._hashed: dict[str, str] = {}
+        self._pins: tuple[Desired, dict[Pinned, Pin]] | None = None  # the different pins that a commit means
+        self._doubted: tuple[dict[Pinned, tuple[str, str]], Desired] = {}, Desired(Commit(""))
         self._settled: Desired | None = None  # what the commit means, where no moving branch has a say in it
 
     def load(self, commit: Commit, *, offline: bool = False) -> Desired:
@@ -175,6 +201,18 @@ class ProtectedBranch:
             self._list(commit)
         return Basis(desired, dict(self._blobs), self._loader.fork(), self.catalogs.known_refs, self._policies)
 
+    def proven(self, desired: Desired, *, offline: bool = False) -> Desired:
+        """The same, but that units whose pin is not proven are broken, and say why. Every pin is proven once."""
+        if self._pins is None or self._pins[0] is not desired:
+            units = desired.units.values()
+            self._pins = desired, {_pinned(unit.pin): unit.pin for unit in units if not unit.pin.floating}
+            self._doubted = {}, desired
+        found = self.catalogs.unproven(self._pins[1].values(), offline=offline)
+        reasons = {_pinned(pin): (error.reason, str(error)) for pin, error in found}
+        if reasons != self._doubted[0]:
+            self._doubted = reasons, _without(desired, reasons) if reasons else desired
+        return self._doubted[1]
+
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""
         return commit == head or self.source.is_ancestor_on_first_parent(commit, head)
@@ -203,6 +241,21 @@ class ProtectedBranch:
 
     def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:
         return self.source.read_blobs(sorted(ids))
+
+
+def _pinned(pin: Pin) -> Pinned:
+    return pin.module, pin.version, pin.commit, pin.ref
+
+
+def _without(desired: Desired, reasons: Mapping[Pinned, tuple[str, str]]) -> Desired:
+    """What the commit means, with the units of these pins broken."""
+    broken = {}
+    for unit in desired.units.values():
+        if not unit.pin.floating and (why := reasons.get(_pinned(unit.pin))) is not None:
+            broken[unit.id] = Problem(unit.entry.at("version"), *why, unit.id)
+    units = {name: unit for name, unit in desired.units.items() if name not in broken}
+    order = tuple(unit for unit in desired.order if unit in units)
+    return replace(desired, units=units, broken={**desired.broken, **broken}, order=order)
 
 
 def _problem(entry: TreeEntry) -> Problem:
@@ -238,7 +291,13 @@ def open_branch(
         )
         for name, catalog in config.catalog_repos.items()
     }
-    return ProtectedBranch(source, Catalogs(catalogs, work / "catalog"), lambda commit: _pull_of(provenance, commit))
+    keys = {
+        name: HostKeys(work / "keys", catalog.allowed_signers, catalog.revoked_keys, None)
+        for name, catalog in config.catalog_repos.items()
+        if catalog.allowed_signers
+    }
+    found = Catalogs(catalogs, work / "catalog", _beside(config), keys)
+    return ProtectedBranch(source, found, lambda commit: _pull_of(provenance, commit))
 
 
 def _pull_of(provenance: Provenance, commit: Commit) -> int | None:
@@ -252,7 +311,6 @@ def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> 
     Raises:
         ConfigError: a program that looks at signatures is missing, or the forge's authorities cannot be used.
     """
-    beside = config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
     repo = config.environments_repo
     signatures, keys, forge = repo.signatures, None, None
     if signatures != "off":
@@ -260,7 +318,12 @@ def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> 
         keys = HostKeys(config.work_path / "keys", *files)
     if repo.forge is not None:
         forge = open_forge(repo.forge, repo.branch, signed=keys is not None, ending=patience.ending)
-    return Provenance(open_proofs(beside), keys=keys, forge=forge)
+    return Provenance(open_proofs(_beside(config)), keys=keys, forge=forge)
+
+
+def _beside(config: ControllerConfig | RunnerConfig) -> Path:
+    """The folder of what the plane remembers."""
+    return config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
 
 
 def _remote(repo: Configured) -> Remote:

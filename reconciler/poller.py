@@ -69,7 +69,7 @@ class Poller:
         if head is None:
             return
         try:
-            self._desired = self._branch.load(head, offline=True)
+            self._desired = self._branch.proven(self._branch.load(head, offline=True), offline=True)
         except PassError as error:
             self.error = error
 
@@ -129,7 +129,7 @@ class Poller:
         return head.commit
 
     def _mean(self, commit: Commit) -> None:
-        desired = self._branch.load(commit)
+        desired = self._branch.proven(self._branch.load(commit))
         if desired is not self._desired:
             self._desired = desired
             self._wake()

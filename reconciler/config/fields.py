@@ -180,9 +180,20 @@ class CatalogRepo(Repository):
     """A repository of vetted modules."""
 
     tags: Line = Field(default="v*", description="the tags that are releases")
-    allowed_signers: HostPath | None = Field(default=None, description="not supported yet")
+    allowed_signers: HostPath | None = Field(
+        default=None, description="who may sign releases; if written, every pinned tag must be signed by one of them"
+    )
+    revoked_keys: HostPath | None = Field(
+        default=None, description="keys whose signatures of tags no longer count, not even those that counted"
+    )
     allow_providers: list[Line] = Field(default=[], description="the providers that its modules may use; none: any")
     exceptions: list[Line] = Field(default=[], description="not supported yet")
+
+    @model_validator(mode="after")
+    def _revokes_what_is_allowed(self) -> CatalogRepo:
+        if self.revoked_keys is not None and self.allowed_signers is None:
+            raise PydanticCustomError("revoked_keys", "revoked_keys without allowed_signers says nothing; write both")
+        return self
 
 
 def given(value: T | None) -> T:

@@ -57,6 +57,10 @@ class CatalogStore:
             self._write(target, files, digest)
         return target
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether there is a folder for it; what is in it, `open` proves."""
+        return (self._folder / digest.removeprefix("sha256:")).is_dir()
+
     def quarantined(self) -> tuple[Path, ...]:
         """Folders that were changed after they had been written, newest last."""
         found = self._folder.glob(".quarantine-*")

@@ -40,8 +40,8 @@ class Signed:
     expires: datetime | None = None
 
 
-def verify(git: Git, commit: CommitObject, keys: Keys) -> Signed:
-    """Prove that one of the host's keys signed the commit.
+def verify(git: Git, commit: CommitObject, keys: Keys, command: str = "verify-commit") -> Signed:
+    """Prove that one of the host's keys signed the commit; with `verify-tag`, the tag of this name, dates and bytes.
 
     Raises:
         PassError: `SignatureMissing`, `SignatureInvalid`, `SignerUnknown`, `SignerRevoked`: each names the commit.
@@ -51,7 +51,7 @@ def verify(git: Git, commit: CommitObject, keys: Keys) -> Signed:
     if commit.signature.startswith(pgp.ARMOR):
         return _by_forge(commit, keys)
     if commit.signature.startswith(b"-----BEGIN SSH SIGNATURE-----\n"):
-        return _by_person(git, commit, keys)
+        return _by_person(git, commit, keys, command)
     raise _refused(
         "SignatureInvalid", commit, "has a signature that is neither an SSH nor a PGP one", "sign with an SSH key"
     )
@@ -107,7 +107,7 @@ def _by_forge(commit: CommitObject, keys: Keys) -> Signed:
     return Signed(found.who, name, "", forge=True, expires=found.expired_at)
 
 
-def _by_person(git: Git, commit: CommitObject, keys: Keys) -> Signed:
+def _by_person(git: Git, commit: CommitObject, keys: Keys, command: str) -> Signed:
     blob = _signing_key(commit)
     key = key_name(blob)
     lines = [signer for signer in keys.signers if signer.key == blob]
@@ -121,12 +121,12 @@ def _by_person(git: Git, commit: CommitObject, keys: Keys) -> Signed:
         what = f"is signed by {lines[0].principals} with {key}, which counts {_windows(lines)}"
         said = f"{what}, and is dated {commit.committed_at:%Y-%m-%d %H:%M:%S} UTC"
         raise _refused("SignerUnknown", commit, said, "sign it with a key that counts today")
-    who = _judged(git, commit, keys, key)
+    who = _judged(git, commit, keys, key, command)
     ends = [signer.valid_before for signer in covering]
     return Signed(who, key, key_line(blob), expires=None if None in ends else max(end for end in ends if end))
 
 
-def _judged(git: Git, commit: CommitObject, keys: Keys, key: str) -> str:
+def _judged(git: Git, commit: CommitObject, keys: Keys, key: str, command: str) -> str:
     """Ask git; who it says signed. Its exit code decides, and what it says must be of the same key."""
     settings = (
         "gpg.format=ssh",
@@ -139,7 +139,7 @@ def _judged(git: Git, commit: CommitObject, keys: Keys, key: str) -> str:
         f"gpg.x509.program={_NOTHING}",
     )
     local = Git(git.folder, patience=git.patience)  # no remote: ssh-keygen inherits git's environment
-    done = local.ask("verify-commit", operands=(commit.commit,), settings=settings)
+    done = local.ask(command, operands=(commit.commit,), settings=settings)
     said = done.err.decode("utf-8", "replace")
     good = [match for line in said.splitlines() if (match := _GOOD.fullmatch(line)) and match[2] == key]
     if done.code or not good:

@@ -84,17 +84,17 @@ def test_a_pin_is_vouched_for_by_the_branch_as_it_was_fetched(site: Site) -> Non
         site.catalogs.tree(stray)
 
 
-def test_another_head_of_the_catalog_must_vouch_again(site: Site) -> None:
+def test_what_was_proven_stays_proven_and_another_head_proves_nothing_new(site: Site) -> None:
     pin = site.pin()
     site.catalogs.tree(pin)
-    other = Forge.create(site.folder / "other.git")
-    other.commit({"README.md": "another catalog"}, "Another")
     heads = [path for path in (site.folder / "catalog-mirror").rglob("refs/reconciler/head") if path.is_file()]
     assert heads
     for head in heads:
         head.write_text(f"{'0' * 39}1\n")
 
-    assert not site.catalogs.vouches(pin)
+    assert site.catalogs.vouches(pin)
+    other = replace(pin, commit=site.catalog.commit({"README.md": "on"}, "On"))
+    assert [pin for pin, _ in site.catalogs.unproven([pin, other], offline=True)] == [other]
 
 
 def test_a_catalog_that_is_not_there_says_so(site: Site) -> None:

@@ -256,9 +256,10 @@ CONTROLLER_MISTAKES = [
     (LITTLE + "trigger: {listen: 127.0.0.1:8081, oidc: []}\n",
      ["config.yaml:4:1: trigger is not supported yet; remove it"]),
     (LITTLE + "catalog_repos: {acme: {url: git@x:y, allowed_signers: /etc/s, path: x}}\n",
-     ["config.yaml:4:38: catalog_repos.acme.allowed_signers is not supported yet; remove it",
-      ('config.yaml:4:63: unknown field "path"; known are allow_file, allow_providers, allowed_signers, branch, '
-      "ca_file, exceptions, known_hosts, ssh_key, tags, token_file, url")]),
+     [('config.yaml:4:63: unknown field "path"; known are allow_file, allow_providers, allowed_signers, branch, '
+      "ca_file, exceptions, known_hosts, revoked_keys, ssh_key, tags, token_file, url")]),
+    (LITTLE + "catalog_repos: {acme: {url: git@x:y, revoked_keys: /etc/r}}\n",
+     ["config.yaml:4:23: catalog_repos.acme: revoked_keys without allowed_signers says nothing; write both"]),
     (LITTLE + 'work: ""\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
     (LITTLE + 'work: "a\\0b"\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
     (LITTLE + "installation: 'a b'\n",
