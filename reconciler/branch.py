@@ -233,6 +233,13 @@ class ProtectedBranch:
         return self._hashed[blob]
 
     def _list(self, commit: Commit) -> None:
+        try:
+            self._read_list(commit)
+        except PassError:  # the next fetch looks whether it is the mirror that is broken
+            self.source.suspect()
+            raise
+
+    def _read_list(self, commit: Commit) -> None:
         entries = list(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
         self._blobs = {entry.path: entry.blob_id for entry in entries if not entry.problem}
         self._problems = [_problem(entry) for entry in entries if entry.problem]

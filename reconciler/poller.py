@@ -139,6 +139,8 @@ class Poller:
         if error.reason not in FREEZING:
             return
         self._observer.commit_rejected(REPOSITORY, error)
+        if self._store.ledger().head is None:
+            return  # before the first there is nothing that could be applied
         frozen = self._store.ledger().frozen
         if frozen is None or error.reason == frozen.reason or not is_final(frozen.reason):
             self._freeze(Hold(error.reason, str(error), plans=True))

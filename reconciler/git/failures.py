@@ -57,6 +57,11 @@ _KINDS = (
         "the branch no longer contains what was fetched before: find out who rewrote it, and put the branch back",
     ),
     _kind(
+        r"shallow roots are not allowed",
+        "ServerShallow",
+        "the server's copy of the repository is shallow, so its history cannot be followed: unshallow it, or name another server",
+    ),
+    _kind(
         r"would clobber existing tag",
         "TagMoved",
         "a tag stands for another commit than before: find out who moved it; pins are not affected",

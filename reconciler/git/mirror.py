@@ -4,6 +4,7 @@ Layout of the folder:
 
     lock          held (flock) while something writes to the mirror, by us and by every git process that does it
     current       symbolic link to the mirror in force: a new one takes its place in one step
+    suspected     there while something in it was found to be missing
     mirror-<hex>  the mirror itself
 
 Nothing here is trusted to last: the accepted head is kept elsewhere, so a mirror can be thrown away at any time.
@@ -32,6 +33,7 @@ from reconciler.model import Commit
 _FETCH = ("--no-progress", "--no-tags", "--no-auto-maintenance", "--no-write-fetch-head")
 _COMMIT = re.compile(r"[0-9a-f]{40}\n?")
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|\.lock(?:/|$)|@\{))[A-Za-z0-9_][A-Za-z0-9._/@+-]*(?<![/.])")
+_LEFT_OUT = b"warning: rejected "  # git ends well, and has not moved the ref
 _RETRY_SECONDS = 0.05
 _FOREIGN = ("shallow", "info/grafts", "objects/info/alternates")
 
@@ -56,8 +58,8 @@ class Mirror:
         self._remote = remote
         self._refspecs = tuple(refspecs)
         self._options = (*_FETCH, "--atomic") if atomic else _FETCH
-        self._suspected = False
         self._largest = largest
+        self._suspected = folder / "suspected"
 
     def fetch(self, refspecs: Sequence[str] = ()) -> None:
         """Bring the refs up to date, or those of `refspecs` instead; clone where there is nothing yet.
@@ -69,16 +71,17 @@ class Mirror:
             PassError: the remote, the network or the mirror, each by its reason.
         """
         with self._held() as lock:
-            fresh = not self.exists() or (self._suspected and not self._sound())
+            fresh = not self.exists() or (self._suspected.exists() and not self._sound())
             if fresh:
                 self._replace(lock)
-            self._suspected = False
+            self._suspected.unlink(missing_ok=True)
             if refspecs or not fresh:
                 self._fetch_healing(refspecs or self._refspecs, lock)
 
     def suspect(self) -> None:
-        """Something was missing when it was read: the next fetch looks at every object first."""
-        self._suspected = True
+        """Something was missing when it was read: the next fetch, by whichever process, looks at every object first."""
+        with contextlib.suppress(OSError):  # no folder yet, or no room: then it is found anew
+            self._suspected.touch(mode=0o600)
 
     def heal(self) -> bool:
         """Look at every object now; True if the mirror was broken and has been replaced."""
@@ -140,7 +143,7 @@ class Mirror:
         done = self._run(
             git, "fetch", *self._options, operands=(self._remote.url, *refspecs), lock=lock, deadline=deadline
         )
-        if done.code:
+        if done.code or any(line.startswith(_LEFT_OUT) for line in done.err.splitlines()):
             raise failure(git.where, done.err)
 
     def _run(

@@ -221,7 +221,15 @@ class EnvironmentsSource:
         if old == new:
             return chain.has(self.git, new)
         has_both = chain.has(self.git, old) and chain.has(self.git, new)
-        return has_both and chain.between(self.git, old, new) is not None
+        try:
+            return has_both and chain.between(self.git, old, new) is not None
+        except PassError:
+            self._mirror.suspect()
+            raise
+
+    def suspect(self) -> None:
+        """Something could not be read: the next poll looks at the mirror first."""
+        self._mirror.suspect()
 
     def last_change(self, commit: Commit, path: str) -> Commit | None:
         """The newest commit on the first-parent chain of `commit` that changed the file; None: it was never there.
@@ -292,14 +300,22 @@ class EnvironmentsSource:
     def _links(self, old: Commit, new: Commit) -> tuple[Link, ...] | None:
         """The chain after `old`; but a commit that only a broken mirror lacks is no rewrite."""
         if not chain.has(self.git, old) and self._gone != (old, new):
-            if self._mirror.heal() and self._fetched() != new:
-                raise PassError(
-                    "HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again"
-                )
+            self._heal(new)
             if not chain.has(self.git, old):
                 self._rescue(old)
                 self._gone = (old, new)
-        return chain.between(self.git, old, new) if chain.has(self.git, old) else None
+        if not chain.has(self.git, old):
+            return None
+        try:
+            return chain.between(self.git, old, new)
+        except PassError:
+            self._heal(new)
+            return chain.between(self.git, old, new)
+
+    def _heal(self, head: Commit) -> None:
+        """Replace the mirror if it is broken. Raises PassError where the branch is not at `head` any more."""
+        if self._mirror.heal() and self._fetched() != head:
+            raise PassError("HeadMoved", f"{self._place}: the branch grew while its mirror was replaced: poll again")
 
     def _rescue(self, commit: Commit) -> None:
         """A server may still have what its branch has lost. Only the branch's own word decides, so a failure is none."""
