@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 
 from reconciler import codec, wire
+from reconciler.demo.example import Releases
+from reconciler.demo.forge import Files
 from reconciler.model import Commit, Job, JobId, Operation, UnitId
+from tests.kit import modules
 from tests.kit.forge import ForgeSite, PullRequest, Repo, forge_site
 from tests.kit.house import House, house
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, note
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 ALLOW = [
     {"operations": ["plan", "apply"], "refs": "merged", "folders": ["environments/**"]},
@@ -61,14 +66,13 @@ class Street:
         self.house.until(lambda: self.pull(pull.number).get("reason") == reason, f"#{pull.number} shows {reason}")
 
 
-@pytest.fixture
-def street(tmp_path: Path) -> Iterator[Street]:
+@contextmanager
+def living(folder: Path, entries: Files, catalog: Releases) -> Iterator[Street]:
     with ExitStack() as stack:
-        site = stack.enter_context(forge_site(tmp_path / "site"))
+        site = stack.enter_context(forge_site(folder / "site"))
         over = {"environments_repo": {"forge": site.config("github", "acme/environments"), "poll_interval": "1s"}}
-        entries = {**ENVIRONMENT, entry("a"): note(), entry("z"): note("z")}
         built = stack.enter_context(
-            house(tmp_path / "house", entries, CATALOG, controller=over, runner={**over, "allow": ALLOW})
+            house(folder / "house", entries, catalog, controller=over, runner={**over, "allow": ALLOW})
         )
         repo = site.repository("acme/environments", built.ground.environments)
         for login in ("ada", "bob"):
@@ -76,6 +80,12 @@ def street(tmp_path: Path) -> Iterator[Street]:
         built.start()
         built.synced()
         yield Street(built, site, repo)
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Iterator[Street]:
+    with living(tmp_path, {**ENVIRONMENT, entry("a"): note(), entry("z"): note("z")}, CATALOG) as made:
+        yield made
 
 
 def test_what_was_shown_is_applied_and_what_slipped_in_is_held(street: Street) -> None:
@@ -92,6 +102,33 @@ def test_what_was_shown_is_applied_and_what_slipped_in_is_held(street: Street) -
     street.merge(second)  # before anybody could have planned that
     held = street.house.held("prod/a", "PlanExceedsReview")
     assert f"#{second.number}" in held["message"]
+
+
+def test_drift_in_between_does_not_block_and_a_deletion_in_between_does(tmp_path: Path) -> None:
+    def files(*paths: str) -> str:
+        return modules.entry("files", {"paths": paths})
+
+    before = {
+        f"{PROD}/environment.yaml": modules.environment(limits={"destroy": 5}),
+        entry("a"): files("one", "two", "three"),
+    }
+    with living(tmp_path, before, modules.CATALOG) as street:
+        world = street.house.ground.world
+        first = street.open({entry("a"): files("one", "two", "three", "four")}, "first")
+        shown = street.state(first, "prod/a", "planned")
+        assert [c["actions"] for c in shown["changes"]] == [["create"]]
+        (world / "one").write_text("changed by hand")
+        (world / "two").unlink()
+        street.house.synced(commit=street.merge(first))
+        assert (world / "one").read_text() == (world / "two").read_text() == (world / "four").read_text() == "x"
+
+        second = street.open({entry("a"): files("one", "two", "three", "four", "five")}, "second")
+        street.state(second, "prod/a", "planned")
+        second.push({entry("a"): files("one", "two", "five")})  # the limits would let it through
+        street.merge(second)
+        held = street.house.held("prod/a", "PlanExceedsReview")
+        assert "delete" in held["message"]
+        assert (world / "three").exists()
 
 
 def test_a_deploy_of_three_and_a_stranger_and_a_hostile_one(street: Street) -> None:
