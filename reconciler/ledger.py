@@ -272,7 +272,8 @@ def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
     if record.applied is not None:
         return record
     half = record.unfinished if source.unfinished is None else source.unfinished | (record.unfinished or frozenset())
-    return replace(record, applied=source.applied, drift_since=source.drift_since, unfinished=half)
+    alarm = source.unexplained
+    return replace(record, applied=source.applied, drift_since=source.drift_since, unfinished=half, unexplained=alarm)
 
 
 def claimed_by_moves(desired: Desired, ledger: Ledger) -> set[UnitId]:

@@ -62,8 +62,10 @@ def verify(config_path: Path, file: Path | None, anchor: str | None, store: Path
 @_file
 @output_option
 def show(unit: str | None, serial: int | None, config_path: Path, file: Path | None, as_json: bool) -> int:
-    """Which commit, pull request and approvals made the serials of UNIT's state; of all, if none is named."""
-    found = [record for record in _records(_log(config_path, file)) if _about(record.body, unit, serial)]
+    """Which commit, pull request and approvals made the serials of UNIT's state, also before it had this name; of all, if no unit
+    is named.
+    """
+    found = [one for one in _about(list(_records(_log(config_path, file))), unit) if _made(one.body, serial)]
     if as_json:
         as_json_text([{"seq": one.seq, "at": one.at, **one.body} for one in found])
     elif found:
@@ -174,9 +176,19 @@ def _records(log: Path) -> Iterator[Record]:
                 yield record
 
 
-def _about(body: dict[str, Any], unit: str | None, serial: int | None) -> bool:
-    if unit is not None and unit not in (body["unit"], body["moved_from"]):
-        return False
+def _about(records: list[Record], unit: str | None) -> list[Record]:
+    """The records of the unit, and of the state that it has before that had its name."""
+    names, found = {unit}, []
+    for record in reversed(records):
+        if unit is None or record.body["unit"] in names:
+            found.append(record)
+            names.add(record.body["moved_from"])
+        elif record.body["moved_from"] == unit:
+            found.append(record)
+    return found[::-1]
+
+
+def _made(body: dict[str, Any], serial: int | None) -> bool:
     if serial is None:
         return True
     before, after = ((body[side] or {"serial": -1})["serial"] for side in ("before", "after"))

@@ -160,9 +160,9 @@ def _memory(config: RunnerConfig) -> Memory:
 
 def _record(config: RunnerConfig, kind: str, **said: str) -> None:
     """Into the audit log, with who asked. What was asked for is in force already, and stays so if this fails."""
-    from reconciler.runner.record import Recorder, somebody  # late, see `serve`
+    from reconciler.runner.record import Recorder  # late, see `serve`
 
-    Recorder(config.memory_path / "audit").event(kind, by=somebody(), **said)
+    Recorder(config.memory_path / "audit").event(kind, actor=_actor(), **said)
 
 
 def _lines(about: dict[str, object]) -> list[str]:

@@ -6,8 +6,6 @@ job of the unit finds out what became of the state, and its record names the int
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -132,7 +130,6 @@ class Anchored:
 
 
 INTENT, STATE, HEAD, ENGINE = "intent", "state", "head", "engine"
-PAUSED, RESUMED, HISTORY = "paused", "resumed", "history-accepted"
 
 
 class Recorder:
@@ -305,16 +302,6 @@ class Recorder:
 
     def _path(self, unit: UnitId) -> Path:
         return self._last / unit.replace("/", "%")
-
-
-def somebody() -> str:
-    """Who runs this command on this host, by the kernel's word; sudo's, where that stood in between."""
-    uid = os.getuid()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return f"{os.environ['SUDO_USER']} as {name}" if uid == 0 and os.environ.get("SUDO_USER") else name
 
 
 def vouched_by(proof: Proof) -> Vouched:

@@ -27,6 +27,7 @@ from reconciler.model import (
     Presence,
     Result,
     RunnerFacts,
+    StateMark,
     Unexplained,
     UnitId,
     UnitRecord,
@@ -219,6 +220,29 @@ def test_who_goes_and_who_is_only_planned_builds_on_nothing(presence: Presence, 
     assert job is not None
     assert job.job.operation is (Operation.PLAN if pause else Operation.APPLY)
     assert job.reads == frozenset()
+
+
+def test_a_serial_that_nothing_explains_is_told_once(world: World) -> None:
+    alarm = Unexplained(StateMark("lineage", 4), StateMark("lineage", 2))
+    for number in (1, 2):
+        world.tick()
+        job = world.record().job
+        assert job is not None
+        world.runner.states[job.job.id] = make.result(job, unexplained=alarm)
+        world.tick()
+        assert world.record().unexplained == alarm
+        assert world.watcher.told.count("alarm prod/net 4") == 1, number
+        world.pass_time(timedelta(hours=9))
+
+
+def test_how_far_the_runner_s_audit_log_is_reaches_the_metrics_although_nothing_else_changed(world: World) -> None:
+    world.tick()
+    world.runner.facts = replace(FACTS, audit=AuditFacts(3))
+    facts = world.rt.facts
+    world.pass_time(FACTS_MAX_AGE)
+    world.tick()
+    assert "audit 3" in world.watcher.told
+    assert world.rt.facts is facts  # and nothing is decided anew for it
 
 
 def test_a_second_tick_starts_nothing_twice(world: World) -> None:

@@ -20,7 +20,20 @@ from reconciler.ledger import (
     take_over,
     unit_of,
 )
-from reconciler.model import Cause, Dispatched, Hold, Ledger, Operation, Outcome, Planned, Presence, UnitId, UnitRecord
+from reconciler.model import (
+    Cause,
+    Dispatched,
+    Hold,
+    Ledger,
+    Operation,
+    Outcome,
+    Planned,
+    Presence,
+    StateMark,
+    Unexplained,
+    UnitId,
+    UnitRecord,
+)
 from reconciler.store.projection import project
 from tests.kit import facts as make
 
@@ -224,3 +237,30 @@ def test_a_move_is_projected_even_where_its_job_then_failed() -> None:
     record = delta.units[NET]
     assert record is not None
     assert (record.applied, delta.units[DNS]) == (APPLIED, None)
+
+
+ALARM = Unexplained(StateMark("lineage", 4), StateMark("lineage", 2))
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (None, ALARM),
+        (StateMark("lineage", 4), ALARM),  # a plan found it in order: the state is still somebody else's
+        (StateMark("lineage", 5), None),
+        (StateMark("another", 1), None),
+    ],
+)
+def test_an_alarm_lasts_until_a_job_of_ours_makes_the_next_state(
+    state: StateMark | None, expected: Unexplained | None
+) -> None:
+    asked = make.dispatched()
+    record = after(UnitRecord(NET), ended(asked, Outcome.HELD, LATER, unexplained=ALARM))
+    assert record.unexplained == ALARM
+    settled = replace(APPLIED, state=state) if state else None
+    assert after(record, ended(asked, Outcome.SUCCEEDED, LATER, applied=settled)).unexplained == expected
+
+
+def test_an_alarm_moves_with_the_state() -> None:
+    old = UnitRecord(UnitId("prod/old"), applied=APPLIED, unexplained=ALARM)
+    assert take_over(UnitRecord(NET), old).unexplained == ALARM

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
 from reconciler.ledger import JobDispatched, JobEnded, Paused
-from reconciler.model import Cause, Hold, Outcome, Phase, UnitId
+from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, Unexplained, UnitId
 from reconciler.observe import LibraryLog, Observer, open_log
 from reconciler.store.sqlite import SqliteStore
 from reconciler.web.series import SERIES_FOR_ALL
@@ -270,3 +270,26 @@ def test_changes_that_are_not_told_one_by_one_are_counted_nevertheless(installat
     seen = samples(installation)
     assert seen[series("resources_changed_total", environment="prod", action="create")] == 1
     assert seen[series("resources_changed_total", environment="prod", action="unlisted")] == 40
+
+
+def test_a_serial_that_nothing_explains_is_an_error_in_the_log_and_counted(installation: Installation) -> None:
+    installation.observer.know(["prod"])
+    assert 'unexplained_serials_total{environment="prod"} 0.0' in installation.metrics().decode()
+    alarm = Unexplained(StateMark("lineage", 4), StateMark("lineage", 2))
+    installation.observer.serial_unexplained(dispatched(), alarm)
+    assert 'unexplained_serials_total{environment="prod"} 1.0' in installation.metrics().decode()
+
+
+def test_how_far_the_audit_log_and_its_anchor_are(installation: Installation) -> None:
+    def shown() -> dict[str, str]:
+        lines = installation.metrics().decode().splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if line.startswith("reconciler_audit_"))
+
+    assert set(shown().values()) == {"0.0"}
+    installation.observer.audit_seen(AuditFacts(12, 9, NOW, "the mount is away"))
+    assert float(shown()["reconciler_audit_waiting_since_timestamp_seconds"]) == NOW.timestamp()
+    assert shown()["reconciler_audit_failing"] == "1.0"
+    assert shown()['reconciler_audit_records{in="anchor"}'] == "9.0"
+    installation.observer.audit_seen(AuditFacts(12, 12))
+    assert shown()['reconciler_audit_records{in="log"}'] == "12.0"
+    assert shown()["reconciler_audit_failing"] == shown()["reconciler_audit_waiting_since_timestamp_seconds"] == "0.0"

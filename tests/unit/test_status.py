@@ -20,7 +20,9 @@ from reconciler.model import (
     Phase,
     Presence,
     RunnerFacts,
+    StateMark,
     Sync,
+    Unexplained,
     UnitId,
     UnitRecord,
 )
@@ -270,3 +272,12 @@ def test_new_facts_make_a_new_picture() -> None:
     known.desired = None
     assert known.outlook.picture().overview != first.overview
     assert known.outlook.picture().expected == {}
+
+
+def test_a_state_that_somebody_else_made_is_shown_where_nothing_else_is_to_be_said() -> None:
+    alarm = Unexplained(StateMark("lineage", 4), StateMark("lineage", 2))
+    record = replace(APPLIED, unexplained=alarm)
+    seen = look(record)
+    assert (seen.reason, seen.health, seen.held) == ("SerialUnexplained", Health.HEALTHY, False)
+    assert seen.in_order
+    assert look(record, pauses=(pause(),)).reason == "Paused"
