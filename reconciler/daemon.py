@@ -27,8 +27,9 @@ from reconciler.git.remote import Patience
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.observe import Observer
-from reconciler.poller import AcceptedInStore, Poller
+from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
 from reconciler.ports import HistoryEvent
+from reconciler.protection import EVERY, Guards
 from reconciler.pulls import Proposal, forge_of, open_proposals
 from reconciler.pullwatch import PullWatch
 from reconciler.reviewing import PullStatus
@@ -78,6 +79,8 @@ class Daemon:
         patience = Patience(ending=self._stopping)
         branch = open_branch(config, AcceptedInStore(self.store), patience)
         self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
+        forge = forge_of(config, patience) if config.environments_repo.forge else None
+        self._guards = Guards(forge, REPOSITORY, observer, self._clock) if forge else None
         self._executor = LocalExecutor(config.local.socket)
         self._runtime = Runtime(
             source=self._poller,
@@ -147,6 +150,14 @@ class Daemon:
         )
         if self._config.environments_repo.forge is not None:
             self._start_looking_at_pulls(stack, interval)
+        if self._guards is not None:
+            self._scheduler.add_job(
+                self._guards.look,
+                "interval",
+                seconds=EVERY.total_seconds(),
+                id="protection",
+                next_run_time=self._clock.now(),
+            )
         watch = self._watching()
         stack.callback(watch.stop)
         watch.start()
@@ -281,7 +292,10 @@ class Daemon:
         answers = self._runtime.facts is not None and not self._runtime.silent
         socket = self._config.local.socket
         silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
-        return {"git": self._git_check(), "store": Check(True), "runner": Check(True) if answers else silent}
+        runner = Check(True) if answers else silent
+        # The daemon is ready whatever guards the branch: what is missing there is said, and is the forge's to change.
+        guarded = {"protection": Check(True, self._guards.said())} if self._guards else {}
+        return {"git": self._git_check(), "store": Check(True), "runner": runner, **guarded}
 
     def standing(self) -> Standing:
         """See `View`."""

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -129,6 +129,7 @@ class Observer:
         self._environments: set[str] = set()
         self._heartbeat: datetime | None = None
         self._audit_failure = ""
+        self._wanting: dict[str, str] = {}  # rules that do not guard the branch, and what was said of them
         self._make_metrics()
         self._start_at_zero(repositories)
 
@@ -157,6 +158,12 @@ class Observer:
         )
         self.unverified: Gauge = named(
             Gauge, "unverified_head", "Whether a commit of the branch waits, as it is not proven.", "repository"
+        )
+        self.protection: Gauge = named(
+            Gauge, "branch_protection", "Whether a rule guards the branch, as its forge says.", "repository", "rule"
+        )
+        self.protection_looked: Gauge = named(
+            Gauge, "branch_protection_last_check_timestamp_seconds", "When that was last seen.", "repository"
         )
         self.jobs: Counter = named(Counter, "jobs_total", "Jobs that ended.", "environment", "operation", "outcome")
         self.job_seconds: Histogram = named(
@@ -269,6 +276,21 @@ class Observer:
             self._rejected.pop(next(iter(self._rejected)))
         self.rejections.labels(repository, reason).inc()
         self.log.error(message, action="commit-rejected", repository=repository, reason=reason)
+
+    def protection_seen(self, repository: str, rules: Mapping[str, tuple[bool, str]], at: datetime) -> None:
+        """What guards the branch, by rule: does it hold, and what to change. A rule that is not told has no series."""
+        self.protection.clear()
+        for rule, (holds, message) in rules.items():
+            self.protection.labels(repository, rule).set(holds)
+            if not holds and self._wanting.get(rule) != message:
+                more = {"repository": repository, "rule": rule}
+                self.log.warning(message, action="branch-unprotected", **more)
+        self._wanting = {rule: message for rule, (holds, message) in rules.items() if not holds}
+        self.protection_looked.labels(repository).set(at.timestamp())
+
+    def protection_unknown(self, repository: str, error: PassError) -> None:
+        """The forge did not say what guards the branch."""
+        self.log.warning(str(error), action="branch-protection-unknown", repository=repository, reason=error.reason)
 
     def job_started(self, dispatched: Dispatched) -> None:
         """A job was handed to the runner."""

@@ -215,7 +215,8 @@ def forge_of(config: ControllerConfig | RunnerConfig, patience: Patience | None 
     repo = config.environments_repo
     if repo.forge is None:
         return NoForge()
-    return open_forge(repo.forge, repo.branch, ending=patience.ending if patience else None)
+    ending = patience.ending if patience else None
+    return open_forge(repo.forge, repo.branch, signed=repo.signatures != "off", ending=ending)
 
 
 def open_proposals(config: ControllerConfig | RunnerConfig, patience: Patience | None = None) -> Proposals:

@@ -14,7 +14,10 @@ REVOKED = "SignatureRevoked"
 FREEZING = frozenset({REWRITTEN, ROLLED_BACK, BRANCH_MISSING, REVOKED})  # while one of these lasts nothing is applied
 
 # Reasons why nobody could say whether a commit is proven: it waits, and is not rejected.
-AWAY = frozenset({"ForgeUnreachable", "ForgeLimited", "ForgeUnauthorized", "GitTimeout", "GitUnreachable", "Stopping"})
+AWAY = frozenset(
+    {"ForgeUnreachable", "ForgeLimited", "ForgeRefused", "ForgeUnknown", "ForgeNonsense"}
+    | {"GitTimeout", "GitUnreachable", "Stopping"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,7 +321,6 @@ def _said(guards: Sequence[Guard], needed: int, branch: str, *, signed: bool) ->
     where = f"in the branch protection or a ruleset of {branch}"
     hidden = " (a ruleset's bypass list is shown only to a token with Administration: write)"
     unseen = hidden if any(guard.free is None for guard in pulls) else ""
-    bound = [guard for guard in guards if guard.admins]
     said = {
         "readable": (True, ""),
         "force_push_forbidden": (any(g.force_push for g in guards), f"block force pushes {where}"),
@@ -334,7 +333,7 @@ def _said(guards: Sequence[Guard], needed: int, branch: str, *, signed: bool) ->
             f"dismiss stale approvals, or require approval of the most recent push, {where}",
         ),
         "admins_included": (
-            any(g.pulls for g in bound) and any(g.force_push for g in bound),
+            any(g.admins for g in pulls),
             f"do not allow bypassing the above settings, administrators included, {where}{unseen}",
         ),
     }

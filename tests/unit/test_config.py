@@ -246,6 +246,18 @@ CONTROLLER_MISTAKES = [
       "write 30s or 6h")]),
     (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a, token_file: t}"),
      ["config.yaml:1:91: environments_repo.forge: repository is not of its kind's form; write owner/name"]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a/b/c, token_file: t}"),
+     ["config.yaml:1:91: environments_repo.forge: repository is not of its kind's form; write owner/name"]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: gitlab, repository: a, token_file: t}"),
+     [("config.yaml:1:91: environments_repo.forge: repository is not of its kind's form; "
+       "write group/name or group/subgroup/name")]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: gitea, repository: a/b, token_file: t}"),
+     [("config.yaml:1:91: environments_repo.forge: url is missing; write where your server is "
+       "(https://git.example.com)")]),
+    (LITTLE.replace("signatures: off", "signatures: off, forge: {kind: github, repository: a/b, url: http://git.example.com}"),
+     ['config.yaml:1:91: the field "token_file" is missing; add it',
+      ("config.yaml:1:128: environments_repo.forge.url: no address of a forge; write https://host, "
+       "without user and password")]),
     (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: t}}"),
      ["config.yaml:2:9: store.dynamodb is not supported yet; remove it"]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
