@@ -40,8 +40,10 @@ def opened(site: ForgeSite, value: int, branch: str) -> PullRequest:
     return site.repos["acme/environments"].open(site.people["ada"], {at("prod/a"): data(value)}, branch)
 
 
-def error(home: House) -> str:
-    return str(home.get("/api/v1/status")["checks"]["git"]["message"])
+def waits(home: House) -> str:
+    """Why the newest commits are not accepted."""
+    found = home.get("/api/v1/status")["trust"]["unproven"]
+    return f"{found['reason']}: {found['message']}" if found else ""
 
 
 def test_nothing_gets_in_without_approval(site: ForgeSite, home: House) -> None:
@@ -51,7 +53,7 @@ def test_nothing_gets_in_without_approval(site: ForgeSite, home: House) -> None:
 
     unapproved = opened(site, 2, "one")
     commit = unapproved.merge()
-    home.until(lambda: "0 of 1 approvals" in error(home), "the merge is refused")
+    home.until(lambda: "0 of 1 approvals" in waits(home), "the merge is refused")
     assert home.head() == genesis
 
     unapproved.review(site.people["bob"])  # on the merged pull request: it goes on by itself
@@ -62,7 +64,7 @@ def test_nothing_gets_in_without_approval(site: ForgeSite, home: House) -> None:
     approved = opened(site, 3, "two")
     approved.review(site.people["bob"])
     later = approved.merge()
-    home.until(lambda: "does not answer" in error(home), "the forge is missed")
+    home.until(lambda: "does not answer" in waits(home), "the forge is missed")
     assert home.head() == commit
     home.stop()
     home.start()  # what was proven needs the forge no more, on either plane
@@ -74,7 +76,11 @@ def test_nothing_gets_in_without_approval(site: ForgeSite, home: House) -> None:
     home.synced(commit=later)
 
     pushed = home.ground.commit_direct({"notes.txt": "not reviewed\n"})
-    home.until(lambda: "no pull request brought" in error(home), "the direct push is refused")
+    home.until(lambda: "no pull request brought" in waits(home), "the direct push is refused")
     assert home.head() == later != pushed
-    told = home.command("status").stdout
-    assert "no pull request brought" in told
+    assert "no pull request brought" in home.command("status").stdout
+
+    site.repos["acme/environments"].shield.force_push = True
+    home.stop()
+    home.start()  # which looks at once, and then every ten minutes
+    home.until(lambda: "force_push_forbidden" in home.command("status").stdout, "the missing protection is shown")

@@ -202,6 +202,9 @@ class ForgeSite:
         self.fault = ""
         self.change: Callable[[str, Any], Any] = lambda _path, answer: answer
         self.asked: list[str] = []
+        self.still: dict[Any, tuple[int, Any]] | None = (
+            None  # set to {}: nothing changes any more, so git is asked once
+        )
         self.page_size = 50
         self.authority = folder / "forge-ca.pem"
         self.token_file = folder / "forge-token"
@@ -266,7 +269,12 @@ class ForgeSite:
 
         if not any(TOKEN in headers.get(name, "") for name in ("Authorization", "PRIVATE-TOKEN")):
             return 401, {"message": "Bad credentials"}
-        return forgewords.answer(self, path, query)
+        if self.still is None:
+            return forgewords.answer(self, path, query)
+        asked = path, tuple(sorted(query.items()))
+        if asked not in self.still:
+            self.still[asked] = forgewords.answer(self, path, query)
+        return self.still[asked]
 
     def drip(self, handler: BaseHTTPRequestHandler) -> None:
         """An answer that never ends, a byte at a time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ Json = Any
 GONE = object()
 STRANGE: tuple[Json, ...] = (GONE, None, True, 0, -1, "x", "", [], {}, [None], 10**30, 1.5)
 
-# What these hide is hidden by a forge that lies, not by an answer that lost a part: they are tried with what a lie would need.
 PASSING = ("approved", "squashed", "two approve, two needed")
 HOLDING = tuple(way.name for way in WAYS if way.reason)
 
@@ -84,14 +85,16 @@ class Recorded:
 def recorded(folder: Path, site: ForgeSite, way: Way, kind: str) -> Recorded:
     scene = Scene.of(site)
     commit = way.go(scene)
+    site.still = {}
     given = {**site.config(kind, NAME), "min_approvals": way.needed}
     return Recorded(site, open_forge(Configured.model_validate(given), "main", bounds=Bounds(pages=3)), commit)
 
 
-def cases(record: Recorded, seed: int, step: int) -> Iterator[tuple[str, tuple[str | int, ...], Json]]:
-    """One in `step` of all changes, others for each seed."""
+def cases(record: Recorded, tries: int) -> list[tuple[str, tuple[str | int, ...], Json]]:
+    """Some of all changes, others at each run (pytest-randomly's seed repeats them); all, if that is asked for."""
     every = [(path, at, value) for path, answer in record.paths.items() for at in places(answer) for value in STRANGE]
-    yield from every[seed % step :: step]
+    every = [(path, at, value) for path, at, value in every if not is_lie(record.paths[path], at, value)]
+    return every if os.environ.get("RECONCILER_TEST_FORGE") == "all" else random.sample(every, min(tries, len(every)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -100,9 +103,9 @@ def test_what_was_a_hold_stays_one(tmp_path: Path, way: Way, kind: str) -> None:
     with forge_site(tmp_path / "forge") as site:
         record = recorded(tmp_path, site, way, kind)
         assert isinstance(record.verdict, str)
-        for path, at, value in cases(record, seed=len(way.name), step=12):
+        for path, at, value in cases(record, 12):
             found = record.with_change(path, at, value)
-            assert isinstance(found, str) or is_lie(path, at), (path, at, value, found)
+            assert isinstance(found, str), (path, at, value, found)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,7 +115,7 @@ def test_what_passed_says_the_same_or_holds(tmp_path: Path, way: Way, kind: str)
         record = recorded(tmp_path, site, way, kind)
         assert isinstance(record.verdict, Merged)
         held = 0
-        for path, at, value in cases(record, seed=len(way.name), step=6):
+        for path, at, value in cases(record, 30):
             found = record.with_change(path, at, value)
             if isinstance(found, str):
                 held += 1
@@ -123,9 +126,11 @@ def test_what_passed_says_the_same_or_holds(tmp_path: Path, way: Way, kind: str)
                     at,
                     value,
                 )  # a login is for show
-        assert held > 5
+        assert held > 2
 
 
-def is_lie(path: str, at: tuple[str | int, ...]) -> bool:
-    """A whole review that is not told at all cannot be missed."""
-    return bool(at) and isinstance(at[-1], int)
+def is_lie(answer: Json, at: tuple[str | int, ...], value: Json) -> bool:
+    """A thing of a list that is not told at all cannot be missed: such a forge lies, and its word is what is asked for."""
+    for step in at:
+        answer = answer[step]
+    return (value is GONE and bool(at) and isinstance(at[-1], int)) or (value == [] and isinstance(answer, list))
