@@ -185,6 +185,10 @@ def _lines(about: dict[str, object]) -> list[str]:
     lines += ["Environments:"] + [
         f"  {name}: {one['class']}, state {one['backend']}" for name, one in environments.items()
     ]
+    exceptions = about["exceptions"]
+    assert isinstance(exceptions, list)  # noqa: S101
+    if exceptions:
+        lines += ["Exceptions from the audit:"] + [f"  {_exception(one)}" for one in exceptions]
     return lines
 
 
@@ -197,3 +201,8 @@ def _trust_lines(trust: object) -> list[str]:
     if (found := trust["unproven"]) is not None:
         lines.append(f"NOT ACCEPTED: {found['commit']} and what follows it: {found['reason']}: {found['message']}")
     return lines
+
+
+def _exception(one: dict[str, str]) -> str:
+    where = f" in {one['path']}" if "path" in one else ""
+    return f"{one['module']}: {one['rule']}{where}: {one['reason']}"

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from reconciler.config.fields import (
-    CatalogRepo,
+    CatalogRepos,
     EnvironmentsRepo,
     HostPath,
     Installation,
@@ -17,7 +17,7 @@ from reconciler.config.fields import (
     exactly_one,
     given,
 )
-from reconciler.desired.shape import Closed, Line, Name
+from reconciler.desired.shape import Closed, Line
 
 
 class Store(Closed):
@@ -83,7 +83,7 @@ class ControllerConfig(Closed):
 
     installation: Installation = Field(default="reconciler", description="stands in the tags of every resource")
     environments_repo: EnvironmentsRepo
-    catalog_repos: dict[Name, CatalogRepo] = Field(default={})
+    catalog_repos: CatalogRepos = Field(default={})
     store: Store
     executor: Executor
     work: HostPath | None = Field(default=None, description="for mirrors; a folder beside the store, if not written")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Discriminator,
@@ -22,8 +23,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from reconciler.desired.shape import Closed, Duration, GitRef, Line, Sha, matching
+from reconciler.desired.shape import MODULE_NAME, SEMVER, Closed, Duration, GitRef, Line, Name, Sha, matching
 from reconciler.errors import ConfigError
+from reconciler.vetting import LIFTABLE, RULES, Waiver
 
 T = TypeVar("T")
 
@@ -176,6 +178,33 @@ class EnvironmentsRepo(Repository):
         return self
 
 
+def _known_rule(rule: str) -> str:
+    if rule not in RULES:
+        raise PydanticCustomError(
+            "rule", "no rule of the audit has this name; there are {rules}", {"rules": ", ".join(LIFTABLE)}
+        )
+    if rule not in LIFTABLE:
+        raise PydanticCustomError(
+            "rule", "no exception lifts this rule: without it nothing else would hold; mend the module"
+        )
+    return rule
+
+
+class VettingException(Closed):
+    """One rule of the audit that does not count for one version of one module."""
+
+    module: Annotated[str, matching(f"{MODULE_NAME}@{SEMVER}", "<catalog>/<module>@<version>, one exact version")]
+    rule: Annotated[str, AfterValidator(_known_rule), WithJsonSchema({"type": "string", "enum": list(LIFTABLE)})]
+    path: Line | None = Field(default=None, description="the one file of the catalog; every file, if not written")
+    reason: Line = Field(description="who looked at it, and why it is harmless; shown by `runner describe`")
+
+    @property
+    def waiver(self) -> Waiver:
+        """As the audit takes it."""
+        module, _, version = self.module.partition("@")
+        return Waiver(module, version, self.rule, self.reason, self.path)
+
+
 class CatalogRepo(Repository):
     """A repository of vetted modules."""
 
@@ -187,7 +216,26 @@ class CatalogRepo(Repository):
         default=None, description="keys whose signatures of tags no longer count, not even those that counted"
     )
     allow_providers: list[Line] = Field(default=[], description="the providers that its modules may use; none: any")
-    exceptions: list[Line] = Field(default=[], description="not supported yet")
+    exceptions: list[VettingException] = Field(default=[], description="what the audit of its modules lets pass")
+
+    @property
+    def waivers(self) -> tuple[Waiver, ...]:
+        """The exceptions as the audit takes them."""
+        return tuple(one.waiver for one in self.exceptions)
+
+
+def _own_exceptions(repositories: dict[str, CatalogRepo]) -> dict[str, CatalogRepo]:
+    for name, repository in repositories.items():
+        for one in repository.exceptions:
+            if not one.module.startswith(f"{name}/"):
+                what = {"module": one.module, "catalog": name}
+                raise PydanticCustomError(
+                    "exception", "{module} is no module of the catalog {catalog}; move the exception", what
+                )
+    return repositories
+
+
+CatalogRepos = Annotated[dict[Name, CatalogRepo], AfterValidator(_own_exceptions)]
 
     @model_validator(mode="after")
     def _revokes_what_is_allowed(self) -> CatalogRepo:

@@ -27,10 +27,8 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
-_REPOSITORY_LATER = (("catalog_repos.*.exceptions.*", None),)
-_CONTROLLER_LATER = (*_REPOSITORY_LATER, ("store.dynamodb", None), ("executor.fargate", None), ("trigger", None))
+_CONTROLLER_LATER = (("store.dynamodb", None), ("executor.fargate", None), ("trigger", None))
 _RUNNER_LATER = (
-    *_REPOSITORY_LATER,
     ("memory.s3", None),
     ("sandbox", None),
     ("environments.*.secrets.*.secretsmanager", None),

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from reconciler.config.audit import Audit
 from reconciler.config.fields import (
     AccountId,
-    CatalogRepo,
+    CatalogRepos,
     EnvironmentsRepo,
     Glob,
     HostPath,
@@ -182,7 +182,7 @@ class RunnerConfig(Closed):
 
     installation: Installation = Field(default="reconciler", description="stands in the tags of every resource")
     environments_repo: EnvironmentsRepo
-    catalog_repos: dict[Name, CatalogRepo] = Field(default={})
+    catalog_repos: CatalogRepos = Field(default={})
     memory: Memory
     socket: HostPath | None = Field(default=None, description="runner.sock in the memory's folder, if not written")
     controller_uid: Annotated[int, Field(ge=0)] | None = Field(

@@ -72,15 +72,15 @@ def matching(pattern: str, form: str) -> Any:
 
 _PART = r"(?:0|[1-9][0-9]*)"
 _LETTERS = r"[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*"
-_SEMVER = rf"{_PART}\.{_PART}\.{_PART}(?:-{_LETTERS})?(?:\+{_LETTERS})?"
-_MODULE = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+SEMVER = rf"{_PART}\.{_PART}\.{_PART}(?:-{_LETTERS})?(?:\+{_LETTERS})?"
+MODULE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _PROVIDER = r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?"
 _REF = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*"
 
 Name = Annotated[str, matching(SEGMENT, "a name (lower-case letters, digits, - and _)")]
 UnitName = Annotated[str, matching(rf"/?{SEGMENT}(?:/{SEGMENT})*", "a unit (dns, net/hub or /shared/net/hub)")]
-ModuleName = Annotated[str, matching(_MODULE, "<catalog repository>/<module>")]
-Version = Annotated[str, matching(_SEMVER, "a version like 1.4.2")]
+ModuleName = Annotated[str, matching(MODULE_NAME, "<catalog repository>/<module>")]
+Version = Annotated[str, matching(SEMVER, "a version like 1.4.2")]
 Variable = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_-]{0,254}", "a name (letters, digits, _ and -)")]
 ProviderName = Annotated[str, matching(_PROVIDER, "a provider (aws or aws.alias)")]
 GitRef = Annotated[str, matching(_REF, "a branch or tag")]

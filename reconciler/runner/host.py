@@ -189,6 +189,11 @@ class Host:
                 }
                 for r in self.rules
             ],
+            "exceptions": [
+                one.model_dump(exclude_none=True)
+                for _, catalog in sorted(self.config.catalog_repos.items())
+                for one in catalog.exceptions
+            ],
             "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
         }
 

@@ -19,6 +19,7 @@ from reconciler.runner.terraform.plan import drifted_in, secrets_in, summarise
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
+from reconciler.runner.vetted import check_vetted
 
 ANOTHER_ACCOUNT = re.compile(r"AWS account ID not allowed: ?(\d*)")  # as the provider words it
 
@@ -57,6 +58,7 @@ class Talk:
         self.hosted, self.folder = hosted, folder
         self._secrets = inputs.secrets | hosted.secrets | (secrets_of(state) if state else frozenset())
         self._tree = host.history.tree(unit.pin)
+        check_vetted(unit.pin, self._tree, host.config.catalog_repos, host.memory.folder / "vetted")
         module = self._tree / unit.pin.path
         self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
         if unit.presence is Presence.PRESENT:

@@ -5,10 +5,11 @@ no boundary (a provider may do anything); it keeps out what a review would have 
 """
 
 from reconciler.vetting.audit import vet
-from reconciler.vetting.facts import LIFTABLE, RULE_SET, RULES, Files, Finding
-from reconciler.vetting.waivers import Verdict, Waiver, judge_findings
+from reconciler.vetting.facts import FILE_BYTES, LIFTABLE, RULE_SET, RULES, Files, Finding
+from reconciler.vetting.policy import Verdict, Waiver, judge_findings, usable
 
 __all__ = [
+    "FILE_BYTES",
     "LIFTABLE",
     "RULES",
     "RULE_SET",
@@ -17,5 +18,6 @@ __all__ = [
     "Verdict",
     "Waiver",
     "judge_findings",
+    "usable",
     "vet",
 ]

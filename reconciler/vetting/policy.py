@@ -1,10 +1,11 @@
-"""Exceptions from the audit: by the host alone, for one version of one module, one rule, and a reason."""
+"""What the host has to say about findings: exceptions for one version of one module and one rule, and known providers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reconciler.vetting.blocks import normal
 from reconciler.vetting.facts import LIFTABLE, Finding
 
 
@@ -43,3 +44,15 @@ def judge_findings(found: Sequence[Finding], waivers: Sequence[Waiver], module: 
     waived = tuple(one for one in found if any(waiver.covers(module, version, one) for waiver in own))
     findings = tuple(one for one in found if one not in waived)
     return Verdict(findings, waived, tuple(waiver for waiver in own if waiver not in used))
+
+
+def usable(pinned: Iterable[str] | None, allowed: Iterable[str]) -> frozenset[str] | None:
+    """The providers that a module may use: those of its pin, if there is one yet, as far as its catalog allows them.
+
+    None: any.
+    """
+    named = frozenset(normal(one) or one for one in allowed)
+    if pinned is None:
+        return named or None
+    found = frozenset(normal(one) or one for one in pinned)
+    return found & named if named else found
