@@ -15,6 +15,7 @@ from reconciler.cli.exits import ERROR, FINE
 from reconciler.cli.problems import FORMATS
 from reconciler.cli.shelf import Shelf, open_shelf
 from reconciler.cli.show import as_json_text, line, progress, short, table
+from reconciler.cli.vetted import refused
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.lock import newest, ordered, parse_lock
 from reconciler.desired.paths import LOCK_PATH, ROOT
@@ -95,6 +96,8 @@ def add(
         progress(f"Fetching the catalog of {module} ...")
         release = shelf.release(module, version, folder, ref)
         pin = Pin(module, version, folder, release.ref, release.commit, release.digest)
+        if refused(shelf, pin, as_json=as_json):
+            return ERROR
         progress(f"{release.ref} is {release.commit[:12]}; finding its providers ...")
         pin = replace(pin, providers=_providers(shelf, pin, mirror, engine))
     written = with_pin(str(lock_path), text, pin, replaces=replaces)

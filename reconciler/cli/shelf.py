@@ -18,6 +18,7 @@ from reconciler.git.pinned import CatalogStore
 from reconciler.git.remote import Remote
 from reconciler.lockfile import Lines
 from reconciler.model import Commit, Digest, Pin, Problem
+from reconciler.vetting import Waiver
 
 
 class Release(NamedTuple):
@@ -80,6 +81,10 @@ class Shelf:
         """The providers that the catalog's modules may use; empty: any."""
         return frozenset(self._wanted(module.partition("/")[0]).allow_providers)
 
+    def waivers(self, module: str) -> tuple[Waiver, ...]:
+        """The host's exceptions from the audit of the catalog's modules."""
+        return self._wanted(module.partition("/")[0]).waivers
+
     def check(self, lines: Lines, pin: Pin) -> Iterator[Problem]:
         """Everything in a pin that is not as the catalog has it."""
         try:
@@ -141,7 +146,7 @@ def _wrong(place: Place, reason: str, message: str) -> Problem:
 def open_shelf(named: Mapping[str, str], config: Path | None, branch: str) -> Iterator[Shelf]:
     """The catalogs of a reconciler.yaml, and over them those that were named with their addresses."""
     catalogs = dict(load_controller(config).catalog_repos) if config else {}
-    catalogs |= {name: _configured(name, url, branch) for name, url in named.items()}
+    catalogs |= {name: _configured(name, url, branch, catalogs.get(name)) for name, url in named.items()}
     with tempfile.TemporaryDirectory(prefix="reconciler-catalog-", ignore_cleanup_errors=True) as folder:
         try:
             yield Shelf(catalogs, Path(folder))
@@ -149,13 +154,18 @@ def open_shelf(named: Mapping[str, str], config: Path | None, branch: str) -> It
             _writable(Path(folder))
 
 
-def _configured(name: str, url: str, branch: str) -> Configured:
-    """A catalog that was named on the command line: whoever types a folder's path means it."""
+def _configured(name: str, url: str, branch: str, known: Configured | None) -> Configured:
+    """A catalog that was named on the command line: whoever types a folder's path means it.
+
+    What the host says of its modules stays in force.
+    """
     address = str(Path(url).resolve()) if url.startswith((".", "/")) else url
     try:
-        return Configured(url=address, branch=branch, tags="*", allow_file=True)
+        made = Configured(url=address, branch=branch, tags="*", allow_file=True)
     except ValidationError as error:
         raise ConfigError(f"--catalog {name}: {error.errors()[0]['msg']}") from None
+    kept = {"allow_providers": known.allow_providers, "exceptions": known.exceptions} if known else {}
+    return made.model_copy(update=kept)
 
 
 def _writable(folder: Path) -> None:

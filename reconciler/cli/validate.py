@@ -9,33 +9,41 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.catalog import catalogs_option
 from reconciler.cli.problems import FORMATS
+from reconciler.cli.shelf import open_shelf
+from reconciler.cli.vetted import Shelved
 from reconciler.desired.load import Loader
+from reconciler.desired.lock import parse_lock
 from reconciler.desired.paths import LOCK_PATH, ROOT, classify
 from reconciler.desired.strict import LOCK_LIMIT
 from reconciler.errors import Place
-from reconciler.model import Commit, Desired, Digest, Pin, Problem
+from reconciler.lockfile import Lines
+from reconciler.model import Commit, Desired, Digest, Lock, Pin, Problem
 
 _NOWHERE = Commit("0" * 40)
 
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@catalogs_option
 @click.option("-o", "--output", type=click.Choice(list(FORMATS)), default="text", help="How to tell the problems.")
-def command(folder: Path, output: str) -> None:
+def command(folder: Path, named: Mapping[str, str], config: Path | None, branch: str, output: str) -> None:
     """Check the environments and the lock in DIR (the current folder), offline.
 
     Reports every problem with its file, line and column. Exits 0 if there is none, and 1 otherwise. Branches that a
-    sandbox names (ref:) are taken to exist.
+    sandbox names (ref:) are taken to exist. With --catalog (a local clone will do) or --config (the daemon's own copies),
+    every module of the lock is vetted too.
     """
     if not (folder / ROOT).is_dir() and not (folder / LOCK_PATH).exists():
         raise click.ClickException(f"{folder} has neither {ROOT} nor {LOCK_PATH}; name the environments repository")
     desired = read(folder)
-    if shown := FORMATS[output](desired.problems):
+    problems = [*desired.problems, *_vetted(folder, named, config, branch)]
+    if shown := FORMATS[output](problems):
         click.echo(shown)
-    counts: dict[str, Sized] = {"unit": desired.units, "environment": desired.environments, "problem": desired.problems}
+    counts: dict[str, Sized] = {"unit": desired.units, "environment": desired.environments, "problem": problems}
     click.echo(", ".join(f"{len(of)} {what}{'' if len(of) == 1 else 's'}" for what, of in counts.items()), err=True)
-    raise SystemExit(1 if desired.problems else 0)
+    raise SystemExit(1 if problems else 0)
 
 
 def read(folder: Path) -> Desired:
@@ -49,6 +57,20 @@ def read(folder: Path) -> Desired:
         else:
             blobs[path] = path
     return Loader().load(_NOWHERE, blobs, lambda paths: _contents(folder, paths), problems, refs=_assumed)
+
+
+def _vetted(folder: Path, named: Mapping[str, str], config: Path | None, branch: str) -> list[Problem]:
+    """What the audit says of the lock's modules. A lock with problems has been told already."""
+    if not named and config is None:
+        click.echo("modules were not vetted: say --catalog NAME=FOLDER or --config FILE", err=True)
+        return []
+    path = folder / LOCK_PATH
+    data = _head(path) if path.exists() and not _complaint(path) else b""
+    lock = parse_lock(LOCK_PATH, data)
+    if not isinstance(lock, Lock):
+        return []
+    with open_shelf(named, config, branch) as shelf:
+        return [*Shelved(shelf, named, config).problems(Lines(LOCK_PATH, data.decode()), lock)]
 
 
 def _paths(folder: Path) -> Iterator[str]:

@@ -223,6 +223,12 @@ class CatalogRepo(Repository):
         """The exceptions as the audit takes them."""
         return tuple(one.waiver for one in self.exceptions)
 
+    @model_validator(mode="after")
+    def _revokes_what_is_allowed(self) -> CatalogRepo:
+        if self.revoked_keys is not None and self.allowed_signers is None:
+            raise PydanticCustomError("revoked_keys", "revoked_keys without allowed_signers says nothing; write both")
+        return self
+
 
 def _own_exceptions(repositories: dict[str, CatalogRepo]) -> dict[str, CatalogRepo]:
     for name, repository in repositories.items():
@@ -236,12 +242,6 @@ def _own_exceptions(repositories: dict[str, CatalogRepo]) -> dict[str, CatalogRe
 
 
 CatalogRepos = Annotated[dict[Name, CatalogRepo], AfterValidator(_own_exceptions)]
-
-    @model_validator(mode="after")
-    def _revokes_what_is_allowed(self) -> CatalogRepo:
-        if self.revoked_keys is not None and self.allowed_signers is None:
-            raise PydanticCustomError("revoked_keys", "revoked_keys without allowed_signers says nothing; write both")
-        return self
 
 
 def given(value: T | None) -> T:

@@ -47,7 +47,7 @@ class Add:
         code = main(["catalog", "add", wanted, *where, "--provider-mirror", str(self.mirror), *words])
         out, err = self._capsys.readouterr()
         assert code == expect, out + err
-        return re.sub(r"\s+", " ", err) if expect else out
+        return re.sub(r"\s+", " ", out + err) if expect else out
 
     def hashes(self) -> dict[str, list[str]]:
         """Registry -> hashes of a lock with one provider in one version."""
@@ -141,11 +141,11 @@ def test_a_released_version_does_not_change(add: Add) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"main.tf": 'module "x" {\n  source = "terraform-aws-modules/vpc/aws"\n}\n'}, "'terraform-aws-modules/vpc/aws', which is not a folder of this repository"),
-        ({"main.tf": 'module "x" {\n  source = "git::https://example.com/x.git"\n}\n'}, "Copy the module in and call it by ./ or ../"),
-        ({"main.tf": 'module "x" {\n  source = "../../../../etc"\n}\n'}, "modules/a/main.tf calls the module '../../../../etc'"),
-        ({"main.tf": 'module "x" {\n  source = "./b"\n}\n', "b/more.tf.json": '{"module": {"y": {"source": "x/y/z"}}}'}, "modules/a/b/more.tf.json calls the module 'x/y/z'"),
-        ({"main.tf": 'module "x" {'}, "modules/a/main.tf is not valid"),
+        ({"main.tf": 'module "x" {\n  source = "terraform-aws-modules/vpc/aws"\n}\n'}, "modules/a/main.tf:2:3: module-source: 'terraform-aws-modules/vpc/aws' is not a folder of this repository"),
+        ({"main.tf": 'module "x" {\n  source = "git::https://example.com/x.git"\n}\n'}, "copy the module in and call it by ./ or ../"),
+        ({"main.tf": 'module "x" {\n  source = "../../../../etc"\n}\n'}, "modules/a/main.tf:2:3: module-source: '../../../../etc' leaves this repository"),
+        ({"main.tf": 'module "x" {\n  source = "./b"\n}\n', "b/more.tf.json": '{"module": {"y": {"source": "x/y/z"}}}'}, "modules/a/b/more.tf.json:1:19: module-source: 'x/y/z' is not a folder"),
+        ({"main.tf": 'module "x" {'}, "modules/a/main.tf:1:12: invalid-syntax: what begins here never ends"),
         ({"main.tf": FILES.replace("reconciler/files", "reconciler/absent")}, "init with terraform and providers from the mirror"),
         ({"README.md": "nothing"}, "has no Terraform files in 'modules/a': correct `path`"),
     ],
@@ -190,7 +190,7 @@ store: {{path: db}}
 executor: {{local: {{socket: runner.sock}}}}
 """)
     said = add("corp/a@1.0.0", "--config", str(config), expect=1)
-    assert "corp/a 1.0.0 uses reconciler/files; allow_providers of its catalog has hashicorp/aws." in said
+    assert "modules/a/main.tf:3:5: provider: reconciler/files is not listed (hashicorp/aws)" in said
 
 
 def test_the_catalogs_own_files_pass_a_real_init_without_any_network(add: Add, tmp_path: Path, engine: Path) -> None:

@@ -12,6 +12,7 @@ from reconciler.config import ControllerConfig, RunnerConfig, load_controller, l
 from reconciler.config.fields import given
 from reconciler.errors import ConfigError, Place
 from reconciler.model import EnvironmentClass, Operation
+from reconciler.vetting import Waiver
 
 GENESIS = "4b1d" * 10
 CONTROLLER = f"""\
@@ -272,6 +273,18 @@ CONTROLLER_MISTAKES = [
       "ca_file, exceptions, known_hosts, revoked_keys, ssh_key, tags, token_file, url")]),
     (LITTLE + "catalog_repos: {acme: {url: git@x:y, revoked_keys: /etc/r}}\n",
      ["config.yaml:4:23: catalog_repos.acme: revoked_keys without allowed_signers says nothing; write both"]),
+    *(
+        (LITTLE + f"catalog_repos: {{acme: {{url: git@x:y, exceptions: [{one}]}}}}\n", [told])
+        for one, told in [
+            ("{module: acme/vpc, rule: local-exec, reason: r}",
+             'config.yaml:4:60: catalog_repos.acme.exceptions[0].module: "acme/vpc" is not <catalog>/<module>@<version>, one exact version'),
+            ("{module: acme/vpc@1.0.0, rule: local-exec}", 'config.yaml:4:51: the field "reason" is missing; add it'),
+            ("{module: acme/vpc@1.0.0, rule: module-source, reason: r}",
+             "config.yaml:4:82: catalog_repos.acme.exceptions[0].rule: no exception lifts this rule: without it nothing else would hold; mend the module"),
+            ("{module: other/vpc@1.0.0, rule: local-exec, reason: r}",
+             "config.yaml:4:16: catalog_repos: other/vpc@1.0.0 is no module of the catalog acme; move the exception"),
+        ]
+    ),
     (LITTLE + 'work: ""\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
     (LITTLE + 'work: "a\\0b"\n', ["config.yaml:4:7: work: expected a path; write it as a string"]),
     (LITTLE + "installation: 'a b'\n",
@@ -376,3 +389,19 @@ def test_facts_are_frozen(file: Callable[[str], Path]) -> None:
     found: RunnerConfig = load_runner(file(RUNNER))
     with pytest.raises(ValueError, match="frozen"):
         found.memory.path = Path("/elsewhere")
+
+
+def test_exceptions_from_the_audit(file: Callable[[str], Path]) -> None:
+    one = "{module: acme/vpc@1.0.0-rc.1, rule: local-exec, path: modules/vpc/main.tf, reason: looked at by Ann}"
+    text = LITTLE + f"catalog_repos: {{acme: {{url: git@x:y, exceptions: [{one}]}}}}\n"
+    (waiver,) = controller(file(text)).catalog_repos["acme"].waivers
+    assert waiver == Waiver("acme/vpc", "1.0.0-rc.1", "local-exec", "looked at by Ann", "modules/vpc/main.tf")
+
+
+def test_a_rule_that_does_not_exist(file: Callable[[str], Path], tmp_path: Path) -> None:
+    text = (
+        LITTLE + "catalog_repos: {acme: {url: git@x:y, exceptions: [{module: acme/v@1.0.0, rule: exec, reason: r}]}}\n"
+    )
+    path = file(text)
+    (told,) = refused(lambda: controller(path), tmp_path)
+    assert "no rule of the audit has this name; there are local-exec, remote-exec, " in told

@@ -25,6 +25,7 @@ from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
 from reconciler.runner.service import checked_job, listen
 from reconciler.runner.terraform import leftover
+from tests.kit.modules import excused
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note, open_host
 from tests.kit.terraform import until
 
@@ -94,7 +95,7 @@ def running(made: Playground) -> Iterator[Runner]:
 
 
 def playground(folder: Path, **runner: Any) -> Playground:
-    return Playground.create(folder / "ground", ENTRIES, RELEASES, runner=runner)
+    return Playground.create(folder / "ground", ENTRIES, RELEASES, runner=excused("waiting") | runner)
 
 
 @pytest.fixture(scope="module")
