@@ -3,55 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler.cli.ask import output_option
 from reconciler.cli.exits import ERROR, FINE
+from reconciler.cli.locked import LOCK, catalogs_option, read_lock, users_of
+from reconciler.cli.outdated import command as outdated
 from reconciler.cli.problems import FORMATS
 from reconciler.cli.shelf import Shelf, open_shelf
 from reconciler.cli.show import as_json_text, line, progress, short, table
 from reconciler.cli.vetted import refused
-from reconciler.desired.entries import parse_entry
-from reconciler.desired.lock import newest, ordered, parse_lock
-from reconciler.desired.paths import LOCK_PATH, ROOT
+from reconciler.desired.lock import newest, ordered
 from reconciler.durable import write_atomic
 from reconciler.errors import UnitError
 from reconciler.lockfile import Lines, with_pin
-from reconciler.model import Entry, Lock, Pin, ProviderPin
+from reconciler.model import Lock, Pin, ProviderPin
 
 if TYPE_CHECKING:
     from reconciler.runner.terraform.module import ModuleInterface
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-LOCK = click.option(
-    "--lock", "lock_path", type=click.Path(dir_okay=False, path_type=Path), default=LOCK_PATH, show_default=True,
-    help="The lock; environments/ lies beside it.",
-)  # fmt: skip
-
-
-def _named(_context: click.Context, _parameter: click.Parameter, values: Iterable[str]) -> dict[str, str]:
-    for value in values:
-        if "=" not in value:
-            raise click.BadParameter(f"{value}: write NAME=URL, as in acme=https://git.example.com/catalog.git")
-    return dict(value.split("=", 1) for value in values)
-
-
-def catalogs_option(function: F) -> F:
-    """`--catalog`, `--config` and `--branch`: where the catalogs are; the command gets them as `where`."""
-    options = (
-        click.option("--catalog", "named", metavar="NAME=URL", multiple=True, callback=_named, help="Where a catalog is; may be repeated."),
-        click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A reconciler.yaml that says where the catalogs are."),
-        click.option("--branch", default="main", show_default=True, help="The protected branch of every --catalog."),
-    )  # fmt: skip
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 @click.group("catalog")
@@ -61,6 +35,9 @@ def command() -> None:
     A version names a tag of the catalog repository; the pin holds its commit, a digest of every file, and the hashes of its
     providers. Review the lock like any other change.
     """
+
+
+command.add_command(outdated)
 
 
 @command.command()
@@ -119,7 +96,7 @@ def verify(
 
     Exits with 1 if one of them is wrong.
     """
-    lock, text = _read(lock_path)
+    lock, text = read_lock(lock_path)
     chosen = [pin for name in wanted for pin in _chosen(lock, name)] if wanted else list(lock.pins())
     lines = Lines(str(lock_path), text)
     with open_shelf(named, config, branch) as shelf:
@@ -135,8 +112,8 @@ def verify(
 @output_option
 def listed(lock_path: Path, as_json: bool) -> int:
     """Every module and version of the lock, and which entries use it."""
-    lock, _ = _read(lock_path)
-    rows = list(_rows(lock, _users(lock_path.parent)))
+    lock, _ = read_lock(lock_path)
+    rows = list(_rows(lock, users_of(lock_path.parent)))
     if as_json:
         as_json_text(rows)
     else:
@@ -159,12 +136,12 @@ def show(
     """What a locked version asks for and gives: inputs, outputs, providers. The newest version if none is named."""
     from reconciler.runner.terraform.module import read_module  # the parser's grammar costs a second
 
-    lock, _ = _read(lock_path)
+    lock, _ = read_lock(lock_path)
     pins = _chosen(lock, wanted)
     pin = newest({pin.version: pin for pin in pins}) or pins[-1]
     with open_shelf(named, config, branch) as shelf:
         interface = read_module(shelf.tree(pin) / pin.path)
-    users = _users(lock_path.parent).get((pin.module, pin.version), [])
+    users = users_of(lock_path.parent).get((pin.module, pin.version), [])
     if as_json:
         as_json_text(_facts(pin, interface, users))
     else:
@@ -184,21 +161,6 @@ def _split(wanted: str) -> tuple[str, str | None]:
     return module, version.removeprefix("v") or None
 
 
-def _read(path: Path) -> tuple[Lock, str]:
-    """The lock and its text. Raises UnitError("LockInvalid") with every problem."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UnitError(
-            "LockInvalid",
-            f"{path}: {error.strerror}: go to the root of the environments repository, or say --lock FILE",
-        ) from error
-    found = parse_lock(str(path), text.encode())
-    if isinstance(found, Lock):
-        return found, text
-    raise UnitError("LockInvalid", "\n".join(map(str, found)))
-
-
 def _chosen(lock: Lock, wanted: str) -> list[Pin]:
     """The pins that a name means, oldest first."""
     module, version = _split(wanted)
@@ -207,16 +169,6 @@ def _chosen(lock: Lock, wanted: str) -> list[Pin]:
         known = ", ".join(ordered(pins)) if pins else ", ".join(sorted(lock.modules)) or "nothing"
         raise UnitError("CatalogPinMissing", f"{wanted} is not in the lock, which has {known}")
     return [pins[version]] if version is not None else [pins[one] for one in ordered(pins)]
-
-
-def _users(folder: Path) -> dict[tuple[str, str], list[str]]:
-    """(module, version) -> the entries beside the lock that name it. What cannot be read is for `validate` to tell."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for path in sorted((folder / ROOT).rglob("*.yaml")):
-        entry = parse_entry(path.relative_to(folder).as_posix(), path.read_bytes())
-        if isinstance(entry, Entry) and entry.version is not None:
-            found.setdefault((entry.module, entry.version), []).append(entry.unit)
-    return found
 
 
 def _rows(lock: Lock, users: Mapping[tuple[str, str], list[str]]) -> Iterator[dict[str, Any]]:

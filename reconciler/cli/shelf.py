@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import semver
 from pydantic import ValidationError
 
 from reconciler.config import CatalogRepo as Configured
@@ -16,6 +17,8 @@ from reconciler.errors import ConfigError, PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.pinned import CatalogStore
 from reconciler.git.remote import Remote
+from reconciler.git.signers import HostKeys
+from reconciler.git.tags import check_tag
 from reconciler.lockfile import Lines
 from reconciler.model import Commit, Digest, Pin, Problem
 from reconciler.vetting import Waiver
@@ -71,7 +74,25 @@ class Shelf:
             )
         name = next(iter(there), forms[0])
         commit = repository.resolve_version(name)
+        self._check_signed(repository, module, name, commit)
         return Release(name, commit, repository.module_digest(commit, path))
+
+    def tags(self, module: str) -> Iterator[tuple[str, str]]:
+        """(version, tag) of every release that may be one of the module's; its own tags win over the repository's."""
+        own = f"{module.partition('/')[2]}/v"
+        tags = [tag.name for tag in self.repository(module).tags()]
+        for start in ("v", own):
+            for name in tags:
+                if name.startswith(start) and semver.Version.is_valid(name.removeprefix(start)):
+                    yield name.removeprefix(start), name
+
+    def offers(self, pin: Pin, tag: str) -> bool:
+        """Whether the module is there at the tag, on the protected branch."""
+        repository = self.repository(pin.module)
+        try:
+            return repository.module_digest(repository.resolve_version(tag), pin.path) is not None
+        except UnitError:
+            return False
 
     def tree(self, pin: Pin) -> Path:
         """The pinned tree on disk, its digest proven."""
@@ -103,9 +124,21 @@ class Shelf:
             known = ", ".join(list(tags)[-5:]) or "none"
             yield _wrong(place, "CatalogPinMissing", f"{pin.module} {pin.version}: the catalog has no tag {pin.ref}; its "
                          f"newest tags: {known}. Correct ref, or push the tag again to {pin.commit}")  # fmt: skip
-        elif found != pin.commit:
+        elif found == pin.commit:
+            try:
+                self._check_signed(repository, pin.module, pin.ref, pin.commit)
+            except (UnitError, PassError) as error:
+                yield _wrong(place, error.reason, f"{pin.module} {pin.version}: {error}")
+        else:
             yield _wrong(place, "CatalogTagMoved", f"{pin.module} {pin.version}: the tag {pin.ref} is {found}, the lock says "
                          f"{pin.commit}: find out who moved the tag and put it back")  # fmt: skip
+
+    def _check_signed(self, repository: CatalogRepo, module: str, ref: str, commit: Commit) -> None:
+        """Where the catalog's tags must be signed: that this one is. Raises UnitError, PassError."""
+        wanted = self._wanted(module.partition("/")[0])
+        if wanted.allowed_signers is not None:
+            keys = HostKeys(self._folder / "keys", wanted.allowed_signers, wanted.revoked_keys, None)
+            check_tag(repository.git, ref, commit, keys.read())
 
     def _check_tree(self, repository: CatalogRepo, lines: Lines, pin: Pin) -> Iterator[Problem]:
         name = f"{pin.module} {pin.version}"
