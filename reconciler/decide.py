@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import semver
+
 from reconciler.desired import freeze
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.gates import GATES, Need, World, readers_of
 from reconciler.ledger import claimed_by_moves
 from reconciler.model import (
+    Applied,
     Cause,
     Desired,
     Dispatched,
@@ -213,20 +216,33 @@ def _unwanted(world: World) -> Iterator[Decision]:
     for record in world.ledger.units.values():
         if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
             continue
-        hold_or_none = _orphaned(record)
+        hold_or_none = _orphaned(record, world.desired)
         if record.hold != hold_or_none:
             yield Held(record.unit, hold_or_none)
 
 
-def _orphaned(record: UnitRecord) -> Hold | None:
-    exists = record.applied is not None and record.applied.presence is Presence.PRESENT
+def _orphaned(record: UnitRecord, desired: Desired) -> Hold | None:
+    applied = record.applied
+    exists = applied is not None and applied.presence is Presence.PRESENT
     if not exists and record.unfinished is None:
         return None
+    if exists and applied is not None and _unlocked(applied, desired):
+        what = (
+            f"The entry's file is gone, and so is {applied.module} {applied.version}, by which its objects exist, from"
+        )
+        how = "bring that line back: without it nothing can destroy them. What uses a version, an orphan too, keeps it"
+        return Hold("CatalogPinMissing", f"{what} catalog-lock.yaml: {how}.")
     message = (
         "The entry's file is gone and its objects are still there. Bring the file back with `state: absent` to destroy "
         "them, or `state: forgotten` to let them go."
     )
     return Hold("Orphaned", message)
+
+
+def _unlocked(applied: Applied, desired: Desired) -> bool:
+    """Whether the lock has lost the version. A sandbox's branch was never in it."""
+    is_version = semver.Version.is_valid(applied.version)
+    return is_version and (applied.module, applied.version) not in desired.locked
 
 
 def _start(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> Iterator[Decision]:

@@ -319,7 +319,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """Everything that one commit of the environments repository means. A broken entry is in `broken` only."""
+    """Everything that one commit of the environments repository means. A broken entry is in `broken` only.
+
+    `locked` is every (module, version) of the lock that could be read.
+    """
 
     commit: Commit
     units: Mapping[UnitId, Unit] = field(default_factory=dict)
@@ -327,6 +330,7 @@ class Desired:
     environments: Mapping[str, Environment] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     order: tuple[UnitId, ...] = ()  # every unit of `units`, upstream first
+    locked: frozenset[tuple[str, str]] = frozenset()
 
 
 # --- what is known of the actual side ----------------------------------------------------------------------------

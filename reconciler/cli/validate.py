@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.catalog import catalogs_option
+from reconciler.cli.locked import catalogs_option
 from reconciler.cli.problems import FORMATS
 from reconciler.cli.shelf import open_shelf
 from reconciler.cli.vetted import Shelved

@@ -90,7 +90,8 @@ def resolve(
     for entry in tree.entries.values():
         work.add(entry)
     order = work.untangle()
-    return Desired(commit, work.units, broken, sound, tuple(sorted(found, key=by_place)), order)
+    locked = frozenset((pin.module, pin.version) for pin in lock.lock.pins())
+    return Desired(commit, work.units, broken, sound, tuple(sorted(found, key=by_place)), order, locked)
 
 
 def by_place(problem: Problem) -> tuple[str, int, int, str]:

@@ -318,6 +318,17 @@ def test_a_unit_whose_file_is_gone(changes: dict[str, object], expected_holds: d
     assert one(make.with_record(Ledger(), NET, **changes), make.desired()) == ([], expected_holds)
 
 
+@pytest.mark.parametrize(
+    ("version", "locked", "expected"),
+    [("1.0.0", "1.0.0", "Orphaned"), ("1.0.0", "1.1.0", "CatalogPinMissing"), ("my-branch", "1.1.0", "Orphaned")],
+)
+def test_a_version_that_an_orphan_uses_stays_in_the_lock(version: str, locked: str, expected: str) -> None:
+    """Else nothing could destroy its objects any more."""
+    exists = replace(make.applied(TWO.units[NET], make.fingerprint()), version=version)
+    ledger = make.with_record(Ledger(), NET, applied=exists)
+    assert one(ledger, make.desired(locked=make.lock(make.pin(locked)))) == ([], {NET: expected})
+
+
 def test_a_unit_that_another_takes_over_is_no_orphan() -> None:
     want = make.desired(make.entry("prod/new", moved_from=NET))
     assert one(ORDERLY, want)[1] == {APP: "Orphaned"}
