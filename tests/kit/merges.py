@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler.demo.forge import Forge
 from reconciler.model import Commit
@@ -343,7 +342,3 @@ WAYS = (
     Way("merged in a fork", merged_in_a_fork, MISSING),
     Way("merge of another head", merge_of_another_head, MISSING),
 )
-
-
-def scene(folder: Path) -> Scene:
-    return Scene.of(ForgeSite(folder))
