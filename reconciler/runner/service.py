@@ -112,17 +112,18 @@ class Service:
         """What a service before this one left behind: jobs that still run, and workspaces of those that died."""
         self._host.sweep()
         for folder in self._host.spool.jobs():
-            try:
-                self._take_up(folder)
-            except (OSError, ValueError, ReconcilerError) as error:  # one damaged folder stops nobody else's job
-                how = "It is left as it is; look there, and remove it when nothing in it is needed"
-                sys.stderr.write(f"runner: {folder.path}: {error}. {how}.\n")
+            self._take_up(folder)
 
     def _take_up(self, folder: JobFolder) -> None:
-        if folder.alive():
-            self._inherited.add(JobId(folder.path.name))
-        else:
-            tidy(self._host.memory, folder)
+        """Look after a job that nobody waits for any more; remove the workspace of a dead one."""
+        try:
+            if folder.alive():
+                self._inherited.add(JobId(folder.path.name))
+            else:
+                tidy(self._host.memory, folder)
+        except (OSError, ValueError, ReconcilerError) as error:  # one damaged folder stops nobody else's job
+            how = "It is left as it is; look there, and remove it when nothing in it is needed"
+            sys.stderr.write(f"runner: {folder.path}: {error}. {how}.\n")
 
     def _handle_signals(self) -> None:
         self._poke.setblocking(False)
@@ -166,6 +167,7 @@ class Service:
                 leftover.attend(folder.work / leftover.NOTE, time.time())
             else:
                 self._inherited.discard(JobId(folder.path.name))
+                self._take_up(folder)
                 self._callers.wake_watchers()
 
     def _reap(self) -> None:
@@ -173,8 +175,7 @@ class Service:
         for pid in list(self._children):
             if os.waitpid(pid, os.WNOHANG)[0] == pid:
                 job_id = self._children.pop(pid)
-                if self._host.spool.job(job_id).alive():  # it was killed, and its engine lives on
-                    self._inherited.add(job_id)
+                self._take_up(self._host.spool.job(job_id))  # it may have been killed, and its engine live on
                 self._callers.wake_watchers()
 
     def _do(self, request: wire.Message) -> wire.Message:

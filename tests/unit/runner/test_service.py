@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
 from reconciler.runner.service import checked_job, listen
+from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from tests.kit.modules import excused
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note, open_host
@@ -332,6 +333,25 @@ def test_an_engine_whose_job_was_killed_is_ended_when_its_time_is_over(own: Runn
         True
     )
     assert not note.engine.lives()
+
+
+def test_the_workspace_of_a_killed_job_goes_though_nobody_asks_after_the_job(own: Runner) -> None:
+    host = open_host(own.ground)
+
+    def killed(number: int) -> JobFolder | None:
+        """Kill a job that plans; None: it was quicker."""
+        asked = own.job(number=number, operation=Operation.PLAN)
+        own.executor.start(asked)
+        folder = host.spool.job(asked.id)
+        path = folder.work / leftover.NOTE
+        until(lambda: path.exists() or not folder.alive(), "an engine runs")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(codec.decode(leftover.Note, path.read_bytes()).keeper.pid, signal.SIGKILL)
+        until(lambda: not folder.alive(), "the job is dead")
+        return folder if isinstance(folder.state(), Lost) else None
+
+    folder = next(filter(None, map(killed, range(1, 20))))
+    until(lambda: not folder.work.exists(), "its workspace is gone")
 
 
 def test_a_cancelled_job_does_not_apply(own: Runner) -> None:
