@@ -232,7 +232,6 @@ def test_a_mirror_of_the_hosts_is_read_once_and_again_when_it_looks_different(
 @pytest.mark.parametrize(
     ("providers", "reason", "said"),
     [
-        ((), "ProviderNotLocked", "pins no version of reconciler/files, which acme/page 1.0.0 uses. Write it with `reconciler catalog add acme/page@1.0.0"),
         ((pinned("reconciler/files", "h1:" + "A" * 43 + "=", hosts=mirror.HOSTS),), "ProviderHashMismatch", "find out which of the two"),
         ((pinned("reconciler/files", mirror.h1(mirror.PACKAGE), hosts=("registry.example.com",)),), "ProviderNotLocked", "no hashes of reconciler/files 1.0.0 from registry."),
         ((replace(pinned("reconciler/files", mirror.h1(mirror.PACKAGE), hosts=mirror.HOSTS), version="1.0.1"),), "ProviderMissing", "leave provider_mirror out"),
