@@ -147,7 +147,7 @@ class History:
             if error.reason in FREEZING:
                 self._freeze(Hold(error.reason, str(error), plans=True))
             raise
-        write_atomic(self._seen, codec.encode(Seen(datetime.now(UTC), head.unproven)), durable=False)
+        self._note_seen(Seen(datetime.now(UTC), head.unproven))
         with self._memory.trusting():
             trust = self._memory.trust()
             if trust.frozen and is_final(trust.frozen.reason):
@@ -158,6 +158,10 @@ class History:
             if trust.frozen and self._memory.trust().frozen:  # no new commit ended it
                 self._memory.save_trust(replace(trust, frozen=None, frozen_at=None))
         return head.commit
+
+    def _note_seen(self, seen: Seen) -> None:
+        """For whoever asks how this plane stands; nothing is decided by it."""
+        write_atomic(self._seen, codec.encode(seen), durable=False)
 
     def _still_frozen(self, trust: Trust, head: Head) -> PassError:
         """The branch was put back, and nobody has said yet that history may go on. Only inside `Memory.trusting`."""
@@ -220,7 +224,7 @@ class History:
                 allowances = Folding(source).anew(said.new)
                 record(found)
                 self._memory.save_trust(Trust(said.new, allowances, base=said.new, recent=recent, anew=said))
-            write_atomic(self._seen, codec.encode(Seen(said.at)), durable=False)
+            self._note_seen(Seen(said.at))
             return found
 
     def load(self) -> Commit | None:

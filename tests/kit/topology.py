@@ -140,7 +140,7 @@ class Plane:
 
     @property
     def work(self) -> Path:
-        return self._runner().work_path if self.kind == "runner" else self._controller().work_path
+        return self.runner().work_path if self.kind == "runner" else self.controller().work_path
 
     def look(self) -> Seen:
         """Look once, as a poll or a job does."""
@@ -161,9 +161,9 @@ class Plane:
         """Fetch what there is and be killed before it is accepted."""
         if self.kind == "controller":
             with self._store() as store:
-                open_branch(self._controller(), AcceptedInStore(store)).source.poll()
+                open_branch(self.controller(), AcceptedInStore(store)).source.poll()
         else:
-            open_branch(self._runner(), self._history()).source.poll()
+            open_branch(self.runner(), self._history()).source.poll()
 
     def _poll(self) -> Standing:
         with self._poller() as poller:
@@ -180,7 +180,7 @@ class Plane:
         wanted = history.load() or self.scene.names["genesis"]
         held: HeldError | None = None
         for _ in range(2):  # a job that meets a damaged mirror fails, and the next one has it mended
-            (self._runner().memory_path / "fetched").unlink(missing_ok=True)  # a fetch counts for five seconds
+            (self.runner().memory_path / "fetched").unlink(missing_ok=True)  # a fetch counts for five seconds
             try:
                 history.newest(wanted, Operation.APPLY)
             except HeldError as error:
@@ -199,7 +199,7 @@ class Plane:
         return history.standing()
 
     def _failed_fetch(self) -> PassError | None:
-        folder = self._runner().memory_path
+        folder = self.runner().memory_path
         failed = folder / "fetch-failed"
         return None if (folder / "fetched").exists() else PassError(*json.loads(failed.read_bytes()))
 
@@ -215,25 +215,25 @@ class Plane:
         return next((name for name, known in self.scene.names.items() if known == commit), str(commit))
 
     def _history(self) -> History:
-        config = self._runner()
+        config = self.runner()
         return History(Memory(config.memory_path), lambda accepted: open_branch(config, accepted))
 
     @contextmanager
     def _store(self) -> Iterator[SqliteStore]:
-        with closing(SqliteStore(self._controller().store_path, SystemClock())) as store:
+        with closing(SqliteStore(self.controller().store_path, SystemClock())) as store:
             yield store
 
     @contextmanager
     def _poller(self) -> Iterator[Poller]:
         clock = SystemClock()
         with self._store() as store:
-            branch = open_branch(self._controller(), AcceptedInStore(store))
+            branch = open_branch(self.controller(), AcceptedInStore(store))
             observer = Observer("test", open_log(io.StringIO(), as_json=True), clock.now)
             poller = Poller(branch, store, observer, lambda: None, clock)
             poller.resume()
             yield poller
 
-    def _controller(self) -> ControllerConfig:
+    def controller(self) -> ControllerConfig:
         return ControllerConfig.model_validate(
             {
                 "environments_repo": self.scene.repository(),
@@ -242,7 +242,7 @@ class Plane:
             }
         )
 
-    def _runner(self) -> RunnerConfig:
+    def runner(self) -> RunnerConfig:
         return RunnerConfig.model_validate(
             {
                 "environments_repo": self.scene.repository(),
