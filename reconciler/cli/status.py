@@ -27,7 +27,7 @@ def command(scope: str, server: str, as_json: bool, sync: str | None, health: st
     """How every unit in SCOPE fares: `all` (default), an environment or a unit.
 
     SYNC says whether the unit is as its entry says, HEALTH how it fares, REASON why it is not being changed. Exits with 3 when
-    something in the scope is degraded or held.
+    something in the scope is degraded or held, or a merged commit is not accepted.
     """
     chosen = {name: value for name, value in (("sync", sync), ("health", health)) if value}
     with Api(server) as api:
@@ -40,7 +40,8 @@ def command(scope: str, server: str, as_json: bool, sync: str | None, health: st
         _show(whole, units)
     if not units:
         progress(f"No unit matches {scope}; `reconciler status` lists all there are.")
-    return TROUBLE if troubled or whole["frozen"] else FINE
+    stopped = whole["frozen"] or whole["trust"]["unproven"]
+    return TROUBLE if troubled or stopped else FINE
 
 
 def _units(api: Api, scope: str, chosen: dict[str, str]) -> Iterator[Answer]:

@@ -47,7 +47,7 @@ def summary(
         "resolved": picture.desired.commit if picture.desired else None,
         "frozen": picture.ledger.frozen,
         "trust": trust(standing),
-        "troubled": picture.overview.troubled or picture.ledger.frozen is not None,
+        "troubled": picture.overview.troubled or standing.frozen is not None or _waits(standing),
         "counts": [{"environment": e, "sync": s, "health": h, "units": n} for (e, s, h), n in sorted(counts.items())],
         "pauses": _active(picture.ledger.pauses, picture.now),
         "problems": [_problem(problem) for problem in (picture.desired.problems if picture.desired else ())],
@@ -69,6 +69,10 @@ def trust(standing: Standing) -> Shape:
         "unproven": seen and seen.unproven,
         "verified_at": seen and seen.at,
     }
+
+
+def _waits(standing: Standing) -> bool:
+    return standing.seen is not None and standing.seen.unproven is not None
 
 
 def detail(picture: Picture, status: UnitStatus) -> Shape:

@@ -24,6 +24,7 @@ from reconciler.ledger import (
     Event,
     Frozen,
     HeadAccepted,
+    HistoryAccepted,
     HoldChanged,
     JobDispatched,
     JobEnded,
@@ -141,8 +142,9 @@ holds = st.builds(Hold, reason=texts, message=texts, plans=st.booleans())
 commits = st.text("0123456789abcdef", min_size=40, max_size=40).map(Commit)
 dispatches = st.builds(dispatched, units, st.text("abc", min_size=1, max_size=5))
 events = st.one_of(
-    st.builds(HeadAccepted, commits, st.lists(commits, max_size=3).map(tuple)),
-    st.builds(Frozen, holds),
+    st.builds(HeadAccepted, commits, st.lists(commits, max_size=3).map(tuple), st.none() | commits),
+    st.builds(HistoryAccepted, commits, commits, *[st.lists(commits, max_size=3).map(tuple)] * 2, texts),
+    st.builds(Frozen, holds, st.none() | times),
     st.just(Thawed()),
     st.builds(JobDispatched, dispatches),
     st.builds(ended, dispatches, st.sampled_from(Outcome), st.none() | units),
@@ -267,6 +269,17 @@ def test_accepted_commits_include_those_in_between(store: SqliteStore) -> None:
     assert store.accepted(HEAD)
     assert store.accepted(between)
     assert not store.accepted(Commit("b" * 40))
+
+
+def test_another_history_takes_the_place_of_what_was_abandoned(store: SqliteStore) -> None:
+    genesis, old, new, between = (Commit(letter * 40) for letter in "abcd")
+    store.append(HeadAccepted(old, (old,), genesis), Frozen(Hold("HistoryRewritten", "who?"), NOW))
+    assert (store.ledger().base, store.ledger().frozen_at) == (genesis, NOW)
+    store.append(HistoryAccepted(old, new, (between, new), (old,), "known"), actor="ann")
+    assert store.ledger() == Ledger(head=new, base=new)
+    assert [store.accepted(commit) for commit in (old, between, new)] == [False, True, True]
+    store.append(HeadAccepted(HEAD, (HEAD,), new))
+    assert store.ledger().base == new
 
 
 def test_threads_append_without_losing_anything(store: SqliteStore) -> None:

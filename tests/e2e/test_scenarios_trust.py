@@ -72,6 +72,80 @@ def test_rewritten_history_stops_every_apply_and_plans_go_on(tmp_path: Path) -> 
         assert set(operations[: len(operations) - before]) <= {"plan"}
 
 
+def test_a_rewrite_ends_when_each_plane_is_told_and_not_when_it_is_put_back(tmp_path: Path) -> None:
+    entries = {env("prod"): environment(), at("prod/page"): entry("file", PAGE), at("prod/a"): data(1)}
+    with house(tmp_path / "h", entries, CATALOG, controller=OFTEN) as home:
+        home.start()
+        home.synced()
+        forge = home.ground.environments
+        good = forge.merge({at("prod/a"): data(2)}, "Two")
+        home.synced()
+        (home.ground.world / "page").write_text("by hand")
+        forge.point("main", forge.at(f"{good}^1"))
+        forge.commit({at("prod/a"): data("evil")}, "Nobody reviewed this")
+        home.until(lambda: frozen(home), "everything is frozen")
+        assert told(runner_does(home, "prod/page", good)) == ("Held", "HistoryRewritten")
+
+        # Put back, it stays so: somebody has to say that history may go on.
+        evil, runner = forge.head, str(home.ground.runner_config)
+        forge.point("main", good)
+        home.until(lambda: f"accept-history {good} {good}" in frozen(home)["message"], "it is seen to be back")
+        (home.ground.folder / "runner" / "fetched").unlink(missing_ok=True)
+        assert told(runner_does(home, "prod/page", good)) == ("Held", "HistoryRewritten")
+        assert "FROZEN since" in home.command("runner", "describe", "--config", runner).stdout
+        # Neither plane takes another's word, and none takes a word that is not so.
+        wrong = home.command("runner", "accept-history", evil, good, "--config", runner, "--reason", "known")
+        assert (wrong.returncode, f"accepted head here is {good}" in wrong.stderr) == (1, True)
+        assert frozen(home)["reason"] == "HistoryRewritten"
+
+        # The runner first, with its service running; then the controller. What was put off is done then.
+        merged = home.ground.merge({at("prod/a"): data(3)})
+        done = home.command("runner", "accept-history", good, merged, "--config", runner, "--reason", "known")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert home.head() == good
+        done = home.command("accept-history", good, merged, "--reason", "we know who, and why")
+        assert (done.returncode, done.stderr) == (0, "")
+        home.synced()
+        assert home.head() == merged
+        ask(home, "reconcile", "prod/page")
+        home.until(lambda: (home.ground.world / "page").read_text() == "as reviewed", "drift is put back again")
+        status = home.get("/api/v1/status")
+        assert (status["frozen"], status["trust"]["base"]) == (None, merged)
+        about = json.loads(home.command("runner", "describe", "--config", runner, "-o", "json").stdout)
+        assert (about["accepted_head"], about["trust"]["base"], about["trust"]["frozen"]) == (merged, merged, None)
+        assert about["trust"]["history_accepted"]["reason"] == "known"
+        accepted = [
+            e for e in home.get("/api/v1/history?scope=all&limit=1000")["events"] if e["action"] == "history-accepted"
+        ]
+        assert [e["body"]["reason"] for e in accepted] == ["we know who, and why"]
+
+
+def test_a_server_that_lags_holds_applies_until_it_has_caught_up(tmp_path: Path) -> None:
+    entries = {env("prod"): environment(), at("prod/a"): data(1)}
+    with house(tmp_path / "h", entries, CATALOG, controller=OFTEN) as home:
+        home.start()
+        home.synced()
+        forge = home.ground.environments
+        first = forge.head
+        second = forge.merge({at("prod/a"): data(2)}, "Two")
+        home.synced()
+        forge.point("main", first)
+        home.until(lambda: frozen(home), "everything is frozen")
+        assert frozen(home)["reason"] == "HistoryRolledBack"
+        (home.ground.folder / "runner" / "fetched").unlink(missing_ok=True)
+        assert told(runner_does(home, "prod/a", second)) == ("Held", "HistoryRolledBack")
+        assert home.head() == second
+        forge.point("main", second)
+        forge.merge({at("prod/a"): data(3)}, "Three")
+        home.synced()
+        assert home.get("/api/v1/status")["frozen"] is None
+
+
+def frozen(home: House) -> dict[str, str]:
+    """What froze everything, as the daemon says it; nothing, if nothing did."""
+    return home.get("/api/v1/status")["frozen"] or {}
+
+
 def test_the_runner_does_only_what_its_own_configuration_allows(tmp_path: Path) -> None:
     entries = {
         env("prod"): environment(),

@@ -200,8 +200,9 @@ class Plane:
 
     def _failed_fetch(self) -> PassError | None:
         folder = self.runner().memory_path
-        failed = folder / "fetch-failed"
-        return None if (folder / "fetched").exists() else PassError(*json.loads(failed.read_bytes()))
+        if (folder / "fetched").exists() or not (folder / "fetch-failed").exists():
+            return None
+        return PassError(*json.loads((folder / "fetch-failed").read_bytes()))
 
     def _seen(self, standing: Standing) -> Seen:
         found = standing.seen.unproven if standing.seen else None

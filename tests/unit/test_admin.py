@@ -83,6 +83,31 @@ def office(tmp_path: Path) -> Iterator[Office]:
     assert not office.path.exists()
 
 
+def test_another_history_is_accepted_in_the_admins_name(office: Office) -> None:
+    answer = office.ask("accept-history", "all", old=OLD, new=NEW, reason="it was meant")
+    assert str(answer["message"]).startswith(f"{NEW} is accepted in place of {OLD}; 1 commits were proven")
+    (event,) = office.store.history("all", 1)
+    assert (event.action, event.actor) == ("history-accepted", ME)
+    assert event.body == {"old": OLD, "new": NEW, "chain": [NEW], "abandoned": [], "reason": "it was meant"}
+    assert office.heard.acts == [("accept-history", True, ME, "all")]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"old": NEW}, "that is not the accepted head"),
+        ({"old": OLD[:39]}, "40 lower-case hex digits"),
+        ({"new": "A" * 40}, "40 lower-case hex digits"),
+        ({"new": None}, "40 lower-case hex digits"),
+        ({"reason": " "}, "--reason"),
+    ],
+)
+def test_a_history_that_is_not_accepted_changes_nothing(office: Office, more: dict[str, object], says: str) -> None:
+    answer = office.ask("accept-history", "all", **{"old": OLD, "new": NEW, "reason": "it was meant", **more})
+    assert says in str(answer["error"])
+    assert office.store.ledger().head is None
+
+
 def test_a_pause_is_journaled_with_its_owner_and_wakes_the_loop(office: Office) -> None:
     answer = office.pause()
     assert answer == {"message": "prod is paused until 2026-11-24 12:00 UTC; applies that run now end", "warning": None}

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
-from reconciler.ledger import JobDispatched, JobEnded, Paused
+from reconciler.ledger import Frozen, JobDispatched, JobEnded, Paused
 from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, Unexplained, UnitId
 from reconciler.observe import LibraryLog, Observer, open_log
 from reconciler.store.sqlite import SqliteStore
+from reconciler.trust import Unproven
 from reconciler.web.series import SERIES_FOR_ALL
 from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, desired, dispatched, pause, plan, result, unit
 from tests.kit.served import Installation
@@ -95,6 +96,34 @@ def test_what_was_told_is_counted(installation: Installation) -> None:
     assert seen[series("resources_changed_total", environment="prod", action="replace")] == 1
     assert seen[series("admin_actions_total", action="pause", result="ok")] == 1
     assert seen[series("scheduler_missed_runs_total")] == 1
+
+
+def test_a_commit_that_is_refused_is_counted_once_for_each_reason(installation: Installation) -> None:
+    observer = installation.observer
+    for reason in ("SignatureMissing", "SignatureMissing", "ForgeUnreachable", "SignerUnknown", "SignatureMissing"):
+        observer.unproven("environments", Unproven(HEAD, reason, "no", HEAD))
+    for _ in range(2):
+        observer.commit_rejected("environments", PassError("HistoryRolledBack", "older"))
+    seen = samples(installation)
+    counted = {reason: seen.get(series("commits_rejected_total", repository="environments", reason=reason)) for reason in (
+        "SignatureMissing", "SignerUnknown", "HistoryRolledBack", "HistoryRewritten", "ForgeUnreachable"
+    )}  # fmt: skip
+    assert counted == {
+        "SignatureMissing": 1, "SignerUnknown": 1, "HistoryRolledBack": 1, "HistoryRewritten": 0, "ForgeUnreachable": None,
+    }  # fmt: skip
+    assert seen[series("unverified_head", repository="environments")] == 1
+    observer.unproven("environments", None)
+    assert samples(installation)[series("unverified_head", repository="environments")] == 0
+
+
+def test_since_when_everything_is_frozen(installation: Installation) -> None:
+    def since() -> list[float]:
+        seen = samples(installation)
+        return [seen[series("frozen_since_timestamp_seconds", reason=r)] for r in ("BranchMissing", "HistoryRewritten")]
+
+    assert since() == [0, 0]
+    installation.store.append(Frozen(Hold("HistoryRewritten", "see docs"), NOW))
+    assert since() == [0, NOW.timestamp()]
 
 
 def test_what_is_known_is_read_at_scrape_time(installation: Installation) -> None:

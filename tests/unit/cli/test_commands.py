@@ -19,12 +19,14 @@ from reconciler.cli import COMMANDS, cli, main
 from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
-from reconciler.model import Hold, Outcome, UnitId
+from reconciler.model import Commit, Hold, Outcome, UnitId
+from reconciler.trust import Seen, Unproven
 from reconciler.web.view import Check
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, pause, plan, planned, result, unit
 from tests.kit.served import Installation, Served, serve
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")))
+OTHER = Commit("a" * 40)
 SERVED = ("status", "diff", "explain", "history", "logs", "wait")
 
 
@@ -102,6 +104,30 @@ def test_status_shows_what_stops_everything(shell: Shell) -> None:
     assert "Frozen:       HistoryRewritten see docs" in shell.out
     assert "prod by ann until 2026-11-24 11:00:00 UTC: migration" in shell.out
     assert "environments/prod/bad.yaml:3:10: no" in shell.out
+
+
+def test_status_tells_what_of_the_branch_is_not_accepted(shell: Shell) -> None:
+    shell.installation.desired = desired()
+    shell.installation.store.append(HeadAccepted(HEAD))
+    assert shell("status") == 0
+    shell.installation.seen = Seen(NOW, Unproven(OTHER, "SignatureMissing", f"{OTHER}: sign it", OTHER))
+    assert shell("status") == 3
+    assert f"Unproven:     SignatureMissing aaaaaaaaaaaa: {OTHER}: sign it" in shell.out
+    shell.installation.store.append(Frozen(Hold("HistoryRewritten", "see docs"), NOW))
+    shell("status")
+    assert f"Frozen since: 2026-11-24 10:00:00 UTC at the accepted head {HEAD}" in shell.out
+
+
+def test_accept_history_is_told_to_the_daemon_and_journaled(shell: Shell) -> None:
+    assert shell("accept-history", HEAD, OTHER, "--reason", "known") == 0
+    assert f"{OTHER} is accepted in place of {HEAD}; 1 commits were proven for it, and 1 are abandoned" in shell.out
+    assert "`reconciler runner`" in shell.out
+    assert (shell.installation.store.ledger().head, shell.installation.store.ledger().base) == (OTHER, OTHER)
+    shell("history")
+    assert f"aaaaaaaaaaaa in place of {HEAD[:12]}: known" in shell.out
+    assert shell("accept-history", HEAD[:12], OTHER, "--reason", "known") == 1
+    assert "40 lower-case hex digits" in shell.err
+    assert shell("accept-history", HEAD, OTHER) == 64
 
 
 def test_status_tells_why_the_daemon_is_not_ready_or_may_soon_not_be(shell: Shell) -> None:

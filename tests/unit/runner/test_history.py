@@ -14,11 +14,12 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
+from reconciler.git.source import OtherHistory
 from reconciler.model import Allowances, Commit, Operation, UnitId
 from reconciler.runner.allowances import open_now
 from reconciler.runner.history import FRESH, History
 from reconciler.runner.host import Host
-from reconciler.runner.memory import Trust
+from reconciler.runner.memory import Anew, Trust
 from tests.kit.gitrepo import RepoBuilder
 from tests.kit.plane import NOW, PROD, ground, note, open_host
 from tests.kit.terraform import until
@@ -228,6 +229,78 @@ def test_an_older_commit_is_run_at_the_newest_head(place: Place) -> None:
     old = place.ground.environments.head
     head = place.merge(app=note("two"))
     assert place.history.newest(old, APPLY).commit == head
+
+
+def test_a_rewrite_ends_only_when_an_admin_accepts_another_history(place: Place) -> None:
+    old = place.merge(app=note(more="allow_destroy: 3\n"))
+    place.accept(old)
+    assert place.open() == Allowances(destroy=3)
+    forge = place.ground.environments
+    forge.point("main", forge.at(f"{old}^1"))
+    new = place.merge(app=note(more="allow_destroy: 4\n"), b=TWO)
+    place.age()
+    with pytest.raises(HeldError, match=f"accept-history {old} {new}") as held:
+        place.history.newest(old, APPLY)
+    assert held.value.reason == "HistoryRewritten"
+    began = place.trust.frozen_at
+    told: list[OtherHistory] = []
+
+    def record(found: OtherHistory) -> None:
+        assert place.trust.commit == old  # first it is written down, then it is so
+        told.append(found)
+
+    said = Anew(old, new, "known", "ann", NOW)
+    place.history.accept_history(said, record)
+    assert [(found.chain, found.abandoned) for found in told] == [((new,), (old,))]
+    trust = place.trust
+    assert (trust.commit, trust.base, trust.frozen, trust.anew) == (new, new, None, said)
+    assert began is not None
+    assert trust.recent[-1] == new
+    assert old not in trust.recent
+    assert trust.allowances[APP].seen == Allowances(destroy=4)
+    assert (place.open(), place.open(UnitId("prod/b"))) == (Allowances(), Allowances())
+    assert place.history.newest(new, APPLY).commit == new
+    with pytest.raises(HeldError) as refused:
+        place.history.newest(old, APPLY)
+    assert refused.value.reason == "CommitNotAccepted"
+
+
+def test_a_runner_that_remembers_nothing_is_told_where_to_start_by_the_genesis(place: Place) -> None:
+    genesis = place.ground.environments.head
+    new = place.merge(app=note(more="allow_destroy: 3\n"))
+    with pytest.raises(PassError, match=f"the accepted head here is {genesis}"):
+        place.history.accept_history(Anew(new, new, "r", "ann", NOW), lambda _: None)
+    assert place.trust == Trust()
+    place.history.accept_history(Anew(genesis, new, "r", "ann", NOW), lambda _: None)
+    assert (place.trust.commit, place.open()) == (new, Allowances())
+
+
+def test_a_branch_that_is_gone_holds_applies_until_it_is_back(place: Place) -> None:
+    head = place.merge(app=note("two"))
+    place.accept(head)
+    forge = place.ground.environments
+    forge.point("aside", head)
+    RepoBuilder(forge.folder).git("update-ref", "-d", "refs/heads/main")
+    place.age()
+    with pytest.raises(HeldError) as held:
+        place.history.newest(head, APPLY)
+    assert held.value.reason == "BranchMissing"
+    assert place.history.newest(head, PLAN).commit == head
+    forge.point("main", head)
+    assert place.history.newest(head, APPLY).commit == head
+    assert (place.trust.frozen, place.trust.frozen_at) == (None, None)
+
+
+def test_the_apply_itself_looks_once_more(place: Place) -> None:
+    """A job that began before the branch was rewritten does not apply after it."""
+    head = place.merge(app=note("two"))
+    assert place.history.newest(head, APPLY).commit == head
+    forge = place.ground.environments
+    forge.point("main", forge.at(f"{head}^1"))
+    place.merge(app=note("three"))
+    with pytest.raises(HeldError) as held:
+        place.history.newest(head, APPLY, since=time.time())
+    assert held.value.reason == "HistoryRewritten"
 
 
 # --- what is fresh enough

@@ -13,6 +13,8 @@ from reconciler.decide import Queued
 from reconciler.errors import ConfigError
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
 from reconciler.model import Commit, Hold, UnitId
+from reconciler.trust import Seen as SeenOnce
+from reconciler.trust import Unproven
 from reconciler.web.app import make_app
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
@@ -246,6 +248,24 @@ def test_status_has_the_whole_in_a_few_lines(client: httpx.Client, installation:
     assert [one["unit"] for one in seen["queued"]] == ["prod/network"]
     assert seen["heartbeat"] == "2026-11-24T10:00:00Z"
     assert seen["runner"] == {"engine": "tofu", "version": "1.12.3"}
+
+
+def test_status_tells_what_of_the_branch_is_trusted(client: httpx.Client, installation: Installation) -> None:
+    other, tip = Commit("a" * 40), Commit("b" * 40)
+    installation.desired = desired(unit("prod/network"))
+    apply(installation)
+    installation.store.append(HeadAccepted(HEAD, (), other))
+    nothing = {"accepted_head": HEAD, "base": other, "frozen": None, "unproven": None, "verified_at": None}
+    assert get(client, "/api/v1/status")["trust"] == nothing
+    assert get(client, "/api/v1/status")["troubled"] is False
+    installation.seen = SeenOnce(NOW, Unproven(other, "SignatureMissing", "sign it", tip))
+    seen = get(client, "/api/v1/status")
+    waits = {"commit": other, "reason": "SignatureMissing", "message": "sign it", "head": tip}
+    assert (seen["trust"]["unproven"], seen["trust"]["verified_at"]) == (waits, "2026-11-24T10:00:00Z")
+    assert seen["troubled"] is True
+    installation.store.append(Frozen(Hold("HistoryRewritten", "see docs"), NOW))
+    frozen = {"reason": "HistoryRewritten", "message": "see docs", "since": "2026-11-24T10:00:00Z"}
+    assert get(client, "/api/v1/status")["trust"]["frozen"] == frozen
 
 
 def test_before_the_first_commit_there_is_an_answer_too(client: httpx.Client, installation: Installation) -> None:
