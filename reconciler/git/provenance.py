@@ -12,6 +12,7 @@ from reconciler.git.command import Git
 from reconciler.git.commits import CommitObject, read_commits
 from reconciler.git.proofs import Proof, Proofs
 from reconciler.git.sights import Sights
+from reconciler.git.remade import check_merge
 from reconciler.git.signatures import Signed, check_dates, check_first_sight, verify
 from reconciler.git.signers import HostKeys, Keys
 from reconciler.git.source import Head
@@ -74,7 +75,7 @@ class Provenance:
         """See `CommitProver`.
 
         Raises:
-            PassError: one of the reasons of `signatures.verify`, of the forge, `DateInvalid`.
+            PassError: one of the reasons of `signatures.verify`, of the forge, `DateInvalid`, `MergeEdited`.
         """
         known = self._proofs.get(commit)
         keys = self._current(self._keys) if self._keys is not None else None
@@ -90,6 +91,8 @@ class Provenance:
         if signed is not None and signed.forge and merged is None:
             what = f"{commit} is signed by the forge ({signed.key}), for whoever pressed its button"
             raise PassError("SignatureInvalid", f"{what}: configure `forge`, so that it can be asked who approved.")
+        if merged is not None:
+            check_merge(git, commit)
         if signed is not None or merged is not None:
             self._proofs.add(_proof(commit, self._now(), signed, merged), signed.public if signed else "")
 

@@ -562,3 +562,32 @@ def test_an_approved_merge_that_the_forge_did_not_sign(github: AtGitHub) -> None
     assert head.unproven is not None
     assert head.unproven.reason == "SignatureMissing"
     assert github.site.asked == []  # nobody is asked about what is not signed
+
+
+def test_a_merge_that_somebody_edited_is_not_what_was_approved(github: AtGitHub) -> None:
+    """The forge says that it merged the request: its second parent is the approved head."""
+    pull = github.home.open(github.ada, {"environments/prod/a.yaml": "1"}, "change")
+    pull.review(github.bob)
+    merged = pull.merge()
+    blob = github.repo.blob("nobody saw this")
+    tree = github.repo.tree({"environments/prod/b.yaml": ("100644", blob)}, merged)
+    parents = tuple(Commit(word) for word in github.repo.git("rev-parse", f"{merged}^@").split())
+    edited = github.home.make(tree, "Merge", parents, "Ada <ada@example.com>")
+    pull.result = github.signed_by_forge(edited)
+    head = github.source.poll()
+    assert head.unproven is not None
+    assert head.unproven.reason == "MergeEdited"
+    assert str(pull.result) in str(head.unproven)
+
+
+def test_an_octopus_is_no_merge_of_a_forge(github: AtGitHub) -> None:
+    pull = github.home.open(github.ada, {"environments/prod/a.yaml": "1"}, "change")
+    pull.review(github.bob)
+    merged = pull.merge()
+    base, head = (Commit(word) for word in github.repo.git("rev-parse", f"{merged}^@").split())
+    third = github.repo.commit_tree(github.repo.tree({}, base), "third", (base,))
+    tree = github.repo.git("rev-parse", f"{merged}^{{tree}}")
+    pull.result = github.signed_by_forge(github.home.make(tree, "Merge", (base, head, third), "Ada <ada@example.com>"))
+    unproven = github.source.poll().unproven
+    assert unproven is not None
+    assert unproven.reason in ("MergeEdited", "PullRequestMissing")
