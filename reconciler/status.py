@@ -31,6 +31,7 @@ from reconciler.model import (
     Presence,
     RunnerFacts,
     Sync,
+    Unit,
     UnitId,
     UnitRecord,
 )
@@ -118,13 +119,18 @@ def unit_status(
     sync = Sync.UNKNOWN if desired is None else _sync(sight)
     health, hold = _health(sight, sync)
     held = hold is not None and hold.reason not in WAITING
-    reason, message = (hold.reason, hold.message) if hold else _alarm(record)
+    reason, message = (hold.reason, hold.message) if hold else _alarm(record, unit)
     return UnitStatus(unit_id, sync, health, reason, message, words, held)
 
 
-def _alarm(record: UnitRecord) -> tuple[str, str]:
+def _alarm(record: UnitRecord, unit: Unit | None) -> tuple[str, str]:
     """What stands beside a status that nothing else is to be said of: it holds nothing."""
-    return (SERIAL_UNEXPLAINED, str(record.unexplained)) if record.unexplained else ("", "")
+    if record.unexplained:
+        return SERIAL_UNEXPLAINED, str(record.unexplained)
+    if unit is None or unit.pin.yanked is None or not _exists(record):
+        return "", ""
+    pin = unit.pin
+    return "Yanked", f"{pin.module} {pin.version}, in use here, was yanked: {pin.yanked}. Move to another version."
 
 
 def _phase(record: UnitRecord, phase: Phase | None) -> str:

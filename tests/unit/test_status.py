@@ -67,11 +67,15 @@ def words(status: UnitStatus) -> tuple[str, str, str]:
 
 S, O, U = Sync.SYNCED, Sync.OUT_OF_SYNC, Sync.UNKNOWN  # noqa: E741
 ABSENT = desired(unit("prod/network", Presence.ABSENT))
+_NET = HERE.units[NETWORK]
+YANKED = replace(HERE, units={NETWORK: replace(_NET, pin=replace(_NET.pin, yanked="it leaks"))})
 
 CASES = {
     "never applied": (look(None), (O, Health.MISSING, "")),
     "in order": (look(APPLIED), (S, Health.HEALTHY, "")),
     "changed, about to start": (look(APPLIED, expected=OTHER), (O, Health.PROGRESSING, "")),
+    "on a version that was yanked": (look(APPLIED, YANKED), (S, Health.HEALTHY, "Yanked")),
+    "yanked before it was ever applied": (look(None, YANKED), (O, Health.MISSING, "")),
     "an input that is not known": (look(APPLIED, expected=None), (U, Health.UNKNOWN, "")),
     "first job": (look(replace(BLANK, job=dispatched())), (O, Health.PROGRESSING, "")),
     "a look for drift": (look(replace(APPLIED, job=dispatched(cause=Cause.DRIFT))), (S, Health.HEALTHY, "")),

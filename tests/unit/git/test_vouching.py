@@ -112,6 +112,15 @@ def test_tags(site: Site, make: Callable[[Site], object], reason: str | None) ->
     assert not site.vouching.remembers(site.pin(ref="v2.0.0"))
 
 
+def test_git_itself_minds_neither_name_nor_nesting(site: Site) -> None:
+    """Why the tag's own bytes are read: these two verify."""
+    site.tag("v0.9.0", site.first, site.keys["release"], at_ref="v1.0.0")
+    tag_of_a_tag_of = site.tag("inner", site.first, site.keys["release"])
+    site.tag("v2.0.0", site.first, site.keys["release"], object=tag_of_a_tag_of, type="tag")
+    for name in ("v1.0.0", "v2.0.0"):
+        site.repo.git("-c", f"gpg.ssh.allowedSignersFile={site.allowed}", "-c", "gpg.format=ssh", "verify-tag", name)
+
+
 def test_a_proof_is_for_good_until_its_key_is_revoked(site: Site) -> None:
     site.tag("v1.0.0", site.first, site.keys["release"])
     site.vouching.prove(site.pin())
