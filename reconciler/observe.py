@@ -388,6 +388,14 @@ class Observer:
         """A pass ended early; nothing was acted on, and the next one starts afresh."""
         self.log.error(str(error), action="pass-failed", reason=error.reason)
 
+    def tags_moved(self, catalogs: tuple[str, ...]) -> None:
+        """A tag of these catalogs stands for another commit than before. What is pinned does not care; a person may."""
+        which = ", ".join(catalogs)
+        how = "`reconciler catalog verify` says which, and pins are not affected"
+        self.log.warning(
+            "A tag was moved in the catalog %s: %s", which, how, action="tag-moved", catalogs=list(catalogs)
+        )
+
     def config_changed(self, path: Path) -> None:
         """The configuration's file was written. It is read at start only."""
         self.log.warning("%s has changed; restart to put it into force", path, action="config-changed")

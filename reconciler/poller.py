@@ -129,7 +129,10 @@ class Poller:
         return head.commit
 
     def _mean(self, commit: Commit) -> None:
+        moved = self._branch.catalogs.moved_tags
         desired = self._branch.proven(self._branch.load(commit))
+        if (now := self._branch.catalogs.moved_tags) and now != moved:
+            self._observer.tags_moved(now)
         if desired is not self._desired:
             self._desired = desired
             self._wake()

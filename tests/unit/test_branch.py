@@ -102,3 +102,14 @@ def test_a_catalog_that_is_not_there_says_so(site: Site) -> None:
     shutil.rmtree(site.catalog.folder)
     with pytest.raises(PassError):
         site.catalogs.tree(pin)
+
+
+def test_a_tag_that_was_moved_is_seen_and_changes_nothing(site: Site) -> None:
+    pin = site.pin()
+    site.catalogs.tree(pin)
+    assert not site.catalogs.moved_tags
+    site.catalog.tag(pin.ref, site.catalog.commit({"README.md": "evil"}, "Evil"))
+    other = replace(pin, commit=site.catalog.head)
+    assert site.catalogs.unproven([pin, other]) == []  # proving another pin fetches
+    assert site.catalogs.moved_tags == ("acme",)
+    assert site.catalogs.vouches(pin)

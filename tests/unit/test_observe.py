@@ -283,11 +283,13 @@ def test_libraries_speak_in_the_same_shape() -> None:
 def test_what_the_daemon_tells_is_said(installation: Installation) -> None:
     installation.observer.listening("127.0.0.1", 8080)
     installation.observer.pass_failed(PassError("StoreFull", "free space 100%"))
+    installation.observer.tags_moved(("acme",))
     installation.observer.config_changed(Path("/etc/reconciler/reconciler.yaml"))
     lines = [json.loads(line)["message"] for line in installation.said.getvalue().splitlines()]
     assert lines == [
         "Listening on http://127.0.0.1:8080",
         "free space 100%",
+        "A tag was moved in the catalog acme: `reconciler catalog verify` says which, and pins are not affected",
         "/etc/reconciler/reconciler.yaml has changed; restart to put it into force",
     ]
 
