@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import semver
@@ -139,12 +139,16 @@ def _outputs(unit: Unit, ledger: Ledger) -> dict[Reference, str] | None:
 def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
     """One decision for every unit that needs anything, or whose hold has changed."""
     wanted: list[Dispatch] = []
+    holds: dict[UnitId, Hold | None] = {}
+    world = replace(world, holds=holds)
     for unit_id in world.desired.order:
         unit = world.desired.units[unit_id]
         record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
         hold, dispatch = _one(world, unit, record)
-        if hold != record.hold and record.job is None:
-            yield Held(unit_id, hold)
+        if record.job is None:
+            holds[unit_id] = hold
+            if hold != record.hold:
+                yield Held(unit_id, hold)
         if dispatch is not None:
             wanted.append(dispatch)
     yield from _unwanted(world)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from reconciler.desired import freeze
@@ -35,7 +35,8 @@ class World:
     """All that a decision may look at, fixed for one pass.
 
     `facts` is what the runner said last, and `answers` whether it does now. `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
-    unit to those that, as applied, must go before it.
+    unit to those that, as applied, must go before it. `holds` is what this pass has decided so far, upstream first; of the
+    others the ledger has what the last one did.
     """
 
     desired: Desired
@@ -45,6 +46,7 @@ class World:
     readers: Mapping[UnitId, tuple[UnitId, ...]]
     now: datetime
     answers: bool = True
+    holds: Mapping[UnitId, Hold | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,11 @@ def dependency(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold
 
 def _stuck(world: World, upstream: UnitId) -> bool:
     """Whether the upstream unit waits for a person, so that a plan of what follows it is worth a slot meanwhile."""
-    record = world.ledger.units.get(upstream)
-    if upstream in world.desired.broken or record is None:
-        return upstream in world.desired.broken
-    held = record.hold is not None and record.hold.reason != "DependencyNotReady"
-    return held or record.failure is not None
+    if upstream in world.desired.broken:
+        return True
+    record = world.ledger.units.get(upstream) or UnitRecord(upstream)
+    hold = world.holds.get(upstream, record.hold)
+    return record.failure is not None or (hold is not None and hold.reason != "DependencyNotReady")
 
 
 def _goes(world: World, upstream: UnitId) -> bool:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain, islice, takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -95,30 +96,21 @@ def _open(windows: tuple[Window, ...], now: datetime) -> tuple[Window, datetime]
 
 
 def _last_opening(window: Window, now: datetime) -> datetime | None:
-    """The newest instant, not after `now`, at which the window opened; None where that was too long ago to matter."""
+    """The newest instant, not after `now`, at which the window opened."""
     zone = ZoneInfo(window.timezone)
-    wall, slack = _wall(now, zone), _slack(now, zone)
-    found: datetime | None = None
-    for time in _times(window, wall + slack + timedelta(seconds=1), reverse=True):
-        instants = [at for at in _instants(time, zone) if at <= now]
-        found = max([*instants, *([found] if found else [])], default=None)
-        if time < wall - window.duration - CHANGE or (found and time <= wall - slack):
-            break
-    return found
+    wall, slack, second = _wall(now, zone), _slack(now, zone), timedelta(seconds=1)
+    near = takewhile(lambda time: time > wall - slack, _times(window, wall + slack + second, reverse=True))
+    before = islice(_times(window, wall - slack + second, reverse=True), 1)
+    return max((at for time in chain(near, before) for at in _instants(time, zone) if at <= now), default=None)
 
 
 def _next_opening(window: Window, now: datetime) -> datetime | None:
     """The first instant after `now` at which the window opens."""
     zone = ZoneInfo(window.timezone)
-    wall = _wall(now, zone)
-    slack = max(_slack(now, zone), _slack(now + CHANGE, zone))
-    found: datetime | None = None
-    for time in _times(window, wall - slack, reverse=False):
-        instants = [at for at in _instants(time, zone) if at > now]
-        found = min([*instants, *([found] if found else [])], default=None)
-        if found and time >= wall + slack:
-            return found
-    return found
+    wall, slack = _wall(now, zone), max(_slack(now, zone), _slack(now + CHANGE, zone))
+    near = takewhile(lambda time: time <= wall + slack, _times(window, wall - slack, reverse=False))
+    after = islice(_times(window, wall + slack, reverse=False), 1)
+    return min((at for time in chain(near, after) for at in _instants(time, zone) if at > now), default=None)
 
 
 def _times(window: Window, start: datetime, *, reverse: bool) -> Iterator[datetime]:

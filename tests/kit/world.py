@@ -11,6 +11,7 @@ from datetime import datetime
 
 from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
+from reconciler.desired.freeze import outlook
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.ledger import Event
 from reconciler.model import (
@@ -228,6 +229,11 @@ class Runner:
             seals[reference] = known.outputs[reference.output]
         return fingerprint(unit, self.facts, self.facts.environments[unit.environment.name], seals)
 
+    def not_frozen(self, unit: Unit) -> None:
+        """Right before anything is changed."""
+        if outlook(unit.environment.freeze, self.clock.now()).window is not None:
+            raise HeldError("FreezeWindow", "A window is open.")
+
     # --- a job's phases
 
     def _verify(self, live: LiveJob) -> None:
@@ -263,6 +269,7 @@ class Runner:
             exists = source.applied is not None and source.applied.presence is Presence.PRESENT
             if not exists or source.moved_to not in (None, unit.id):
                 raise HeldError("MoveBlocked", "The old unit has no state to move.")
+            self.not_frozen(unit)
             self.memory[old] = replace(source, moved_to=unit.id)
             if old in self.things:
                 self.things[unit.id] = self.things.pop(old)
@@ -311,6 +318,7 @@ class Runner:
         newest = self.repository.head.units.get(unit.id)
         if newest is None or newest.intent != unit.intent:
             raise SupersededError("A newer commit changes this unit.")
+        self.not_frozen(newest)
         reads = unit.reads if unit.presence is Presence.PRESENT and live.commit == live.job.commit else frozenset()
         self.memory[unit.id] = replace(known, applying=reads | (known.applying or frozenset()))
         live.phase = Phase.APPLYING
@@ -342,6 +350,7 @@ class Runner:
             live.plan = PlanSummary((), (), outputs_changed=False, digest="")
             live.ended = self._result(live, Outcome.SUCCEEDED, "Planned", "It would be let go, or moved.")
             return
+        self.not_frozen(unit)
         self.things.pop(unit.id, None)
         self._settle(live, unit)
 

@@ -21,10 +21,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity, Held, Queued
+from reconciler.desired.freeze import outlook
+from reconciler.desired.policy import judged_with, policy_of
 from reconciler.errors import PassError
 from reconciler.gates import readers_of
 from reconciler.ledger import Event, Frozen, Paused, PullShown, ReconcileRequested, Resumed, Thawed, is_pausing
@@ -35,7 +44,9 @@ from reconciler.model import (
     Dispatched,
     DriftMode,
     Entry,
+    Environment,
     Expression,
+    Fingerprint,
     Hold,
     Job,
     JobId,
@@ -50,6 +61,7 @@ from reconciler.model import (
     Unexplained,
     Unit,
     UnitId,
+    Window,
 )
 from reconciler.ports import Lost, Running, Store
 from reconciler.store.sqlite import SqliteStore
@@ -60,6 +72,7 @@ NAMES = tuple(UnitId(f"{env}/{name}") for env in ("dev", "prod") for name in "ab
 CAPACITY = Capacity(workers=3, per_environment=2)
 INTERVAL = timedelta(hours=6)  # longer than any back-off, so that a look for drift hides nothing that got stuck
 PATIENCE = timedelta(hours=2)
+FROZEN = timedelta(hours=4)  # the windows of before and since, of both environments, one after the other
 
 names = st.sampled_from(NAMES)
 choices = st.integers(0, 31)
@@ -176,6 +189,9 @@ class Loop(RuleBasedStateMachine):
         self.fate = Fate()
         self.entries: dict[UnitId, Entry] = {}
         self.ever_absent: set[UnitId] = set()
+        self.windows: dict[str, tuple[Window, ...]] = {}
+        self.still: dict[UnitId, tuple[int, Fingerprint | None] | None] = {}  # what may not change in the next step
+        self.written: dict[str, Environment] = {}  # the environments as the last merge wrote them
         self.chained = self.reports = False
         self.asked: Counter[tuple[object, ...]] = Counter()
         self.epoch = 0  # grows with whatever is a reason to do the same thing again
@@ -213,11 +229,28 @@ class Loop(RuleBasedStateMachine):
     def merge(self) -> None:
         commit = Commit(f"{len(self.repository.commits) + 1:040x}")
         mode = DriftMode.REPORT if self.reports else DriftMode.CORRECT
-        dev = make.environment("dev", interval=INTERVAL, drift=mode)
-        prod = make.environment("prod", interval=INTERVAL, depends_on=["dev"] if self.chained else [])
+        dev = self.judged(make.environment("dev", interval=INTERVAL, drift=mode))
+        prod = self.judged(make.environment("prod", interval=INTERVAL, depends_on=["dev"] if self.chained else []))
         absent = {name for name, one in self.entries.items() if one.presence is Presence.ABSENT}
         self.ever_absent |= absent
         self.repository.commits.append(make.desired(*self.entries.values(), environments=[dev, prod], commit=commit))
+
+    def judged(self, environment: Environment) -> Environment:
+        """With its windows, and with those that the merge before had."""
+        now = replace(environment, freeze=self.windows.get(environment.name, ()))
+        before = self.written.get(environment.name, now)
+        self.written[environment.name] = now
+        return judged_with(now, policy_of(before))
+
+    @rule(name=st.sampled_from(("dev", "prod")), begins=st.integers(-30, 90), minutes=st.sampled_from([0, 5, 30, 60]))
+    def freezes(self, name: str, begins: int, minutes: int) -> None:
+        """Every day at a time that is near now; or no more."""
+        self.freeze(name, begins, minutes)
+
+    def freeze(self, name: str, begins: int, minutes: int) -> None:
+        at, length = self.clock.time + timedelta(minutes=begins), timedelta(minutes=minutes)
+        self.windows[name] = (Window(f"{at.minute} {at.hour} * * *", length, "UTC", "r"),) if minutes else ()
+        self.merge()
 
     def entry(self, name: UnitId, reads: int, size: int) -> Entry:
         """An entry that reads those of the units before it that `reads` has a bit for."""
@@ -361,6 +394,16 @@ class Loop(RuleBasedStateMachine):
     def job_dies(self, which: int) -> None:
         self.runner.kill(self.pick(which))
 
+    @precondition(lambda self: self.runner.live())
+    @rule(which=choices, steps=st.integers(1, 3))
+    def a_window_opens_over_a_job(self, which: int, steps: int) -> None:
+        live = self.pick(which)
+        self.freeze(live.job.unit.partition("/")[0], -1, 60)
+        self.frozen_means_unchanged()
+        for _ in range(steps):
+            if live.ended is None:
+                self.runner.step(live)
+
     def pick(self, which: int) -> LiveJob:
         live = self.runner.live()
         return live[which % len(live)]
@@ -422,6 +465,23 @@ class Loop(RuleBasedStateMachine):
         ledger = self.store.ledger()
         return bool(ledger.frozen) or any(is_pausing(p, unit, self.clock.time) for p in ledger.pauses)
 
+    def frozen(self, environment: Environment) -> bool:
+        return outlook(environment.freeze, self.clock.time).window is not None
+
+    @invariant()
+    def frozen_means_unchanged(self) -> None:
+        """What was inside a window, and not being applied already, is as it was; but for somebody else's hands."""
+        things = {unit: (thing.identity, thing.made_from) for unit, thing in self.runner.things.items()}
+        for unit, before in self.still.items():
+            drifted = (before[0], None) if before else None
+            assert things.get(unit) in (before, drifted), f"{unit} was changed while it was frozen"
+        environments = self.repository.head.environments
+        closed = {name for name, one in environments.items() if self.frozen(one)}
+        applying = {live.job.unit for live in self.runner.live() if live.phase is Phase.APPLYING}
+        self.still = {
+            unit: things.get(unit) for unit in NAMES if unit.partition("/")[0] in closed and unit not in applying
+        }
+
     def check_start(self, job: Job) -> None:
         """At the moment when a job is handed over."""
         record = self.store.ledger().units[job.unit]
@@ -439,6 +499,7 @@ class Loop(RuleBasedStateMachine):
         assert seen is not None
         assert seen.commit == job.commit
         unit = seen.units[job.unit]
+        assert not self.frozen(unit.environment), "an apply of what is frozen"
         if unit.presence is not Presence.PRESENT:
             self.check_unread(unit)
         elif record.job.cause is not Cause.DRIFT:
@@ -503,10 +564,10 @@ class Loop(RuleBasedStateMachine):
             self.lift_troubles()
             untouched = {unit: replace(thing) for unit, thing in self.runner.things.items() if self.orphaned(unit)}
             started = len(self.watched.started)
-            self.settle(PATIENCE)
+            self.settle(PATIENCE + (FROZEN if any(self.windows.values()) else timedelta()))
             self.check_settled(drift=False)
             self.clock.time += 2 * INTERVAL
-            self.settle(PATIENCE)
+            self.settle(PATIENCE + (FROZEN if any(self.windows.values()) else timedelta()))
             self.check_settled(drift=True)
             assert len(self.watched.started) - started < 25 * len(NAMES), "far too many jobs"
             assert {u: self.runner.things.get(u) for u in untouched} == untouched, "an orphan was touched"
@@ -531,7 +592,8 @@ class Loop(RuleBasedStateMachine):
         deadline = self.clock.time + patience
         while True:
             due = self.run_to_rest()
-            wrong = [unit for unit in self.repository.head.units.values() if self.wrong(unit)]
+            head = self.repository.head
+            wrong = [unit for unit in head.units.values() if self.wrong(unit) or self.frozen(unit.environment)]
             if not wrong:
                 return
             story = {unit.id: self.store.ledger().units.get(unit.id) for unit in wrong}

@@ -394,6 +394,25 @@ def test_the_edges_of_freeze_windows_are_due_times() -> None:
     assert next_due(survey(want, known, FACTS, hours(2))) == hours(3) + half  # both end
 
 
+def test_what_follows_is_decided_by_what_this_pass_says_of_its_upstream() -> None:
+    """Not by what the last one did: nobody would ask for another pass."""
+    stage = replace(make.environment("stage"), freeze=(Window("0 9 * * *", timedelta(hours=2), "UTC", "a launch"),))
+    entries = [make.entry("stage/net"), make.entry("prod/app", reads=["stage/net"])]
+    ledger = make.in_order(make.desired(*entries, environments=[stage]), FACTS)
+    want = make.desired(*(replace(one, version="1.1.0") for one in entries), environments=[stage])
+    first = list(decide(survey(want, ledger, FACTS, make.NOW), Capacity(2, 2)))
+    held = {d.unit: d.hold for d in first if isinstance(d, Held)}
+    assert {unit: hold.reason for unit, hold in held.items() if hold} == {
+        "stage/net": "FreezeWindow",
+        "prod/app": "DependencyNotReady",
+    }
+    planned = {d.unit.id: d.operation for d in first if isinstance(d, Dispatch)}
+    assert planned == {"stage/net": Operation.PLAN, "prod/app": Operation.PLAN}
+    for unit, hold in held.items():
+        ledger = make.with_record(ledger, unit, hold=hold)
+    assert not [d for d in decide(survey(want, ledger, FACTS, make.NOW), Capacity(2, 2)) if isinstance(d, Held)]
+
+
 def test_what_is_frozen_is_planned_and_goes_on_at_the_end() -> None:
     closed = replace(make.environment(), freeze=(Window("0 9 * * *", timedelta(hours=2), "UTC", "a launch"),))
     want = make.desired(make.entry("prod/net"), environments=[closed])
