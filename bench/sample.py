@@ -97,6 +97,14 @@ class AcceptedInMemory:
         """See `AcceptedHead`."""
         return self.commit
 
+    def base(self) -> Commit | None:
+        """See `AcceptedHead`."""
+        return self.commit
+
+    def was_accepted(self, commit: Commit) -> bool:
+        """See `AcceptedHead`."""
+        return commit == self.commit
+
     def save(self, head: Head) -> None:
         """See `AcceptedHead`."""
         self.commit = head.commit
