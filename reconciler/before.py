@@ -6,13 +6,15 @@ The merge before is the first parent. Commits of one pull request are one merge,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from reconciler.desired.entries import parse_environment
 from reconciler.desired.paths import ROOT, EnvironmentPath, classify
 from reconciler.desired.policy import policy_of
+from reconciler.errors import PassError
 from reconciler.git.source import EnvironmentsSource
-from reconciler.git.tree import object_id
+from reconciler.git.tree import TOO_LARGE, TreeChange, object_id
 from reconciler.model import Commit, Environment, Policy
 
 # The pull request that a commit came by; None where nobody has said.
@@ -20,6 +22,7 @@ PullOf = Callable[[Commit], int | None]
 
 ENVIRONMENTS = ROOT.rstrip("/")
 MOST_OF_ONE_PULL = 1000  # commits
+MOST_TOO_LARGE = 20  # commits in a row that cannot be compared; beyond, history has to be accepted by hand
 MOST_VERSIONS = 100  # of one environment.yaml that are looked at for one that can be read
 
 
@@ -41,7 +44,7 @@ class Before:
         base = self._base(commit)
         if base is None:
             return {}
-        changed = self._source.changed_paths(base, commit, ENVIRONMENTS)
+        changed = changed_since(self._source, base, commit)
         kinds = {change.path: classify(change.path) for change in changed}
         named = {path: kind.name for path, kind in kinds.items() if isinstance(kind, EnvironmentPath)}
         return {name: self._said_last(base, path) for path, name in named.items()}
@@ -67,7 +70,32 @@ class Before:
         return None
 
     def _commits(self, newest: Commit, most: int, *paths: str) -> Iterator[Commit]:
-        """The first-parent chain from `newest` back, or those of it that changed one of the paths."""
-        options = ("--first-parent", f"--max-count={most}")
-        out = self._source.git.run("rev-list", *options, operands=(object_id(newest),), paths=paths)
-        return map(Commit, out.decode().split())
+        return commits_back(self._source, newest, most, *paths)
+
+
+def changed_since(source: EnvironmentsSource, old: Commit, new: Commit) -> list[TreeChange]:
+    """The files of environments that differ between two commits.
+
+    Where `old` is too large to be compared, it is its newest ancestor on the chain that is not: nobody ever acted on a commit
+    that is too large, and the one that puts it right must not fail for what stood before.
+
+    Raises:
+        PassError: the mirror cannot be read, or `new` itself is too large (`TreeTooLarge`).
+    """
+    try:
+        return source.changed_paths(old, new, ENVIRONMENTS)
+    except PassError as error:
+        if error.reason != TOO_LARGE:
+            raise
+        too_large = error
+    for one in islice(commits_back(source, old, MOST_TOO_LARGE), 1, None):
+        with suppress(PassError):
+            return source.changed_paths(one, new, ENVIRONMENTS)
+    raise too_large
+
+
+def commits_back(source: EnvironmentsSource, newest: Commit, most: int, *paths: str) -> Iterator[Commit]:
+    """The first-parent chain from `newest` back, or those of it that changed one of the paths. Raises PassError."""
+    options = ("--first-parent", f"--max-count={most}")
+    out = source.git.run("rev-list", *options, operands=(object_id(newest),), paths=paths)
+    return map(Commit, out.decode().split())

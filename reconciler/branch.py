@@ -10,9 +10,10 @@ from pathlib import Path
 from reconciler.before import ENVIRONMENTS, Before, PullOf
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
-from reconciler.desired.load import Loader, ResolveRefs
+from reconciler.desired.load import Loader, ResolveRefs, most_bytes
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.desired.pins import Refs
+from reconciler.desired.strict import too_many_bytes
 from reconciler.errors import PassError, Place, ReconcilerError, UnitError
 from reconciler.forge import open_forge
 from reconciler.git.catalog import CatalogRepo, digest_of
@@ -21,7 +22,7 @@ from reconciler.git.provenance import Provenance, open_proofs
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.signers import HostKeys
 from reconciler.git.source import AcceptedHead, EnvironmentsSource
-from reconciler.git.tree import TreeEntry
+from reconciler.git.tree import TOO_LARGE, TreeEntry
 from reconciler.git.vouching import Vouching
 from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem
 
@@ -235,16 +236,15 @@ class ProtectedBranch:
     def _list(self, commit: Commit) -> None:
         try:
             self._read_list(commit)
-        except PassError:  # the next fetch looks whether it is the mirror that is broken
-            self.source.suspect()
+        except PassError as error:  # the next fetch looks whether it is the mirror that is broken
+            if error.reason != TOO_LARGE:
+                self.source.suspect()
             raise
 
     def _read_list(self, commit: Commit) -> None:
-        entries = list(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
-        self._blobs = {entry.path: entry.blob_id for entry in entries if not entry.problem}
-        self._problems = [_problem(entry) for entry in entries if entry.problem]
+        blobs, problems = sorted_out(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
         self._policies = self._before(commit)
-        self._commit = commit
+        self._blobs, self._problems, self._commit = blobs, problems, commit
 
     def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:
         return self.source.read_blobs(sorted(ids))
@@ -265,8 +265,18 @@ def _without(desired: Desired, reasons: Mapping[Pinned, tuple[str, str]]) -> Des
     return replace(desired, units=units, broken={**desired.broken, **broken}, order=order)
 
 
-def _problem(entry: TreeEntry) -> Problem:
-    return Problem(Place(entry.path), "PathInvalid", entry.problem)
+def sorted_out(entries: Iterable[TreeEntry]) -> tuple[dict[str, str], list[Problem]]:
+    """The files that may be read, path -> blob, and what is wrong with the others. None that is too large is ever read."""
+    blobs: dict[str, str] = {}
+    problems: list[Problem] = []
+    for entry in entries:
+        if entry.problem:
+            problems.append(Problem(Place(entry.path), "PathInvalid", entry.problem))
+        elif entry.size > (limit := most_bytes(entry.path)):
+            problems.append(too_many_bytes(entry.path, entry.size, limit))
+        else:
+            blobs[entry.path] = entry.blob_id
+    return blobs, problems
 
 
 def open_branch(

@@ -10,15 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.before import ENVIRONMENTS
-from reconciler.branch import Basis
+from reconciler.branch import Basis, sorted_out
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
-from reconciler.errors import PassError, Place
+from reconciler.errors import PassError
 from reconciler.forge import open_forge
 from reconciler.forge.facts import Forge, Merged, Protection, Pull
 from reconciler.git.pulls import PullMirror
 from reconciler.git.remote import Patience, Remote
-from reconciler.git.tree import TreeEntry
 from reconciler.model import Commit, Desired, Lock, Problem, Unit, UnitId
 
 MOST_UNITS = 200  # of one pull request that are planned
@@ -77,9 +76,8 @@ class Proposals:
             return Proposal(pull, base, refused=refused)
         self.mirror.bring(pull.number, ref, pull.head, base)
         self.mirror.changed(base, pull.head)
-        found = list(self.mirror.read_tree(self.mirror.merge(base, pull.head), ENVIRONMENTS, LOCK_PATH))
-        blobs = {entry.path: entry.blob_id for entry in found if not entry.problem}
-        problems = [_problem(entry) for entry in found if entry.problem]
+        found = self.mirror.read_tree(self.mirror.merge(base, pull.head), ENVIRONMENTS, LOCK_PATH)
+        blobs, problems = sorted_out(found)
         loader = basis.loader.fork()
         policy = _policy(basis.blobs)
         merged = loader.load(
@@ -173,10 +171,6 @@ def _is_policy(path: str) -> bool:
 
 def _policy(blobs: Mapping[str, str]) -> dict[str, str]:
     return {path: blob for path, blob in blobs.items() if _is_policy(path)}
-
-
-def _problem(entry: TreeEntry) -> Problem:
-    return Problem(Place(entry.path), "PathInvalid", entry.problem)
 
 
 class NoForge:

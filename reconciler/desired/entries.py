@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice, repeat
 from typing import Any
 
 from reconciler.desired import freeze, strict, template
@@ -51,13 +53,17 @@ class Places(Mapping[str, Place]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _all(self) -> dict[str, Place]:
-        document = strict.parse(self.path, self.data)
-        if not isinstance(document, Document):
-            return {}
-        places: dict[str, Place] = {}
-        _collect(document, document.root, "", _environment_of(self.path), places)
-        return places
+    def _all(self) -> Mapping[str, Place]:
+        return _places(self.path, self.data)
+
+
+@lru_cache(maxsize=4)  # an entry with one mistake often has many, and each asks for its place
+def _places(path: str, data: bytes) -> Mapping[str, Place]:
+    document = strict.parse(path, data)
+    places: dict[str, Place] = {}
+    if isinstance(document, Document):
+        _collect(document, document.root, "", _environment_of(path), places)
+    return places
 
 
 def parse_entry(path: str, data: bytes) -> Entry | list[Problem]:
@@ -182,15 +188,23 @@ def _expression(
 
 def _opening(document: Document, node: Node, number: int) -> Place:
     """Where the `number`th `${{` of a scalar stands in the file; its beginning where escapes hide it."""
+    return next(islice(_openings(document, node), number, None))
+
+
+def _openings(document: Document, node: Node) -> Iterator[Place]:
+    """Where each `${{` of a scalar stands in the file, in one go; its beginning for each where escapes hide them."""
     raw = document.raw(node)
     if raw.count(template.OPEN) != str(node.value).count(template.OPEN):
-        return document.place(node.start)
-    index = -1
-    for _ in range(number + 1):
-        index = raw.index(template.OPEN, index + 1)
-    lines = raw.count("\n", 0, index)
-    column = index - raw.rfind("\n", 0, index) if lines else node.start.column + index + 1
-    return Place(document.path, node.start.line + lines + 1, column)
+        yield from repeat(document.place(node.start))
+    line, column, last = node.start.line + 1, node.start.column + 1, 0
+    while (index := raw.find(template.OPEN, last)) >= 0:
+        if breaks := raw.count("\n", last, index):
+            line, column = line + breaks, index - raw.rfind("\n", last, index)
+        else:
+            column += index - last
+        yield Place(document.path, line, column)
+        last = index + len(template.OPEN)
+        column += len(template.OPEN)
 
 
 def _absolute(name: str, environment: str) -> UnitId:
@@ -269,8 +283,10 @@ def _collect(document: Document, node: Node, name: str, environment: str, places
         for number, one in enumerate(node.value):
             _collect(document, one, f"{name}[{number}]", environment, places)
     elif type(node.value) is str and name.startswith("inputs."):
+        openings = enumerate(_openings(document, node))
         for number, reference in template.references(node.value, environment):
-            places.setdefault(template.spell(reference), _opening(document, node, number))
+            place = next(place for at, place in openings if at == number)
+            places.setdefault(template.spell(reference), place)
 
 
 def _environment_of(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from reconciler.desired.paths import (
 from reconciler.desired.pins import Refs
 from reconciler.desired.policy import before_the_first, judged_with
 from reconciler.desired.resolve import resolve
+from reconciler.desired.strict import FILE_LIMIT, LOCK_LIMIT
 from reconciler.model import Commit, Desired, Entry, Environment, Policy, Problem, UnitId
 
 # Answers with the content of each blob that it is asked for.
@@ -131,6 +133,13 @@ class Loader:
                     problems += found
         before = self._desired.units if self._desired else None
         return resolve(commit, environments, entries, lock, problems, refs=pins, before=before)
+
+
+def most_bytes(path: str) -> int | float:
+    """How many bytes the file may have. What is in a file that means nothing does not matter."""
+    if path == LOCK_PATH:
+        return LOCK_LIMIT
+    return FILE_LIMIT if _has_content(path) else math.inf
 
 
 def _has_content(path: str) -> bool:

@@ -16,6 +16,9 @@ from reconciler.desired.strict import LOCK_LIMIT, Document
 from reconciler.errors import Place
 from reconciler.model import Commit, Digest, Lock, Pin, Problem, ProviderPin
 
+MOST_TOLD = 200  # problems of a lock
+_AND_MORE = f"this is wrong as well, after {MOST_TOLD} other mistakes; correct those first"
+
 
 @dataclass(frozen=True, slots=True)
 class LockFile:
@@ -65,10 +68,13 @@ def _without_broken(document: Document, plain: Any, error: ValidationError) -> L
     problems: list[Problem] = []
     broken: dict[tuple[str, str], Problem] = {}
     unreadable: Problem | None = None
-    for detail in error.errors(include_url=False):
-        found = problem_of(LockModel, document, detail)
-        problem = Problem(found.place, "LockInvalid", found.message)
-        problems.append(problem)
+    for number, detail in enumerate(error.errors(include_url=False)):
+        if number < MOST_TOLD:
+            found = problem_of(LockModel, document, detail)
+            problem = Problem(found.place, "LockInvalid", found.message)
+            problems.append(problem)
+        else:  # it is as broken as the others, but nobody reads on, and finding the words takes time
+            problem = Problem(document.place_of(detail["loc"]), "LockInvalid", _AND_MORE)
         match detail["loc"]:
             case ("modules", str(module), "versions", str(version), *_):
                 broken.setdefault((module, version), problem)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from reconciler.desired import fingerprint
@@ -40,6 +40,7 @@ from reconciler.model import (
     UnitId,
 )
 
+_TOLD = 50  # problems of one entry: mending these is enough to do, and finding more takes time
 _HINTS = 50  # after so many problems none gets a "did you mean" any more: looking for it takes time
 _AFTER = "environment "  # marks, in the graph, the end of an environment; no unit's id has a space
 
@@ -148,7 +149,7 @@ class _Work:
         names = (old.references, old.secrets) if old and old.entry is entry else _names(entry)
         pin = pin_of(entry, environment, self.lock, self.refs)
         hint = len(self.found) < _HINTS
-        problems = [*problems_of_entry(self.tree, entry, environment, names[0], hint=hint)]
+        problems = [*islice(problems_of_entry(self.tree, entry, environment, names[0], hint=hint), _TOLD)]
         if isinstance(pin, Problem):
             self._break([pin, *problems])
         elif problems:

@@ -21,6 +21,8 @@ from reconciler.model import Json, Problem
 FILE_LIMIT = 64 * 1024  # bytes
 LOCK_LIMIT = 8 * 1024 * 1024  # bytes
 DEPTH_LIMIT = 20
+VALUES_LIMIT = 100_000  # scalars, lists and mappings of one file, keys not counted: what reading one may cost
+MOST_TOLD = 1000  # mistakes of one file, and no more is read
 DIGITS_LIMIT = 100  # a longer number is an identifier that lacks its quotes
 
 # With get_event() alone, libyaml's parser (ten times faster) and PyYAML's own behave alike; either is iterative.
@@ -112,6 +114,11 @@ def parse(path: str, data: bytes, limit: int = FILE_LIMIT) -> Document | list[Pr
     return Document(path, text, builder.root)
 
 
+def too_many_bytes(path: str, size: int, limit: float) -> Problem:
+    """A file that is not looked into: its size alone says that it is none of ours."""
+    return _problem(Place(path), f"the file has {size} bytes and may have {limit}; split it")
+
+
 def close_to(word: str, known: list[str]) -> str:
     """`; did you mean "x"?` when one of the known words looks like it, else a list of them."""
     close = get_close_matches(word, known, 1, 0.6)
@@ -137,7 +144,7 @@ def _problem(place: Place, message: str) -> Problem:
 def _text(path: str, data: bytes, limit: int) -> str | Problem:
     """The file's characters, or why they are not even looked at."""
     if len(data) > limit:
-        return _problem(Place(path), f"the file has {len(data)} bytes and may have {limit}; split it")
+        return too_many_bytes(path, len(data), limit)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -193,7 +200,7 @@ class _Frame:
 class _Builder:
     """Makes the tree of nodes from the parser's events."""
 
-    __slots__ = ("_documents", "_frame", "_path", "_stack", "_text", "problems", "root")
+    __slots__ = ("_documents", "_frame", "_left", "_path", "_stack", "_text", "problems", "root")
 
     def __init__(self, path: str, text: str) -> None:
         self.root: Node | None = None
@@ -201,6 +208,7 @@ class _Builder:
         self._path = path
         self._text = text
         self._documents = 0
+        self._left = VALUES_LIMIT
         self._stack: list[_Frame] = []
         self._frame: _Frame | None = None
 
@@ -271,6 +279,9 @@ class _Builder:
         frame.key_mark = event.start_mark
 
     def _put(self, node: Node) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self._stop(node.start, f"more than {VALUES_LIMIT} values; take out what nothing uses any more")
         frame = self._frame
         if frame is None:
             self.root = node
@@ -315,6 +326,8 @@ class _Builder:
             self._note(event.start_mark, f"tags ({printable(event.tag)}) are not allowed; remove it")
 
     def _note(self, mark: Mark, message: str) -> None:
+        if len(self.problems) >= MOST_TOLD:
+            raise _Stop
         self.problems.append(_problem(_place(self._path, self._text, mark), message))
 
     def _stop(self, mark: Mark, message: str) -> NoReturn:

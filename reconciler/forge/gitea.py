@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from reconciler.errors import PassError
 from reconciler.forge.dialect import Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
 from reconciler.forge.github import renamed
-from reconciler.forge.rest import Answer, Rest, Sha, Word
+from reconciler.forge.rest import Answer, Moment, Rest, Sha, Word
 from reconciler.forge.rest import Id as Number
 from reconciler.model import Commit
 
@@ -68,7 +67,7 @@ class Review(Answer):
     commit_id: str
     dismissed: bool
     stale: bool
-    submitted_at: datetime
+    submitted_at: Moment
 
 
 class Parent(Answer):

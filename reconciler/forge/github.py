@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from pydantic import Field
 from reconciler.errors import PassError
 from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
-from reconciler.forge.rest import Answer, Id, Reply, Rest, Sha, Word
+from reconciler.forge.rest import Answer, Id, Moment, Reply, Rest, Sha, Word
 from reconciler.model import Commit
 
 _UNPROTECTED = "Branch not protected"  # this 404 is an answer; another one means that the token may not ask
@@ -74,7 +73,7 @@ class Review(Answer):
     user: User | None
     state: Literal["APPROVED", "CHANGES_REQUESTED", "COMMENTED", "DISMISSED", "PENDING"]
     commit_id: Sha | None
-    submitted_at: datetime | None = None
+    submitted_at: Moment | None = None
 
 
 class Parent(Answer):

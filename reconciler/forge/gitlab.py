@@ -13,7 +13,7 @@ from reconciler.errors import PassError
 from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
 from reconciler.forge.github import renamed
-from reconciler.forge.rest import PAGE, Answer, Id, Rest, Sha, Word
+from reconciler.forge.rest import PAGE, Answer, Id, Moment, Rest, Sha, Word
 from reconciler.model import Commit
 
 M = TypeVar("M", bound=BaseModel)
@@ -91,13 +91,13 @@ class Note(Answer):
     author: User | None
     body: str
     system: bool
-    created_at: datetime
+    created_at: Moment
 
 
 class Version(Answer):
     id: Id
     head_commit_sha: Sha | None
-    created_at: datetime
+    created_at: Moment
 
 
 class Member(Answer):

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from reconciler.config import Forge
 from reconciler.errors import ConfigError, PassError
@@ -25,6 +25,7 @@ M = TypeVar("M", bound=BaseModel)
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Id = Annotated[int, Field(gt=0, lt=1 << 63)]
+Moment = AwareDatetime  # one without a zone cannot be told to be before or after another
 Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
 
 TOKEN_SIZE = 4096  # bytes

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -170,14 +171,20 @@ class Git:
         paths: Sequence[str] = (),
         stdin: bytes | None = None,
         deadline: float | None = None,
+        memory: int | None = None,
     ) -> Iterator[bytes]:
         """Yield stdout in pieces as it comes. A consumer that stops early ends the command.
 
+        `memory`: the bytes that git may take besides the files that it looks into.
+
         Raises:
-            PassError: exit code other than 0, or the deadline (`GitTimeout`).
+            PassError: exit code other than 0, the deadline (`GitTimeout`), or more memory (`OutOfMemory`).
         """
         running = _Running(self, self._argv(command, options, operands, paths), stdin, deadline, ())
         with contextlib.closing(running):
+            if memory is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(running.process.pid, resource.RLIMIT_DATA, (memory, memory))
             yield from running.chunks()
             if running.exit_code():
                 raise failure(self.where, bytes(running.err))

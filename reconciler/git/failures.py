@@ -76,6 +76,9 @@ _KINDS = (
         "ObjectRefused",
         "the server sent an object that git's own check refuses: find the commit that brought it (`git fsck`)",
     ),
+    _kind(
+        r"out of memory", "OutOfMemory", "git takes more memory than it may: look for what grew, or give this host more"
+    ),
     _kind(r"no space left on device|disk quota", "DiskFull", "make room on the file system of the mirror"),
     _kind(
         r"unable to create '.*\.lock': file exists|another git process",

@@ -249,8 +249,8 @@ class EnvironmentsSource:
         """
         try:
             yield from tree.list_blobs(self.git, commit, *prefixes, limits=limits)
-        except PassError:
-            self._mirror.suspect()
+        except PassError as error:
+            self._doubt(error)
             raise
 
     def read_blobs(self, ids: Sequence[str], limit: int = 8 << 20) -> dict[str, bytes]:
@@ -269,9 +269,14 @@ class EnvironmentsSource:
         """The files that differ between two commits. Raises PassError as `read_tree` does."""
         try:
             return tree.changed_paths(self.git, old, new, *prefixes)
-        except PassError:
-            self._mirror.suspect()
+        except PassError as error:
+            self._doubt(error)
             raise
+
+    def _doubt(self, error: PassError) -> None:
+        """Let the next poll look at the mirror, unless it is the commit's own fault: it would look at each one, in vain."""
+        if error.reason != tree.TOO_LARGE:
+            self._mirror.suspect()
 
     def _fetched(self) -> Commit:
         commit = self._mirror.ref(_HEAD)

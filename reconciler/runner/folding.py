@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reconciler.before import ENVIRONMENTS
+from reconciler.before import ENVIRONMENTS, changed_since
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.paths import EntryPath, classify
+from reconciler.errors import PassError
 from reconciler.git.source import EnvironmentsSource, Head
+from reconciler.git.tree import TOO_LARGE
 from reconciler.model import Commit, Entry, UnitId
 from reconciler.runner.allowances import Allowed, Lines, fold
 from reconciler.runner.memory import Trust
@@ -36,8 +38,8 @@ class Folding:
             before = head.since or head.commit
             known = fold({}, self._all_lines(before), None)
         for commit in head.chain:
-            if commit != before:
-                known = fold(known, self._changed_lines(before, commit), datetime.now(UTC))
+            if commit != before and (changed := self._changed_lines(before, commit)) is not None:
+                known = fold(known, changed, datetime.now(UTC))
                 before = commit
         return known
 
@@ -45,9 +47,17 @@ class Folding:
         entries = self._source.read_tree(commit, ENVIRONMENTS)
         return self._lines((e.path, e.blob_id) for e in entries if not e.problem)
 
-    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Lines]:
-        """What every added, changed or removed entry says now; a removed one says nothing."""
-        changes = self._source.changed_paths(old, new, ENVIRONMENTS)
+    def _changed_lines(self, old: Commit, new: Commit) -> dict[UnitId, Lines] | None:
+        """What every added, changed or removed entry says now; a removed one says nothing.
+
+        None: the commit is too large to be compared. No job runs at it, and the next one is compared with what was before.
+        """
+        try:
+            changes = changed_since(self._source, old, new)
+        except PassError as error:
+            if error.reason != TOO_LARGE:
+                raise
+            return None
         gone = {path.unit: Lines() for c in changes if c.removed and isinstance(path := classify(c.path), EntryPath)}
         return gone | self._lines((c.path, c.blob_id) for c in changes if not c.removed and not c.problem)
 

@@ -46,6 +46,7 @@ UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 LAST_FENCE = 2**53  # every store can go beyond it by one
 LAST_PULL = 2**31
+LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
@@ -257,7 +258,7 @@ class Service:
     def _log(self, request: wire.Message) -> wire.Message:
         offset = request.get("offset", 0)
         path = self._folder(request).log
-        if not isinstance(offset, int) or offset < 0 or not path.exists():
+        if not isinstance(offset, int) or not 0 <= offset <= LAST_OFFSET or not path.exists():
             return {"data": ""}
         with path.open("rb") as file:
             file.seek(offset)

@@ -15,7 +15,7 @@ from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.masking import mask
 from reconciler.runner.terraform.module import cached_module
-from reconciler.runner.terraform.plan import drifted_in, secrets_in, summarise
+from reconciler.runner.terraform.plan import take_in
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
@@ -94,9 +94,10 @@ class Talk:
             raise
         except UnitError as error:
             raise self._told(error) from error
-        self._secrets |= secrets_in(planned.json)
-        self.drifted = drifted_in(planned.json)
-        return summarise(planned.json, self._host.memory.key)
+        found = take_in(planned.json, self._host.memory.key)
+        self._secrets |= found.secrets
+        self.drifted = found.drifted
+        return found.summary
 
     def apply(self) -> Ending:
         """Apply the plan that `plan` made, and bring the state back."""

@@ -73,7 +73,11 @@ class SensitiveOutputs(EngineError):
 
 
 def parse_diagnostic(raw: Mapping[str, Any], root: Sequence[str]) -> Diagnostic:
-    """A diagnostic of the machine-readable output; `root` are the lines of the generated root."""
+    """A diagnostic of the machine-readable output; `root` are the lines of the generated root.
+
+    Raises:
+        AttributeError, TypeError: it is none.
+    """
     place = raw.get("range") or {}
     line = (place.get("start") or {}).get("line", 0)
     file = place.get("filename", "")
@@ -81,10 +85,10 @@ def parse_diagnostic(raw: Mapping[str, Any], root: Sequence[str]) -> Diagnostic:
     if file == ROOT_FILE and 0 < line <= len(root) and (named := re.match(r'\s*"([^"]+)"\s*:', root[line - 1])):
         subject = named[1]
     context = (raw.get("snippet") or {}).get("context") or ""
-    return Diagnostic(
-        raw.get("severity", "error"), raw.get("summary", ""), raw.get("detail", ""), raw.get("address", ""),
-        file, line, context, subject,
-    )  # fmt: skip
+    words = raw.get("severity", "error"), raw.get("summary", ""), raw.get("detail", ""), raw.get("address", ""), file
+    if not all(isinstance(word, str) for word in (*words, context)) or not isinstance(line, int):
+        raise TypeError("no diagnostic has such parts")
+    return Diagnostic(*words, line, context, subject)
 
 
 def sensitive_outputs(diagnostics: Iterable[Diagnostic]) -> frozenset[str]:

@@ -16,6 +16,7 @@ from reconciler.errors import ConfigError, UnitError
 from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
 from reconciler.runner.terraform.leftover import NOTE
+from reconciler.runner.terraform.plan import not_a_plan, parse_plan
 from reconciler.runner.terraform.process import Command, Ended, Stop
 from reconciler.runner.terraform.transcript import Transcript
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
@@ -169,10 +170,9 @@ class Conversation:
         output = self._folder / "show.out"
         try:
             self._must("show", ("-json", "-no-color", PLAN_FILE), deadline, logged=False)
-            shown: Mapping[str, Any] = json.loads(output.read_bytes())
+            return parse_plan(output.read_bytes())
         finally:
             output.unlink(missing_ok=True)  # it holds every secret of the plan in clear
-        return shown
 
     def _must(
         self, step: str, options: Iterable[str], deadline: float, *, logged: bool = True
@@ -274,17 +274,17 @@ def _temporary(folder: Path) -> Iterator[str]:
 
 def _empty_plan(messages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What `show -json` would say of a plan that changes nothing, as far as anyone asks."""
-    drift = [
-        {
-            "address": m["change"]["resource"]["addr"],
-            "type": m["change"]["resource"]["resource_type"],
-            "mode": "managed",
-            "change": {"actions": [m["change"]["action"]]},
-        }
-        for m in messages
-        if m["type"] == "resource_drift"
-    ]
+    try:
+        drift = [_drifted(m["change"]) for m in messages if m["type"] == "resource_drift"]
+    except (LookupError, TypeError) as error:
+        raise not_a_plan(error) from error
     return {"resource_changes": [], "output_changes": {}, "resource_drift": drift}
+
+
+def _drifted(change: Mapping[str, Any]) -> dict[str, Any]:
+    resource = change["resource"]
+    told = {"address": resource["addr"], "type": resource["resource_type"], "mode": "managed"}
+    return {**told, "change": {"actions": [change["action"]]}}
 
 
 def deadline_in(seconds: float) -> float:

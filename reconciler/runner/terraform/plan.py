@@ -6,11 +6,47 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from reconciler.errors import UnitError
 from reconciler.model import Change, Json, PlanSummary
 
 Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that is taken from a plan: its summary, the addresses that refresh found changed, and its secrets."""
+
+    summary: PlanSummary
+    drifted: frozenset[str]
+    secrets: frozenset[str]
+
+
+def parse_plan(raw: bytes) -> Raw:
+    """What `show -json` printed. Raises UnitError "PlanInvalid"."""
+    try:
+        plan = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise not_a_plan(error) from error
+    if not isinstance(plan, dict):
+        raise not_a_plan(TypeError("no JSON object"))
+    return plan
+
+
+def take_in(plan: Raw, key: bytes) -> Reading:
+    """Read a plan. `key` is `summarise`'s. Raises UnitError "PlanInvalid"."""
+    try:
+        return Reading(summarise(plan, key), drifted_in(plan), secrets_in(plan))
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise not_a_plan(error) from error
+
+
+def not_a_plan(error: Exception) -> UnitError:
+    """What the engine said of its plan makes no sense: the unit fails, whatever the plan is."""
+    what = f"The engine's account of the plan cannot be read ({type(error).__name__}: {str(error)[:200]})"
+    return UnitError("PlanInvalid", f"{what}. Nothing is applied; is the engine one of the supported versions?")
 
 
 def summarise(plan: Raw, key: bytes) -> PlanSummary:
@@ -20,7 +56,7 @@ def summarise(plan: Raw, key: bytes) -> PlanSummary:
     outputs = {n: o for n, o in (plan.get("output_changes") or {}).items() if list(o["actions"]) != ["no-op"]}
     return PlanSummary(
         changes=tuple(map(_change, changes)),
-        missing=tuple(sorted(d["address"] for d in drift if list(d["change"]["actions"]) == ["delete"])),
+        missing=tuple(sorted(str(d["address"]) for d in drift if list(d["change"]["actions"]) == ["delete"])),
         outputs_changed=bool(outputs),
         digest=_digest([_canonical(raw) for raw in changes], outputs, key),
     )
@@ -44,7 +80,10 @@ def _identity(raw: Raw) -> tuple[str, str]:
 
 def _change(raw: Raw) -> Change:
     reason = "import" if raw["change"].get("importing") else raw.get("action_reason", "")
-    return Change(raw["address"], raw["type"], tuple(raw["change"]["actions"]), reason)
+    change = Change(raw["address"], raw["type"], tuple(raw["change"]["actions"]), reason)
+    if not all(isinstance(word, str) for word in (change.address, change.type, change.reason, *change.actions)):
+        raise TypeError("no change has such parts")
+    return change
 
 
 def _canonical(raw: Raw) -> list[Json]:

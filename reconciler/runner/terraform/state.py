@@ -90,7 +90,7 @@ def parse_state(raw: bytes) -> State:
         outputs = {n: Value(o["value"], bool(o.get("sensitive"))) for n, o in (document.get("outputs") or {}).items()}
         resources = tuple(r for group in document.get("resources") or () for r in _resources(group))
         written_by = str(document.get("terraform_version", ""))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UnitError(
             "StateInvalid",
             f"The state is no Terraform state of format {FORMAT} ({type(error).__name__}: {error}). Restore it from a "

@@ -56,7 +56,12 @@ class Transcript:
             self._text(line.decode(errors="replace"))
             return
         if message.get("type") == "diagnostic" or "diagnostic" in message:
-            self._diagnostic(parse_diagnostic(message.get("diagnostic") or {}, self._root), message.get("@level", ""))
+            try:
+                diagnostic = parse_diagnostic(message.get("diagnostic") or {}, self._root)
+            except (AttributeError, TypeError):  # it only looks like one
+                self._text(line.decode(errors="replace"))
+            else:
+                self._diagnostic(diagnostic, str(message.get("@level", "")))
             return
         if message.get("type") in KEPT:
             self.messages.append(message)
@@ -84,6 +89,6 @@ def _json_object(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
