@@ -478,6 +478,7 @@ class Result:
     transient: bool = True
     moved_from: UnitId | None = None
     unexplained: Unexplained | None = None
+    refused: int = 0  # connections that the jail did not let its engine make, up to a bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,6 +508,7 @@ class RunnerFacts:
     """What a runner publishes (`runner describe`): the other half of every fingerprint.
 
     `fence` is the highest that any job had, and no part of what the runner is: facts that differ in it alone are equal.
+    `sandbox` is the tier of the jail that its jobs run in.
     """
 
     engine: str
@@ -514,6 +516,7 @@ class RunnerFacts:
     environments: Mapping[str, HostPart]
     fence: int = field(default=0, compare=False)
     audit: AuditFacts | None = field(default=None, compare=False)
+    sandbox: str = field(default="none", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,9 @@ class Observer:
         self.unexplained: Counter = named(
             Counter, "unexplained_serials_total", "States that no job of ours made.", "environment"
         )
+        self.refused: Counter = named(
+            Counter, "egress_refused_total", "Connections that jails did not let engines make.", "environment"
+        )
         text = "Records of the runner's audit log: all, and those that the anchor vouches for."
         self.audit_records: Gauge = named(Gauge, "audit_records", text, "in")
         self.audit_waiting: Gauge = named(
@@ -225,6 +228,7 @@ class Observer:
             self.changed.labels(name, action)
         self.merge_seconds.labels(name)
         self.unexplained.labels(name)
+        self.refused.labels(name)
 
     # --- verbs -----------------------------------------------------------------------------------------------------
 
@@ -321,6 +325,15 @@ class Observer:
             for action, count in actions_of(result.plan).items():
                 self.changed.labels(environment, action).inc(count)
         self._merged(environment, dispatched, result)
+        if result.refused:
+            self.refused.labels(environment).inc(result.refused)
+            self.log.warning(
+                "The jail refused connections; the job's log names them",
+                action="egress-refused",
+                unit=job.unit,
+                job=job.id,
+                connections=result.refused,
+            )
         say = self.log.info if result.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED) else self.log.warning
         more = {"unit": job.unit, "job": job.id, "outcome": result.outcome.value, "reason": result.reason}
         say(result.message or "A job ended", action="job-ended", operation=job.operation.value, **more)

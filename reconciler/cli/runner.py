@@ -175,6 +175,10 @@ def _lines(about: dict[str, object]) -> list[str]:
         f"Runs merged commits of {repository['url']}, branch {repository['branch']} (accepted head {head}).",
         f"Engine {engine['kind']} {engine['version']}; sandbox tier {about['sandbox_tier']}.",
     ]
+    if about["sandbox_tier"] == "none":
+        lines.append(
+            "NO SANDBOX: modules and providers run with all that this user may do; see `sandbox` in runner.yaml."
+        )
     lines += _trust_lines(about["trust"])
     if about["paused"] is not None:
         lines.append(f"PAUSED: {about['paused']}")

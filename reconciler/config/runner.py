@@ -121,6 +121,14 @@ class Secret(Closed):
         return self
 
 
+EgressTo = Annotated[
+    str,
+    matching(
+        r"(?:(?:\*\.)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,251}|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}",
+        "a host and a port (sts.amazonaws.com:443, *.eu-west-1.amazonaws.com:443)",
+    ),
+]
+
 _KINDS = ("static_file", "assume_role", "profile", "web_identity", "command", "environment")
 
 
@@ -158,6 +166,10 @@ class HostEnvironment(Closed):
     secrets: dict[Variable, Secret] = Field(default={})
     env: dict[Variable, str] = Field(default={}, description="variables for the engine and its providers")
     credentials: Credentials = Field(default_factory=Credentials)
+    egress: list[EgressTo] = Field(
+        default=[],
+        description="what its jobs may connect to, besides its backend and the endpoints that `env` names: host:port",
+    )
 
     @property
     def environment_class(self) -> EnvironmentClass:
@@ -168,7 +180,7 @@ class HostEnvironment(Closed):
 class Sandbox(Closed):
     """The jail that jobs run in."""
 
-    tier: Literal["strict", "fallback", "task"]
+    tier: Literal["strict", "fallback", "task"] = Field(description="below it, the runner does not start")
 
 
 class ProviderMirror(Closed):
@@ -197,7 +209,7 @@ class RunnerConfig(Closed):
     provider_mirror: ProviderMirror | None = None
     environments: dict[Name, HostEnvironment]
     audit: Audit | None = Field(default=None, description="where heads of the audit log are kept besides")
-    sandbox: Sandbox | None = Field(default=None, description="not supported yet")
+    sandbox: Sandbox | None = Field(default=None, description="the jail that jobs run in; none, if not written")
 
     @property
     def memory_path(self) -> Path:

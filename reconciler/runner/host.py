@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from reconciler import codec
 from reconciler.branch import open_branch
@@ -24,10 +25,20 @@ from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.allow import Rule
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
+from reconciler.runner.jail.egress import (
+    Egress,
+    check_no_proxy,
+    endpoint_of,
+    endpoints_of,
+    parse_endpoint,
+    s3_endpoints,
+)
+from reconciler.runner.jail.keeper import Jailer
+from reconciler.runner.jail.tier import NONE, open_sandbox
 from reconciler.runner.memory import Memory, Trust, UnitMemory
 from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched, vouched_by
 from reconciler.runner.reviews import Reviews
-from reconciler.runner.spool import Spool
+from reconciler.runner.spool import JobFolder, Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import Backend, LocalBackend
@@ -56,6 +67,14 @@ class Host:
         self.memory = Memory(config.memory_path)
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
+        self.sandbox = open_sandbox(
+            config.sandbox.tier if config.sandbox else None,
+            self.engine.binary,
+            embedded=self.engine.kind == "embedded",
+            scratch=config.memory_path / "probes",
+        )
+        for name, listed in config.environments.items() if self.sandbox else ():
+            check_no_proxy(name, listed.env)
         self.rules = tuple(Rule(line.operation_set, tuple(line.folders), line.refs == "pulls") for line in config.rules)
         self._proofs = open_proofs(config.memory_path)
         audit = config.audit
@@ -140,6 +159,13 @@ class Host:
             secrets=frozenset(given.values()),
         )
 
+    def jail(self, hosted: Hosted, folder: JobFolder, *readable: Path) -> Jailer | None:
+        """A jail for one job's engine, which sees these besides itself; None: this host has none."""
+        if self.sandbox is None:
+            return None
+        egress = _egress(self.config.environments[hosted.name], hosted.variables)
+        return self.sandbox.jailer(folder.work, (self.engine.binary, *readable), egress, folder.refusals)
+
     def secret(self, environment: str, name: str) -> str:
         """The value of one of the environment's secrets.
 
@@ -157,7 +183,8 @@ class Host:
     def facts(self) -> RunnerFacts:
         """What this runner publishes of itself: nothing that could be guessed back."""
         parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
-        return RunnerFacts(self.engine.kind, self.engine.version, parts, self.memory.fence(), self._audit())
+        fence, tier = self.memory.fence(), self.sandbox.tier if self.sandbox else NONE
+        return RunnerFacts(self.engine.kind, self.engine.version, parts, fence, self._audit(), tier)
 
     def _audit(self) -> AuditFacts:
         """How far the audit log and its anchor are; what is wrong with them is said, and stops nothing here."""
@@ -175,7 +202,7 @@ class Host:
         return {
             "installation": self.config.installation,
             "engine": {"kind": self.engine.kind, "version": self.engine.version, "binary": str(self.engine.binary)},
-            "sandbox_tier": "none",
+            "sandbox_tier": self.sandbox.tier if self.sandbox else NONE,
             "paused": self.memory.paused(),
             "audit": json.loads(codec.encode(self._audit())),
             "accepted_head": self.memory.trust().commit,
@@ -247,6 +274,17 @@ def _backend(listed: HostEnvironment, given: Mapping[str, str]) -> Backend:
     return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=endpoint)
 
 
+def _egress(listed: HostEnvironment, variables: Mapping[str, str]) -> Egress:
+    """What the environment's jobs may connect to: what the host lists, and where its backend and its variables lead."""
+    found = [*map(parse_endpoint, listed.egress), *endpoints_of(variables)]
+    s3 = listed.backend.s3
+    if s3 is not None and s3.endpoint:
+        found.append(endpoint_of(s3.endpoint))
+    elif s3 is not None and not variables.keys() & {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}:
+        found += s3_endpoints(s3.bucket, s3.region)
+    return Egress(tuple(one for one in dict.fromkeys(found) if one))
+
+
 def _described(listed: HostEnvironment) -> dict[str, object]:
     kind = "local" if listed.backend.local else "s3"
     secrets = sorted(listed.secrets)
@@ -256,4 +294,5 @@ def _described(listed: HostEnvironment) -> dict[str, object]:
         "max_destroy": listed.max_destroy,
         "readable_by": sorted(listed.readable_by),
         "secrets": secrets,
+        "egress": sorted(map(str, _egress(listed, listed.env).endpoints)),
     }

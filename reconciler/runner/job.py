@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from reconciler.durable import FileLock
@@ -10,13 +11,15 @@ from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitE
 from reconciler.model import Job, Outcome, Result
 from reconciler.runner.case import Case, Progress, Said, UncertainError
 from reconciler.runner.host import Host
+from reconciler.runner.jail.egress import noted
 from reconciler.runner.showing import Showing
 from reconciler.runner.spool import JobFolder
 
 
 def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock) -> None:
     """Carry the job out and journal its result. `life` is the folder's lock; the engine comes to hold it too."""
-    folder.end(_result(host, job, folder, life))
+    result = _result(host, job, folder, life)
+    folder.end(replace(result, refused=len(noted(folder.refusals))))
     unfinished = host.memory.unit(job.unit).applying
     if unfinished is None or unfinished.job != job.id:  # else the workspace may hold the only good state
         folder.clean()

@@ -38,6 +38,11 @@ class JobFolder:
         return self.path / "log.txt"
 
     @property
+    def refusals(self) -> Path:
+        """What the engine was not let connect to."""
+        return self.path / "egress.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held while any process of the job lives."""
         return self.path / "lock"

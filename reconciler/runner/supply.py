@@ -13,7 +13,7 @@ from reconciler.runner.terraform.closure import cached_needs
 from reconciler.runner.terraform.depot import Depot
 from reconciler.runner.terraform.engine import Conversation, EngineError, deadline_in
 from reconciler.runner.terraform.fill import FILL_SECONDS, install_root, installed
-from reconciler.runner.terraform.packages import Wanted, wanted
+from reconciler.runner.terraform.packages import Wanted, found_in, unpacked, wanted
 
 # What a download may need to know of the host, out of what it lists for the environment's providers.
 NETWORK = (
@@ -53,6 +53,8 @@ def supply(host: Host, pin: Pin, tree: Path, variables: Mapping[str, str], log: 
     providers = tuple(_proven(host.engine.registry, depot, pin, one) for one in pin.providers)
     if given is None:
         depot.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if host.sandbox is not None:
+        check_unpacked(pin, host.engine.registry, depot.folder)
     return Supply(depot.folder, replace(pin, providers=providers))
 
 
@@ -78,6 +80,22 @@ def check_locked(pin: Pin, needs: frozenset[str]) -> None:
         what = f"catalog-lock.yaml pins no version of {', '.join(missing)}, which {pin.module} {pin.version} uses"
         how = f"Write it with `reconciler catalog add {pin.module}@{pin.version} --replace` and merge that"
         raise HeldError("ProviderNotLocked", f"{what}. {how}.")
+
+
+def check_unpacked(pin: Pin, registry: str, mirror: Path) -> None:
+    """In a jail nothing runs that the engine has unpacked itself: it could be anything.
+
+    Raises:
+        HeldError: "ProviderPacked".
+    """
+    for provider in pin.providers:
+        for found in found_in(mirror, wanted(provider, registry)):
+            if not found.is_dir():
+                where = unpacked(mirror, wanted(provider, registry))
+                how = f"unpack it into {where} and remove the archive"
+                raise HeldError(
+                    "ProviderPacked", f"{found} is an archive, and a jail runs only what is unpacked: {how}."
+                )
 
 
 def _proven(registry: str, depot: Depot, pin: Pin, provider: ProviderPin) -> ProviderPin:

@@ -9,6 +9,7 @@ from reconciler.durable import FileLock
 from reconciler.errors import UnitError
 from reconciler.model import PlanSummary, Presence, Unit, UnitId
 from reconciler.runner.host import Host, Hosted
+from reconciler.runner.jail.egress import noted, told
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import supply
 from reconciler.runner.terraform.diagnose import check_entry, diagnose
@@ -73,6 +74,7 @@ class Talk:
             provider_mirror=self._supply.mirror,
             mask=self._public,
             lock=lock,
+            jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
         )
         self._ready = False
 
@@ -133,7 +135,9 @@ class Talk:
     def _told(self, error: UnitError) -> UnitError:
         if not isinstance(error, EngineError):
             return error
-        return self._wrong_account(error) or diagnose(error, self._unit, self._public)
+        refused = self._public(told(noted(self.folder.refusals), self.hosted.name))
+        found = self._wrong_account(error) or diagnose(error, self._unit, self._public)
+        return UnitError(found.reason, f"{found}{refused}", transient=found.transient) if refused else found
 
     def _public(self, text: str) -> str:
         """The text without secrets, and without this host's paths to the pinned tree."""

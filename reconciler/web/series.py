@@ -63,7 +63,8 @@ class UnitSeries(Collector):
 
     def _build(self, picture: Picture) -> Metric:
         engine, version = (picture.facts.engine, picture.facts.engine_version) if picture.facts else ("", "")
-        labels = {"version": self._version, "engine": engine, "engine_version": version, "sandbox_tier": "off"}
+        tier = picture.facts.sandbox if picture.facts else ""
+        labels = {"version": self._version, "engine": engine, "engine_version": version, "sandbox_tier": tier}
         return _family("build_info", "What runs here.", list(labels), [(list(labels.values()), 1)])
 
 

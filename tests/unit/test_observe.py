@@ -129,7 +129,7 @@ def test_since_when_everything_is_frozen(installation: Installation) -> None:
 def test_what_is_known_is_read_at_scrape_time(installation: Installation) -> None:
     populate(installation)
     seen = samples(installation)
-    info = {"version": "0.1.0", "engine": "tofu", "engine_version": "1.12.3", "sandbox_tier": "off"}
+    info = {"version": "0.1.0", "engine": "tofu", "engine_version": "1.12.3", "sandbox_tier": "none"}
     assert seen[series("build_info", **info)] == 1
     assert seen[series("units", environment="prod", sync_status="OutOfSync", health_status="Suspended")] == 2
     assert seen[series("units", environment="stage", sync_status="OutOfSync", health_status="Progressing")] == 1

@@ -17,7 +17,7 @@ from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
 from reconciler.runner.terraform.leftover import NOTE
 from reconciler.runner.terraform.plan import not_a_plan, parse_plan
-from reconciler.runner.terraform.process import Command, Ended, Stop
+from reconciler.runner.terraform.process import Command, Ended, Jail, Stop
 from reconciler.runner.terraform.transcript import Transcript
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
 
@@ -73,7 +73,7 @@ class Conversation:
     """Runs one engine in one generated root. Not for several threads, but for `interrupt`.
 
     `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
-    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. Deadlines are `time.monotonic()`.
+    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one. Deadlines are `time.monotonic()`.
     """
 
     def __init__(
@@ -88,8 +88,10 @@ class Conversation:
         mask: Callable[[str], str] = str,
         lock_timeout: int = 60,
         lock: bool = True,
+        jail: Jail | None = None,
     ) -> None:
         self._engine = engine
+        self._jail = jail
         self._folder = folder
         self._env = dict(env)
         self._log = log
@@ -205,6 +207,7 @@ class Conversation:
                 errors=errors,
                 locks=self._locks,
                 note=self._folder / NOTE,
+                jail=self._jail,
             )
             self._running = (command, step)
             if self._cancelled:  # that came while it started, and nothing has happened yet

@@ -11,11 +11,30 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 from reconciler.runner.terraform import leftover
 
 BEAT = 0.2  # seconds between looks at the output while a command runs; its end is noticed at once
+
+
+class Child(Protocol):
+    """A process of ours: a `subprocess.Popen`, or what stands for the engine in a jail and ends as it does."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code."""
+
+
+class Jail(Protocol):
+    """Where commands run instead of here. The folder is its own; the variables it may add to."""
+
+    def start(
+        self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
+    ) -> Child:
+        """Start it in a session and a group of its own, with its streams in these files; the locks live as it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +77,18 @@ class Command:
         errors: Path,
         locks: tuple[int, ...] = (),
         note: Path | None = None,
+        jail: Jail | None = None,
     ) -> None:
         self._step, self._path = str(argv[1]), note
         self._note: leftover.Note | None = None
         with _private(output) as stdout, _private(errors) as stderr:
-            self._process = subprocess.Popen(
-                argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-                start_new_session=True, pass_fds=locks,
-            )  # fmt: skip
+            if jail is None:
+                self._process: Child = subprocess.Popen(
+                    argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                    start_new_session=True, pass_fds=locks,
+                )  # fmt: skip
+            else:
+                self._process = jail.start(argv, env, stdout.fileno(), stderr.fileno(), locks)
         self._asked = False
 
     @property
@@ -124,7 +147,7 @@ class Command:
 class _Watch:
     """Notices a process's end at once, without reaping it where the system lets us."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: Child) -> None:
         self._process = process
         self._handle = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
         self._poll = select.poll()

@@ -1,0 +1,231 @@
+"""The process beside a jail: it holds the job's locks, serves the way out, hands signals on, and ends with the engine.
+
+It is forked from the job's process and outlives it, as an engine without a jail does. When it is killed, bubblewrap dies
+with it and takes the jail along: a kernel ends everything in a namespace whose first process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from reconciler.runner.jail import seccomp
+from reconciler.runner.jail.cell import HOSTS, Cell
+from reconciler.runner.jail.egress import Refusal, note
+from reconciler.runner.jail.proxy import Proxy
+from reconciler.runner.jail.space import confine, enter, too_much
+
+FAILED = 1  # as an engine that did nothing
+LOOK = 0.2  # seconds between looks at how much the engine has written
+ASKED = (signal.SIGTERM, signal.SIGINT)
+IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, and not for those whom it starts
+
+
+class Kept:
+    """A jail's keeper, to wait for as for a `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, which is the engine's; 128 and more if a signal ended that, negative if one ended this.
+
+        Raises:
+            subprocess.TimeoutExpired: not yet.
+        """
+        if self.returncode is None:
+            self._await(timeout)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def _await(self, timeout: float | None) -> None:
+        handle = os.pidfd_open(self.pid)
+        try:
+            if not select.select([handle], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("engine", timeout or 0)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Jailer:
+    """Starts programs in one cell. What `process.Command` asks of a jail."""
+
+    cell: Cell
+
+    def start(
+        self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
+    ) -> Kept:
+        """Start it, with its streams in these files. The keeper holds the locks; the program inside holds nothing."""
+        (self.cell.work / "tmp").mkdir(exist_ok=True, mode=0o700)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)  # none is lost before the keeper can hand it on
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become(self.cell, argv, env, (output, errors), locks)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return Kept(pid)
+
+
+def _become(
+    cell: Cell, argv: Sequence[str | Path], env: Mapping[str, str], streams: tuple[int, int], locks: tuple[int, ...]
+) -> NoReturn:
+    """Be the keeper."""
+    code = FAILED
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        _hold_only(streams, locks)
+        code = _Keeper(cell).keep(argv, env)
+    except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the job's
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def _hold_only(streams: tuple[int, int], locks: tuple[int, ...]) -> None:
+    """Close what is the job's."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    moved = [os.dup(stream) for stream in streams]  # one of them may have a number that is about to be taken
+    os.dup2(nowhere, 0)
+    os.dup2(moved[0], 1)
+    os.dup2(moved[1], 2)
+    last = 2
+    for handle in (*sorted(set(locks) - {0, 1, 2}), max(os.sysconf("SC_OPEN_MAX"), 1 << 16)):
+        os.closerange(last + 1, handle)
+        last = handle
+
+
+class _Keeper:
+    """Runs in its own process; its main thread waits, others serve."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._bwrap = self._engine = 0
+        self._asked = False
+
+    def keep(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> int:
+        """Start the program, keep it company, and return its exit code."""
+        ours, theirs = socket.socketpair()
+        info, told = os.pipe()
+        for number in ASKED:
+            signal.signal(number, self._hand_on)
+        self._bwrap = os.fork()
+        if self._bwrap == 0:
+            ours.close()
+            _turn_into(self._cell, argv, env, theirs, told)
+        theirs.close()
+        os.close(told)
+        handles = _received(ours, len(self._cell.ways))
+        with os.fdopen(info, "rb") as said:
+            self._engine = _number_in(said.read())
+        self._serve(handles)
+        threading.Thread(target=self._measure, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)  # in this thread alone: it is the one to wake
+        code = os.waitstatus_to_exitcode(os.waitpid(self._bwrap, 0)[1])
+        return code if code >= 0 else 128 - code
+
+    def _serve(self, handles: list[int]) -> None:
+        proxy = Proxy(self._cell.egress, self._refused)
+        for handle, (_, straight) in zip(handles, self._cell.ways, strict=False):
+            proxy.serve(socket.socket(fileno=handle), straight)
+
+    def _refused(self, refusal: Refusal) -> None:
+        os.write(2, f"The jail refused a connection to {refusal.target}: {refusal.why}.\n".encode())
+        with suppress(OSError):
+            note(self._cell.refusals, refusal)
+
+    def _measure(self) -> None:
+        """End an engine that fills the disk."""
+        while True:
+            time.sleep(LOOK)
+            if what := too_much(self._cell.work, self._cell.limits):
+                os.write(2, f"The engine was ended: its folder holds {what}.\n".encode())
+                self._kill()
+                return
+
+    def _hand_on(self, number: int, _frame: object) -> None:
+        """Give the signal to the engine; one that cannot have begun yet is ended: nobody would hear it."""
+        if self._asked:
+            return
+        self._asked = True
+        if self._engine and _heeds(self._engine, number):
+            with suppress(ProcessLookupError):
+                os.kill(self._engine, number)
+        else:
+            self._kill()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._engine or self._bwrap, signal.SIGKILL)
+
+
+def _turn_into(
+    cell: Cell, argv: Sequence[str | Path], env: Mapping[str, str], keeper: socket.socket, info: int
+) -> NoReturn:
+    """Become bubblewrap, in a network and with mounts of its own."""
+    try:
+        for number in ASKED:
+            signal.signal(number, signal.SIG_DFL)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        listeners = enter(cell.work, [address for address, _ in cell.ways])
+        socket.send_fds(keeper, [b"."], [one.fileno() for one in listeners])
+        handles = (_in_memory(seccomp.program()), info, _in_memory(HOSTS))
+        for handle in handles:
+            os.set_inheritable(handle, True)
+        confine(cell.limits)
+        os.execve(cell.bwrap, cell.command(argv, env, *handles), cell.environment(env))  # noqa: S606 - no shell
+    except BaseException as error:  # noqa: BLE001 - the last frame of a forked process
+        os.write(
+            2, f"The jail could not be made: {error}. `reconciler runner describe` tells of its probes.\n".encode()
+        )
+    finally:
+        os._exit(FAILED)
+
+
+def _received(keeper: socket.socket, most: int) -> list[int]:
+    """The sockets that listen inside; none, if there is no inside."""
+    _, handles, _, _ = socket.recv_fds(keeper, 1, most)
+    return handles
+
+
+def _number_in(said: bytes) -> int:
+    """The engine's process, as bubblewrap tells it; 0, if there is none."""
+    try:
+        return int(json.loads(said)["child-pid"])
+    except (ValueError, KeyError):
+        return 0
+
+
+def _heeds(pid: int, number: int) -> bool:
+    """Whether the process has said what is to be done at this signal. The first of a namespace is deaf to others."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _in_memory(data: bytes) -> int:
+    """A file that is nowhere, to be read from its beginning."""
+    handle = os.memfd_create("jail")
+    os.write(handle, data)
+    os.lseek(handle, 0, os.SEEK_SET)
+    return handle

@@ -1,0 +1,127 @@
+"""The real AWS provider in the strict jail, states in S3: it works through the proxy, and reaches nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from reconciler.demo import example
+from reconciler.demo.example import LOCK
+from reconciler.demo.forge import Forge
+from reconciler.git.catalog import digest_of
+from reconciler.git.tree import FILE
+from reconciler.lockfile import with_pin
+from reconciler.model import Pin, ProviderPin
+from tests.kit.aws import ACCOUNT, BUCKET, REGION, Aws, provider_pin, serving
+from tests.kit.house import House, Json, house
+from tests.kit.modules import entry, environment, release
+from tests.kit.story import at, env, results, settled
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(sys.platform != "linux", reason="jails are made of Linux's namespaces"),
+]
+
+PATIENCE = 300.0  # seconds: as in test_aws_house
+ELSEWHERE = "ssm.elsewhere.example"
+NOTE = """\
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+variable "text" { type = string }
+resource "aws_ssm_parameter" "this" {
+  name  = "/note"
+  type  = "String"
+  value = var.text
+}
+"""
+CATALOG = {"v1.0.0": release(note=NOTE)}
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    with serving() as found:
+        found.reset()
+        yield found
+
+
+def lock(folder: Path, provider: ProviderPin) -> str:
+    """The catalog's releases have the same commits wherever they are made, so the lock can be written beforehand."""
+    forge = Forge.create(folder / "releases.git")
+    example.release(forge, CATALOG)
+    tag, files = next(iter(CATALOG.items()))
+    digest = digest_of({path: (FILE, content.encode()) for path, content in files.items()})
+    return with_pin(LOCK, "", Pin("acme/note", "1.0.0", "modules/note", tag, forge.head, digest, (provider,)))
+
+
+def runner(folder: Path, aws: Aws, mirror: Path) -> Json:
+    keys = folder / "keys.env"
+    keys.write_text("AWS_ACCESS_KEY_ID=worker\nAWS_SECRET_ACCESS_KEY=worker-key-0123456789\n")
+    keys.chmod(0o600)
+    prod = {
+        "backend": {"local": None, "s3": {"bucket": BUCKET, "region": REGION, "use_path_style": True}},
+        "allowed_account_ids": [ACCOUNT],
+        "env": {"AWS_ENDPOINT_URL": aws.endpoint, "AWS_EC2_METADATA_DISABLED": "true"},
+        "credentials": {"plan": {"static_file": str(keys)}, "apply": {"static_file": str(keys)}},
+    }
+    return {
+        "provider_mirror": {"path": str(mirror)},
+        "environments": {"prod": prod},
+        "sandbox": {"tier": "strict"},
+    }
+
+
+def providers(**aws: object) -> str:
+    return environment(providers={"aws": {"region": REGION, "max_retries": 1, **aws}})
+
+
+def test_deploys_through_the_jail_and_reaches_nothing_else(tmp_path: Path, aws: Aws, aws_mirror: Path) -> None:
+    entries = {
+        env("prod"): providers(),
+        at("prod/note"): entry("note", {"text": "first"}),
+        LOCK: lock(tmp_path, provider_pin(aws_mirror)),
+    }
+    with house(tmp_path / "h", entries, CATALOG, runner=runner(tmp_path, aws, aws_mirror)) as home:
+        home.start()
+        home.synced(patience=PATIENCE)
+        settled(home)
+        assert aws.parameter("/note") == "first"
+        assert "prod/note.tfstate" in aws.objects()
+        assert metric(home, 'build_info{engine="') == 1
+        assert 'sandbox_tier="strict"' in metrics(home)
+        assert metric(home, 'egress_refused_total{environment="prod"}') == 0
+        another_host_is_refused(home, aws)
+
+
+def another_host_is_refused(home: House, aws: Aws) -> None:
+    changed = {
+        env("prod"): providers(endpoints={"ssm": f"http://{ELSEWHERE}"}),
+        at("prod/note"): entry("note", {"text": "second"}),
+    }
+    home.ground.environments.commit(changed, "Another endpoint")
+    failed = home.until(
+        lambda: [r for r in results(home, "prod/note") if r["outcome"] == "Failed"], "it fails", PATIENCE
+    )[0]
+    assert f"The jail refused connections to {ELSEWHERE}:80" in failed["message"]
+    assert "environments.prod.egress" in failed["message"]
+    assert failed["refused"] >= 1
+    assert metric(home, 'egress_refused_total{environment="prod"}') >= failed["refused"]
+    assert f"refused a connection to {ELSEWHERE}:80: it is not listed" in home.command("logs", "prod/note").stdout
+    assert aws.parameter("/note") == "first"
+
+
+def metrics(home: House) -> str:
+    return httpx.get(f"{home.ground.address}/metrics", timeout=20).text
+
+
+def metric(home: House, name: str) -> float:
+    lines = [line for line in metrics(home).splitlines() if line.startswith(f"reconciler_{name}")]
+    return float(lines[0].rpartition(" ")[2])

@@ -1,0 +1,232 @@
+"""A jail from its start to its end: signals reach what runs in it, locks live as long as it does, and nothing survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from reconciler.durable import FileLock, is_locked
+from reconciler.runner.jail import probe
+from reconciler.runner.jail.cell import Cell
+from reconciler.runner.jail.keeper import Jailer, Kept
+from reconciler.runner.jail.space import Limits
+from reconciler.runner.jail.tier import Sinks, find_bwrap, interpreter, program
+from reconciler.runner.terraform.engine import Conversation, deadline_in, find_engine
+from reconciler.runner.terraform.process import Command, Ended, Stop
+from tests.kit.terraform import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jails are made of Linux's namespaces")
+
+SECONDS = 60.0
+HOLD = "import fcntl, os, signal, sys, time\nlife = open('life', 'w')\nfcntl.flock(life, fcntl.LOCK_EX)\n"
+READY = "open('ready', 'w').close()\n"
+HEEDS = HOLD + "signal.signal({0}, lambda *_: sys.exit(7))\n" + READY + "time.sleep(60)\n"
+DEAF = (
+    HOLD + "signal.signal({0}, lambda *_: None)\nif os.fork() == 0: os.setsid()\n" + READY + "while 1: time.sleep(60)\n"
+)
+
+
+@dataclass
+class Bench:
+    """A jail with an interpreter in it, and a work folder."""
+
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def errors(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def start(self, code: str, *locks: FileLock) -> Command:
+        self.work.mkdir(exist_ok=True)
+        jail = Jailer(Cell(find_bwrap(), self.work, interpreter(), self.folder / "refused", limits=self.limits))
+        argv = (program()[0], "-IS", "-c", code)
+        return Command(
+            argv, self.work, {}, output=self.folder / "out", errors=self.folder / "err", jail=jail,
+            locks=tuple(lock.fileno() for lock in locks),
+        )  # fmt: skip
+
+    def ready(self) -> None:
+        until((self.work / "ready").exists, "it runs")
+
+    def alive(self) -> bool:
+        return is_locked(self.work / "life")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    found = Bench(tmp_path)
+    yield found
+    assert not found.alive()
+
+
+def ended(
+    command: Command, number: signal.Signals = signal.SIGTERM, seconds: float = SECONDS, grace: float = 20
+) -> Ended:
+    return command.wait(Stop(time.monotonic() + seconds, number, grace), lambda: None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_what_runs_inside(bench: Bench, number: signal.Signals) -> None:
+    command = bench.start(HEEDS.format(int(number)))
+    bench.ready()
+    command.ask(number)
+    assert ended(command) == Ended(7, stopped=True, killed=False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_does_not_heed_it_is_killed_with_all_that_it_started(bench: Bench, number: signal.Signals) -> None:
+    command = bench.start(DEAF.format(int(number)))
+    bench.ready()
+    assert bench.alive()
+    assert ended(command, number, seconds=0, grace=0.2).killed
+    until(lambda: not bench.alive(), "nothing survives")
+
+
+def test_what_is_asked_before_it_began_ends_at_once(bench: Bench) -> None:
+    command = bench.start("import time\ntime.sleep(60)\n")
+    command.ask(signal.SIGINT)
+    began = time.monotonic()
+    found = ended(command)
+    assert found.stopped
+    assert not found.killed
+    assert found.code
+    assert time.monotonic() - began < 20
+
+
+def test_its_end_is_its_own(bench: Bench) -> None:
+    assert ended(bench.start("raise SystemExit(2)")) == Ended(2, stopped=False, killed=False)
+    assert ended(bench.start("import os\nos._exit(11)")).code == 11
+
+
+def test_a_jail_that_cannot_be_made_did_nothing(bench: Bench) -> None:
+    bench.work.mkdir()
+    jail = Jailer(Cell(find_bwrap(), bench.work, (bench.folder / "missing",), bench.folder / "refused"))
+    command = Command(
+        ("/x", "run"), bench.work, {}, output=bench.folder / "out", errors=bench.folder / "err", jail=jail
+    )
+    assert ended(command) == Ended(1, stopped=False, killed=False)
+    assert "missing" in bench.errors
+
+
+def test_locks_live_as_long_as_it_does_and_are_not_its_own(bench: Bench) -> None:
+    lock = FileLock(bench.folder / "lock")
+    lock.take()
+    code = HOLD + "signal.signal(15, lambda *_: sys.exit(0))\n"
+    code += (
+        "found = []\nfor n in range(3, 256):\n  try:\n    os.fstat(n)\n    found += [n] if n != life.fileno() else []\n"
+    )
+    code += "  except OSError: pass\nprint(found, flush=True)\n" + READY + "time.sleep(60)\n"
+    command = bench.start(code, lock)
+    lock.release()
+    bench.ready()
+    assert is_locked(lock.path)
+    command.ask(signal.SIGTERM)
+    ended(command)
+    assert not is_locked(lock.path)
+    assert (bench.folder / "out").read_text() == "[]\n"
+
+
+def test_who_kills_its_keeper_kills_it(bench: Bench) -> None:
+    command = bench.start(DEAF.format(15))
+    bench.ready()
+    os.kill(command.pid, signal.SIGKILL)
+    assert ended(command).code == -signal.SIGKILL
+    until(lambda: not bench.alive(), "it dies with its keeper")
+
+
+def test_it_outlives_the_job_that_started_it(bench: Bench) -> None:
+    """An apply is not torn by the death of the runner: it ends by itself, with its locks, its way out and its limits."""
+    lock = FileLock(bench.folder / "lock")
+    lock.take()
+    pid = os.fork()
+    if pid == 0:
+        code = HOLD + READY + "while not os.path.exists('go'): time.sleep(0.01)\n" + "import socket\n"
+        code += "s = socket.create_connection(('127.0.0.1', 3128))\ns.sendall(b'CONNECT a.example:1 HTTP/1.1\\r\\n\\r\\n')\n"
+        code += "open('said', 'wb').write(s.recv(100))\n"
+        bench.start(code, lock)
+        os._exit(0)
+    lock.release()
+    os.waitpid(pid, 0)
+    bench.ready()
+    assert is_locked(lock.path)
+    (bench.work / "go").touch()
+    until(lambda: not is_locked(lock.path), "it ends by itself")
+    assert (bench.work / "said").read_bytes().startswith(b"HTTP/1.1 403 ")
+
+
+def test_what_fills_the_disk_is_ended(bench: Bench) -> None:
+    bench.limits = Limits(work=4 << 20)
+    code = HOLD + READY + "for n in range(8): open(str(n), 'wb').write(b'x' * (1 << 20))\ntime.sleep(60)\n"
+    found = ended(bench.start(code))
+    assert (found.code, found.killed) == (128 + signal.SIGKILL, False)
+    assert "its folder holds more than 4 MiB" in bench.errors
+
+
+def test_what_makes_too_many_files_is_ended(bench: Bench) -> None:
+    bench.limits = Limits(files=50)
+    code = HOLD + READY + "for n in range(100): open(str(n), 'w').close()\ntime.sleep(60)\n"
+    assert ended(bench.start(code)).code == 128 + signal.SIGKILL
+    assert "more than 50 files" in bench.errors
+
+
+def test_a_keeper_is_waited_for_as_a_process_is(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    kept = Kept(pid)
+    assert kept.wait(SECONDS) == kept.returncode == kept.wait() == 3
+
+
+PROVISIONER = """\
+resource "terraform_data" "probe" {
+  provisioner "local-exec" {
+    interpreter = %s
+    command     = %s
+  }
+}
+"""
+
+
+def test_a_module_that_tries_it_in_a_real_engine(tmp_path: Path) -> None:
+    """A provisioner, with an interpreter that is there only because the test shows it."""
+    wanted = shutil.which("terraform") or shutil.which("tofu")
+    if wanted is None:
+        pytest.fail("A jail takes a static engine: put terraform or tofu on PATH.")
+    engine = find_engine(wanted, None, None, tmp_path / "scratch")
+    work, readable = tmp_path / "work", tmp_path / "readable"
+    readable.mkdir()
+    work.mkdir(mode=0o700)
+    with Sinks(tmp_path / "outside") as sinks:
+        command = json.dumps(json.dumps(sinks.context(readable)))
+        (work / "main.tf").write_text(PROVISIONER % (json.dumps(program()), command))
+        (work / "main.tf.json").write_text("{}")
+        (work / "values.tfvars.json").write_text("{}")
+        jail = Jailer(Cell(find_bwrap(), work, (*interpreter(), engine.binary, readable), tmp_path / "refused"))
+        talk = Conversation(engine, work, {}, tmp_path / "log", jail=jail)
+        talk.init(deadline_in(SECONDS))
+        assert talk.plan(deadline_in(SECONDS)).changed
+        applied = talk.apply(deadline_in(SECONDS))
+        assert (applied.failure, applied.killed) == (None, False)
+        found = re.search(r"\(local-exec\): (\{.*\})", (tmp_path / "log").read_text())
+        assert found is not None
+        answers = json.loads(found[1])
+        assert answers.keys() == probe.TRIES.keys()
+        escaped = {name for name, said in answers.items() if said is not None}
+        assert escaped <= {"see-any-process"}  # the engine's own, which started it
+        assert sinks.got() == {}
+    assert not is_locked(work / "survivor")
