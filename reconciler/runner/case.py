@@ -250,11 +250,14 @@ class Case:
             raise HeldError(hold.reason, hold.message)
 
     def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
-        """The pull requests of the commits that the unit has not been brought to yet, newest first."""
-        newest, applied = self._host.memory.trust().commit, self._memory.applied
-        if not known or newest is None:
+        """The pull requests of the commits that this job brings the unit to, newest first.
+
+        None that was merged since it began: what those were shown to do binds the job that brings them.
+        """
+        commit, applied = self._progress.commit, self._memory.applied
+        if not known or commit is None:
             return ()
-        return self._host.history.merged_since(applied.commit if applied else known[0].base, newest)
+        return self._host.history.merged_since(applied.commit if applied else known[0].base, commit)
 
     def _open_lines(self) -> Allowed:
         return self._host.memory.trust().allowances.get(self._unit.id, Allowed())

@@ -14,7 +14,7 @@ from reconciler.model import Change, Commit, Digest, UnitId
 
 LIFE = timedelta(days=30)  # of a review whose pull request is open; it is planned anew long before
 CLOSED = timedelta(days=1)  # of one whose request is gone, while nothing says that it was merged
-MOST = 20  # of a unit, besides those that were merged
+MOST = 20  # of a unit, besides those that were merged and the last of each open request
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,14 @@ class Reviews:
 def pruned(
     reviews: Sequence[Review], now: datetime, unmerged: Collection[int], merged: Collection[int]
 ) -> list[Review]:
-    """Those that may still be needed. What was merged and is not applied yet always is."""
+    """Those that may still be needed.
+
+    What was merged and is not applied yet always is, and what each open request showed last: who opens many, or pushes often,
+    must not drive out what somebody approved.
+    """
     kept = [review for review in reviews if review.pull in merged or _lives(review, now, review.pull in unmerged)]
-    others = [review for review in kept if review.pull not in merged]
+    last = {review.pull: review for review in kept if review.pull in unmerged}
+    others = [review for review in kept if review.pull not in merged and last.get(review.pull) is not review]
     surplus = others[: max(len(others) - MOST, 0)]
     return [review for review in kept if review not in surplus]
 

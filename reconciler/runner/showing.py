@@ -80,7 +80,9 @@ class Showing:
 
     def _open_pull(self) -> Pull:
         """The pull request as this plane's own forge describes it now."""
-        pull = next((one for one in self._host.forge.open_pulls() if one.number == self._number), None)
+        pulls = self._host.forge.open_pulls()
+        self._open = frozenset(one.number for one in pulls)
+        pull = next((one for one in pulls if one.number == self._number), None)
         if pull is None:
             raise SupersededError(f"Pull request #{self._number} is not open, or is a draft.")
         refused = ineligible(pull, self._host.config.environments_repo.branch)
@@ -165,7 +167,7 @@ class Showing:
         )
         known = host.reviews.of(unit.id)
         since = applied.commit if applied else min(known, key=lambda r: r.at).base if known else review.base
-        host.reviews.add(review, {pull.number}, host.history.merged_since(since, review.base))
+        host.reviews.add(review, self._open, host.history.merged_since(since, review.base))
         self._progress.plan = self._progress.plan or _nothing()
         if follows and plan is not None:
             message = f"{message} {FOLLOWS}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,10 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
 from reconciler.forge.facts import Merged, Protection, Pull
-from reconciler.model import Commit, Operation, Outcome, Result, UnitId
+from reconciler.model import Commit, Digest, Operation, Outcome, PlanSummary, Result, UnitId
+from reconciler.runner import reviews, showing
 from reconciler.runner.host import Host
+from reconciler.runner.talk import Talk
 from tests.kit.plane import CATALOG, NOTE, PROD, carry_out, ground, job, note, open_host
 
 PULLS = [
@@ -351,3 +356,46 @@ def test_a_deploy_of_three_that_follow_each_other_goes_through(tmp_path: Path) -
     made.merge(1)
     assert [made.apply(f"prod/{name}").reason for name in "abc"] == ["Applied"] * 3
     made.ground.close()
+
+
+def test_a_pull_request_that_is_merged_while_another_job_runs_still_binds_its_own(
+    one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a job did not bring is not in the world yet, however new the head is that others accepted meanwhile."""
+    one.push(1, {entry(): "# harmless\n" + note()})
+    one.show(1)
+    plain = Talk.plan
+
+    def meanwhile(talk: Talk, *given: Any, **words: Any) -> PlanSummary:
+        one.push(1, {entry(): note("slipped in")})
+        one.host.history.newest(one.merge(1), Operation.APPLY, since=time.time())  # as the job of another unit does
+        return plain(talk, *given, **words)
+
+    monkeypatch.setattr(Talk, "plan", meanwhile)
+    assert one.apply().reason == "InSync"
+    monkeypatch.undo()
+    assert one.apply().reason == "PlanExceedsReview"
+
+
+def test_what_an_open_pull_request_showed_outlives_the_plans_of_others(
+    one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is open for a week and more before it is merged; meanwhile other requests for the same unit are planned."""
+    one.push(1, {entry(): "# harmless\n" + note()})
+    one.show(1)
+    one.push(2, {entry(): "# another\n" + note()})
+    long_after = datetime.now(UTC) + timedelta(days=3)
+    monkeypatch.setattr(showing, "_now", lambda: long_after)
+    one.show(2)
+    monkeypatch.undo()
+    one.push(1, {entry(): note("slipped in")})
+    one.merge(1)
+    assert one.apply().reason == "PlanExceedsReview"
+
+
+def test_nobody_drives_out_what_an_open_pull_request_showed_last(one: Place) -> None:
+    kept = reviews.Review(UnitId("prod/a"), 1, Commit("1" * 40), Commit("0" * 40), Digest("i"), datetime.now(UTC), ())
+    others = [replace(kept, pull=2 + n % 2, intent=Digest(f"i{n}")) for n in range(3 * reviews.MOST)]
+    left = reviews.pruned([kept, *others], kept.at, {1, 2, 3}, ())
+    assert kept in left
+    assert len(left) <= reviews.MOST + 3
