@@ -6,6 +6,7 @@ with it and takes the jail along: a kernel ends everything in a namespace whose 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -71,6 +72,7 @@ class Jailer:
     ) -> Kept:
         """Start it, with its streams in these files. The keeper holds the locks; the program inside holds nothing."""
         (self.cell.work / "tmp").mkdir(exist_ok=True, mode=0o700)
+        seccomp.program()  # here, where it is remembered
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)  # none is lost before the keeper can hand it on
         try:
             pid = os.fork()
@@ -87,6 +89,7 @@ def _become(
     """Be the keeper."""
     code = FAILED
     try:
+        gc.freeze()  # what is the job's is not looked at again: each page looked at would be copied
         os.setsid()
         signal.set_wakeup_fd(-1)
         _hold_only(streams, locks)

@@ -11,6 +11,7 @@ import platform
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from reconciler.errors import ConfigError
 
@@ -73,6 +74,7 @@ def number(name: str, machine: str | None = None) -> int | None:
     return (CALLS.get(name) or LOOKED_INTO[name])[column]
 
 
+@cache
 def program(machine: str | None = None) -> bytes:
     """The filter for this machine, or for that one, as `bwrap --seccomp` reads it.
 

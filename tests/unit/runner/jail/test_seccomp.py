@@ -92,5 +92,6 @@ def test_sockets_are_of_four_families(machine: str) -> None:
 
 def test_there_is_none_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    program.cache_clear()
     with pytest.raises(ConfigError, match="riscv64, only for x86_64 and aarch64"):
         program()
