@@ -11,7 +11,7 @@ from reconciler.errors import PassError
 from reconciler.forge.facts import RULES, Merged, Protection, Pull
 from reconciler.model import Commit
 
-MERGED_AT_ONCE = 5  # pull requests that one commit may merge
+MERGED_AT_ONCE = 5  # pull requests that one commit without a second parent may have come by
 LOOKED_AT = 8  # those that the forge connects with a commit; those that it says to have given it come first
 
 
@@ -127,11 +127,14 @@ class Hosted:
         """See `Forge`."""
         self._dialect.meet()
         known = self._dialect.pulls_of(commit)
-        mine = [pull for pull in known if self._missing(pull, commit) is None]
-        if not mine or len(mine) > MERGED_AT_ONCE:
+        mine = sorted((pull for pull in known if self._missing(pull, commit) is None), key=lambda pull: pull.number)
+        if not mine:
             raise PassError("PullRequestMissing", self._no_pull(commit, known))
-        # One commit can merge several at once; then each of them has to be approved.
-        approved = [self._approved(pull, commit) for pull in sorted(mine, key=lambda pull: pull.number)]
+        if whole := self._of_this_head(mine, commit):
+            return self._one_approved(whole, commit)
+        if len(mine) > MERGED_AT_ONCE:
+            raise PassError("PullRequestMissing", self._no_pull(commit, known))
+        approved = [self._approved(pull, commit) for pull in mine]
         return approved[0]
 
     def open_pulls(self) -> tuple[Pull, ...]:
@@ -180,8 +183,39 @@ class Hosted:
             f"{f' ({said})' if said else ''}: {remedy}."
         )
 
+    def _of_this_head(self, mine: Sequence[Closed], commit: Commit) -> list[Closed]:
+        """Those whose head is all that the commit brings. None where it was squashed: its parents tell of no head.
+
+        Raises:
+            PassError: "PullRequestMissing", it merges something else.
+        """
+        if as_it_is := [pull for pull in mine if pull.head == commit]:
+            return as_it_is
+        parents = self._dialect.parents(commit)
+        if len(parents) == 1:
+            return []
+        found = [pull for pull in mine if len(parents) == 2 and parents[1] in self._dialect.tips(pull)]
+        if not found:
+            raise self._another_head(mine[0], commit, parents)
+        return found
+
+    def _one_approved(self, pulls: Sequence[Closed], commit: Commit) -> Merged:
+        """With one head anybody may open more pull requests, or of a commit on the way to it, and one merge merges them all.
+
+        What was approved is the head, so one of its pull requests suffices: else whoever may open one could hold every merge.
+        """
+        first: PassError | None = None
+        for pull in pulls:
+            try:
+                return self._approved(pull, commit)
+            except PassError as error:
+                if error.reason != "ApprovalMissing":
+                    raise
+                first = first or error
+        assert first is not None  # noqa: S101 - there is at least one
+        raise first
+
     def _approved(self, pull: Closed, commit: Commit) -> Merged:
-        self._check_parents(pull, commit)
         author = pull.author
         if author is None:
             message = f"the account of #{pull.number}'s author is gone, so nobody can tell whose the approvals are"
@@ -199,18 +233,13 @@ class Hosted:
             )
         return Merged(pull.number, author.login, tuple(sorted(who.login for who in counted)), pull.head)
 
-    def _check_parents(self, pull: Closed, commit: Commit) -> None:
+    def _another_head(self, pull: Closed, commit: Commit, parents: Sequence[str]) -> PassError:
         """A merge commit must merge the head that was approved: what a forge calls the head may have moved since."""
-        if commit == pull.head:
-            return
-        parents = self._dialect.parents(commit)
-        if len(parents) == 1 or (len(parents) == 2 and parents[1] in self._dialect.tips(pull)):
-            return
         message = (
             f"{commit} is not the merge of #{pull.number}'s head {pull.head}: its parents are {', '.join(parents)}"
         )
         remedy = f"put {self._branch} back to before it, and merge again on the forge"
-        raise PassError("PullRequestMissing", f"{self._dialect.place}: {message}: {remedy}.")
+        return PassError("PullRequestMissing", f"{self._dialect.place}: {message}: {remedy}.")
 
     def _unapproved(self, message: str) -> PassError:
         return PassError("ApprovalMissing", f"{self._dialect.place}: {message}")

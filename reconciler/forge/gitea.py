@@ -21,7 +21,7 @@ _SILENT = ("COMMENT", "PENDING", "REQUEST_REVIEW")
 class User(Answer):
     """Accounts of the server's own (ghost, its actions) have no positive id."""
 
-    id: int
+    id: int = Field(gt=-(1 << 63), lt=1 << 63)
     login: Word
 
     @property

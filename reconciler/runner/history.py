@@ -46,7 +46,7 @@ class History:
     def newest(self, at_least: Commit, operation: Operation, *, since: float = 0.0) -> Desired:
         """What the newest accepted head means; fetched first, unless that was done a moment ago and suffices.
 
-        `since`, in seconds of the epoch: a fetch that ended before does not count.
+        `since`, in seconds of the epoch: a fetch that began before does not count, for it may not have seen what came meanwhile.
 
         Where nothing can be fetched the last good head stays in force: an outage holds new commits only. While the branch is
         frozen it is still planned at, and nothing is applied.
@@ -121,7 +121,7 @@ class History:
     def _fetched(self, at_least: Commit, since: float) -> Commit:
         """Fetch, and accept what the ratchet lets through.
 
-        One job fetches for all that wait. What it got is theirs, and so is its failure: behind a server that hangs they
+        One job fetches for all that wait. What it got is theirs, unless they need a newer look, and so is its failure: behind a server that hangs they
         would wait one deadline after the other. The lock is not that of `trusting`: the end of an apply waits for no
         network.
         """
@@ -130,13 +130,14 @@ class History:
             if commit := self._sufficing(at_least, since):
                 return commit
             self._raise_failed_since(began)
+            looked = time.time_ns()
             try:
                 commit = self._look()
             except PassError as error:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
                 self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
                 raise
-            self._stamp.write_bytes(b"")
+            write_atomic(self._stamp, str(looked).encode(), durable=False)
             return commit
 
     def _look(self) -> Commit:
@@ -265,9 +266,9 @@ class History:
 
     def _fresh(self, since: float) -> bool:
         try:
-            fetched = self._stamp.stat().st_mtime
-            return fetched >= since and 0 <= time.time() - fetched < FRESH
-        except FileNotFoundError:
+            began, ended = int(self._stamp.read_bytes()) / 1e9, self._stamp.stat().st_mtime
+            return since <= began and 0 <= time.time() - ended < FRESH
+        except (FileNotFoundError, ValueError):
             return False
 
 

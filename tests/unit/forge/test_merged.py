@@ -9,7 +9,8 @@ import pytest
 from reconciler.config import Forge as Configured
 from reconciler.errors import PassError
 from reconciler.forge import Bounds, Forge, Merged, open_forge
-from tests.kit.forge import KINDS, TOKEN, ForgeSite, forge_site
+from reconciler.model import Commit
+from tests.kit.forge import KINDS, TOKEN, ForgeSite, PullRequest, forge_site
 from tests.kit.merges import NAME, WAYS, Scene, Way, approved, approved_by_who_pushed_last, unknown_commit
 
 QUICK = Bounds(deadline=1.0, connect=1.0, size=1 << 20, pages=4)
@@ -91,18 +92,58 @@ def test_the_same_commit_at_a_fork_is_the_forks_own(scene: Scene, kind: str) -> 
     assert refused(lambda: opened(scene.site, kind).merged(commit)).reason == "PullRequestMissing"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_pull_request_that_one_commit_merged_has_to_be_approved(scene: Scene, kind: str) -> None:
+def also_merged(scene: Scene, head: Commit, result: Commit) -> PullRequest:
+    """A second pull request, which the forge takes for merged because its head is in the branch now."""
+    other = scene.opened(branch=f"other-{len(scene.repo.pulls)}")
+    other.heads.append((head, scene.site.moment()))
+    other.result, other.state = result, "merged"
+    return other
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])  # Gitea knows one pull request at most for a commit
+@pytest.mark.parametrize("others", [1, 6])
+def test_nobody_holds_a_merge_by_opening_more_pull_requests_of_its_head(scene: Scene, kind: str, others: int) -> None:
     commit = approved(scene)
-    twin = scene.opened(branch="twin")
-    twin.heads[-1] = scene.repo.pulls[0].heads[-1]
-    twin.result, twin.state = commit, "merged"
-    if kind == "gitea":  # it knows one pull request at most for a commit
-        assert opened(scene.site, kind).merged(commit).pull == 1
-    else:
-        assert refused(lambda: opened(scene.site, kind).merged(commit)).reason == "ApprovalMissing"
-        twin.review(scene.who("bob"))
-        assert opened(scene.site, kind).merged(commit).pull == 1
+    for _ in range(others):
+        also_merged(scene, scene.repo.pulls[0].head, commit)
+    found = opened(scene.site, kind).merged(commit)
+    assert (found.pull, found.approvers) == (1, ("bob",))
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])
+def test_the_approval_of_any_pull_request_of_the_head_counts_and_none_is_none(scene: Scene, kind: str) -> None:
+    first = scene.opened()
+    commit = first.merge()
+    other = also_merged(scene, first.head, commit)
+    assert refused(lambda: opened(scene.site, kind).merged(commit)).reason == "ApprovalMissing"
+    other.review(scene.who("bob"))
+    assert opened(scene.site, kind).merged(commit).pull == 2
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])
+def test_a_stack_that_was_merged_by_its_top_counts_by_the_top_alone(scene: Scene, kind: str) -> None:
+    """The lower one was of a commit on the way: its approval is of less, so it proves nothing, and holds nothing either."""
+    top = scene.opened()
+    middle = top.head
+    top.push({"more": "x"})
+    lower_approved = top.merge()
+    lower = also_merged(scene, middle, lower_approved)
+    lower.review(scene.who("bob"))
+    assert refused(lambda: opened(scene.site, kind).merged(lower_approved)).reason == "ApprovalMissing"
+    top.review(scene.who("bob"))
+    assert opened(scene.site, kind).merged(lower_approved).pull == 1
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])
+def test_a_squashed_commit_of_several_pull_requests_needs_the_approval_of_each(scene: Scene, kind: str) -> None:
+    first = scene.opened()
+    first.review(scene.who("bob"))
+    commit = first.merge(method="squash")
+    other = also_merged(scene, first.head, commit)
+    other.squashed = commit
+    assert refused(lambda: opened(scene.site, kind).merged(commit)).reason == "ApprovalMissing"
+    other.review(scene.who("bob"))
+    assert opened(scene.site, kind).merged(commit).pull == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

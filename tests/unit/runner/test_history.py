@@ -14,7 +14,7 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
-from reconciler.git.source import OtherHistory
+from reconciler.git.source import Head, OtherHistory
 from reconciler.model import Allowances, Commit, Operation, UnitId
 from reconciler.runner.allowances import open_now
 from reconciler.runner.history import FRESH, History
@@ -352,9 +352,28 @@ def test_who_waits_for_a_fetch_takes_what_it_got(place: Place) -> None:
         waiting.start()
         until(lambda: waits(place.host.memory.folder / "fetch.lock"), "it waits")
         place.cut()  # nobody can fetch after this one
-        (place.host.memory.folder / "fetched").write_bytes(b"")
+        (place.host.memory.folder / "fetched").write_text(str(time.time_ns()))
     waiting.join()
     assert got == [head]
+
+
+def test_a_look_that_began_before_an_apply_checks_again_is_not_its_last_look(place: Place) -> None:
+    """It proves commits at a slow forge for minutes; what was merged meanwhile it has not seen."""
+    place.accept()
+    head = place.ground.environments.head
+    source, looking = place.history._branch.source, place.history
+    poll, asked, later = source.poll, list[float](), list[Commit]()
+
+    def slow() -> Head:
+        found = poll()
+        asked.append(time.time())  # here another job is about to apply
+        later.append(place.merge(app=note("a revert")))
+        return found
+
+    source.poll = slow  # type: ignore[method-assign]
+    place.age()
+    assert looking.newest(head, APPLY).commit == head
+    assert open_host(place.ground).history.newest(head, APPLY, since=asked[0]).commit == later[0]
 
 
 def test_who_waits_for_a_fetch_that_fails_does_not_try_again(place: Place) -> None:
