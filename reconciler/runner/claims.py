@@ -81,8 +81,8 @@ def lost(host: Host, hosted: Hosted) -> HeldError | None:
 def claim(host: Host, environment: str) -> tuple[UnitId, ...]:
     """Make the environment's states this memory's, as an admin says whose old one is gone. May be repeated.
 
-    Answers with the units whose states were taken over as they are; what was applied to each is planned afresh. Nothing
-    happens where they are this memory's already.
+    Answers with the units whose states were taken over as they are; what was applied to each is planned afresh, and no allowance of
+    before is open. Nothing happens where they are this memory's already.
 
     Raises:
         HeldError: the host does not list the environment.
@@ -91,6 +91,7 @@ def claim(host: Host, environment: str) -> tuple[UnitId, ...]:
     hosted = host.environment(environment, Operation.APPLY)
     if hosted.backend.claim(environment) is not None and lost(host, hosted) is None:
         return ()
+    host.history.close(environment)
     taken = tuple(_take_over(host, hosted))
     hosted.backend.write_claim(environment, _mine(host), anew=False)
     return taken

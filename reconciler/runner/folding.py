@@ -34,12 +34,13 @@ class Folding:
 
     def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
         known, before = dict(trust.allowances), trust.commit
+        at = None if before is None and trust.closed else datetime.now(UTC)
         if before is None:
             before = head.since or head.commit
             known = fold({}, self._all_lines(before), None)
         for commit in head.chain:
             if commit != before and (changed := self._changed_lines(before, commit)) is not None:
-                known = fold(known, changed, datetime.now(UTC))
+                known = fold(known, changed, at)
                 before = commit
         return known
 

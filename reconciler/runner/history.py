@@ -88,6 +88,14 @@ class History:
             if opened and trust.allowances.get(unit, Allowed()).opened:
                 self._memory.save_trust(replace(trust, allowances=spend(trust.allowances, unit, opened)))
 
+    def close(self, environment: str) -> None:
+        """Close every allowance of the environment's units: nobody knows any more which of them are spent."""
+        with self._memory.trusting():
+            trust = self._memory.trust()
+            its = f"{environment}/"
+            left = {u: Allowed(a.seen) if u.startswith(its) else a for u, a in trust.allowances.items()}
+            self._memory.save_trust(replace(trust, allowances=left, closed=trust.commit is None))
+
     def _sufficing(self, at_least: Commit, since: float) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
         trust = self._memory.trust()

@@ -44,7 +44,8 @@ class Trust:
     """The accepted head of the protected branch, and the allowances as of that commit.
 
     `base` is where trust starts; `recent` are the newest accepted commits, oldest first; `frozen` is why nothing is applied
-    at all, if so, and `frozen_at` since when; `anew` is the last time that an admin accepted another history.
+    at all, if so, and `frozen_at` since when; `anew` is the last time that an admin accepted another history. `closed`: an admin
+    took states over before there was a head: what stands in the first one opens nothing.
     """
 
     commit: Commit | None = None
@@ -54,6 +55,7 @@ class Trust:
     frozen: Hold | None = None
     frozen_at: datetime | None = None
     anew: Anew | None = None
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,23 @@ def test_an_admin_takes_the_states_over_as_they_are(place: Place) -> None:
     assert place.host.memory.unit(UnitId("prod/planted")).mark is None
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_what_was_allowed_and_spent_before_is_not_open_once_more(looked: bool, place: Place) -> None:
+    head = place.ground.merge({"environments/prod/app.yaml": note(more="allow_destroy: 3\n")})
+    assert carry_out(place.host, job(APP, head)).reason == "Applied"
+    place.host.history.spend(APP, place.host.memory.trust().allowances[APP].opened)
+    place.forget()
+    if looked:
+        assert carry_out(place.host, job(APP, head, 2)).reason == "MemoryLost"
+    claims.claim(place.host, "prod")
+    assert carry_out(place.host, job(APP, head, 3)).reason == "InSync"
+    allowed = place.host.memory.trust().allowances[APP]
+    assert (allowed.seen.destroy, allowed.opened) == (3, {})
+    newer = place.ground.merge({"environments/prod/app.yaml": note(more="allow_destroy: 2\n")})
+    place.host.history.newest(newer, Operation.APPLY, since=time.time())
+    assert list(place.host.memory.trust().allowances[APP].opened) == ["destroy"]
+
+
 def test_killed_in_the_middle_of_it(place: Place) -> None:
     place.ensure()
     put(place.ground.state(APP), state(7))
