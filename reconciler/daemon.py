@@ -25,7 +25,7 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.git.remote import Patience
 from reconciler.ledger import Started
-from reconciler.model import Commit, JobId, UnitId
+from reconciler.model import Commit, JobId, Phase, UnitId
 from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
 from reconciler.ports import HistoryEvent
@@ -35,6 +35,8 @@ from reconciler.pullwatch import PullWatch
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
+from reconciler.trigger.outcome import Passed
+from reconciler.trigger.server import TriggerServer
 from reconciler.trust import Standing
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
@@ -100,6 +102,9 @@ class Daemon:
             observer,
             self._clock,
         )
+        self._trigger = (
+            TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
+        )
         self._scheduler = _scheduler(observer)
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
@@ -140,6 +145,8 @@ class Daemon:
         server = WebServer(make_app(self), *self._config.http.address)
         ready(stack.enter_context(server))
         stack.callback(self._executor.close)
+        if self._trigger is not None:
+            self._observer.trigger_listening(*stack.enter_context(self._trigger))
         self._executor.listen(self.wake)
         self._start_polling(stack)
         stack.callback(self._scheduler.shutdown)
@@ -166,10 +173,12 @@ class Daemon:
         watch = Watch()
         repo = self._config.environments_repo
         if repo.url.startswith(("/", "file://")):
-            watch.repository(Path(urlsplit(repo.url).path), self._poll_now)
+            watch.repository(Path(urlsplit(repo.url).path), self.poll_now)
         watch.files([self._config_path], self._config_changed)
+        if self._trigger is not None and self._trigger.files:
+            watch.files(self._trigger.files, self._certificate_changed)
         if repo.signatures != "off":
-            watch.files(repo.signatures.files, self._poll_now)
+            watch.files(repo.signatures.files, self.poll_now)
         return watch
 
     def _loop(self) -> None:
@@ -247,12 +256,19 @@ class Daemon:
         if self._poller.error is None:
             self._polled_at = self._clock.now()
 
-    def _poll_now(self) -> None:
+    def poll_now(self) -> None:
         """A repository on this host has changed, or who may sign: do not wait for the next poll."""
         self._asked.set()
 
     def _config_changed(self) -> None:
         self._observer.config_changed(self._config_path)
+
+    def _certificate_changed(self) -> None:
+        try:
+            if self._trigger is not None:
+                self._trigger.renew()
+        except ConfigError as error:  # the old one stays; its pair may be on its way
+            logging.getLogger(__name__).warning("%s; the certificate before it stays", error)
 
     def _scopes(self) -> Sequence[str]:
         desired = self._poller.latest()
@@ -308,6 +324,15 @@ class Daemon:
     def metrics(self) -> bytes:
         """See `View`."""
         return self._metrics()
+
+    def passed(self) -> Passed | None:
+        """See `trigger.view.Sight`."""
+        decided = self._runtime.decided
+        return Passed(decided.world.desired, decided.world.ledger, decided.world.now) if decided else None
+
+    def phase(self, job: JobId) -> Phase | None:
+        """See `trigger.view.Sight`."""
+        return self._observer.phase(job)
 
     def _git_check(self) -> Check:
         """A poll that fails is told at once; the daemon is not ready only once the last success is long ago."""

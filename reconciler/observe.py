@@ -41,6 +41,18 @@ ACTIONS = ("create", "update", "delete", "replace", "forget")
 UNLISTED = "unlisted"  # beside them: objects of a plan with too many to be told one by one
 TOTAL = "Total"  # beside the phases: from a job's dispatch to its end
 ADMIN_ACTIONS = ("pause", "resume", "reconcile", "accept-history")
+# What became of requests to the trigger; see trigger/callers.py.
+TRIGGER_RESULTS = (
+    "accepted",
+    "repeated",
+    "read",
+    "unauthenticated",
+    "forbidden",
+    "invalid",
+    "unknown",
+    "limited",
+    "unavailable",
+)
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
@@ -194,6 +206,7 @@ class Observer:
             Gauge, "audit_failing", "Whether the audit log or its anchor is not as it shall be."
         )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
+        self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
 
     def _start_at_zero(self, repositories: Iterable[str]) -> None:
         for repository in repositories:
@@ -208,6 +221,8 @@ class Observer:
             self.audit_records.labels(place)
         for outcome in Outcome:
             self.pull_plans.labels(outcome.value)
+        for result in TRIGGER_RESULTS:
+            self.trigger.labels(result)
         for action in ADMIN_ACTIONS:
             for result in ("ok", "refused"):
                 self.admin.labels(action, result)
@@ -309,6 +324,11 @@ class Observer:
         if last[0] is not phase:
             self._close_phase(dispatched, self._now())
             self._phases[dispatched.job.id] = (phase, self._now())
+
+    def phase(self, job: JobId) -> Phase | None:
+        """Where a running job was last seen."""
+        known = self._phases.get(job)
+        return known[0] if known else None
 
     def _close_phase(self, dispatched: Dispatched, at: datetime) -> None:
         phase, since = self._phases.pop(dispatched.job.id, (Phase.QUEUED, dispatched.at))
@@ -418,6 +438,16 @@ class Observer:
         known = action if action in ADMIN_ACTIONS else "unknown"
         self.admin.labels(known, "ok" if ok else "refused").inc()
         self.log.info(message, action=f"admin-{known}", scope=scope, **{"user.name": owner})
+
+    def trigger_listening(self, host: str, port: int) -> None:
+        """CI servers can call."""
+        self.log.info("CI servers are answered on %s:%d", host, port, action="trigger-started")
+
+    def trigger_answered(self, result: str, caller: str, peer: str, message: str, **more: str) -> None:
+        """A CI server asked the trigger for something. `caller` is empty where nobody is proven; no token is in `message`."""
+        self.trigger.labels(result).inc()
+        say = self.log.info if result in ("accepted", "repeated", "read") else self.log.warning
+        say(message, action=f"trigger-{result}", **{"user.name": caller, "client.address": peer}, **more)
 
 
 def environment_of(unit: UnitId) -> str:

@@ -1,15 +1,19 @@
-"""`reconciler pause`, `resume` and `reconcile`: what goes over the admin socket."""
+"""`reconciler pause`, `resume` and `reconcile`: what goes over the admin socket, and for pipelines to the trigger."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from reconciler.cli.ask import ACCEPT_HISTORY, Answer, output_option, socket_option, tell
+from reconciler.cli.exits import FINE
+from reconciler.cli.identity import AUDIENCE, bearer
 from reconciler.cli.show import as_json_text, progress
-from reconciler.cli.times import Moment
+from reconciler.cli.times import Duration, Moment
+
+_FILE = click.Path(path_type=Path)
 
 
 @click.command("pause")
@@ -40,14 +44,50 @@ def resume(scope: str, socket_path: Path, as_json: bool) -> None:
 
 @click.command("reconcile")
 @click.argument("scope", default="all")
+@click.option("--server", help="The daemon's trigger (https://...), for pipelines: instead of the admin socket.")
+@click.option(
+    "--wait", is_flag=True, help="With --server: show what happens, and exit by it: 0 fine, 3 held or degraded."
+)
+@click.option("--commit", metavar="SHA", help="With --server: what counts is this commit, or one that follows it.")
+@click.option("--timeout", type=Duration(), default="30m", show_default=True, help="With --wait: how long at most.")
+@click.option("--token-file", type=_FILE, help="A file with a token of the CI server, read anew for each request.")
+@click.option("--token-env", metavar="NAME", help="The variable that holds it; not needed in GitHub Actions.")
+@click.option("--audience", default=AUDIENCE, show_default=True, help="Of the token that GitHub is asked for.")
+@click.option("--ca-file", type=_FILE, help="The authorities for https, instead of the system's.")
+@click.option("--cert", type=_FILE, help="A certificate to show, instead of a token.")
+@click.option("--key", type=_FILE, help="Its key, where it is in a file of its own.")
 @socket_option
 @output_option
-def reconcile(scope: str, socket_path: Path, as_json: bool) -> None:
+def reconcile(
+    scope: str,
+    server: str | None,
+    wait: bool,
+    commit: str | None,
+    timeout: timedelta,
+    token_file: Path | None,
+    token_env: str | None,
+    audience: str,
+    ca_file: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    socket_path: Path,
+    as_json: bool,
+) -> int:
     """Look at the units in SCOPE now: for drift, and what failed once more.
 
-    It only wakes the daemon: nothing is applied that the next check would not have applied.
+    It only wakes the daemon: nothing is applied that the next check would not have applied. With --server it is what a pipeline
+    runs, after a merge: `reconciler reconcile prod --server https://... --commit SHA --wait`.
     """
-    _say(tell(socket_path, "reconcile", scope), as_json)
+    if server is None:
+        if wait or commit or token_file or token_env or ca_file or cert or key:
+            raise click.UsageError("that is for pipelines, by way of the trigger: say where it is with --server")
+        _say(tell(socket_path, "reconcile", scope), as_json)
+        return FINE
+    from reconciler.cli.trigger import connection, run
+
+    proof = bearer(token_file, token_env, audience, certificate=cert is not None)
+    with connection(server, proof, ca_file, cert, key) as trigger:
+        return run(trigger, scope, commit, timeout.total_seconds(), wait=wait, as_json=as_json)
 
 
 @click.command("accept-history")

@@ -17,6 +17,7 @@ from reconciler.config.fields import (
     exactly_one,
     given,
 )
+from reconciler.config.trigger import Trigger
 from reconciler.desired.shape import Closed, Line
 
 
@@ -64,13 +65,6 @@ class Http(Closed):
         return host.strip("[]"), int(port)
 
 
-class Trigger(Closed):
-    """Where CI servers wake the controller."""
-
-    listen: Listen
-    oidc: list[Any] = Field(default=[])
-
-
 class Admin(Closed):
     """Where the command line talks to the daemon."""
 
@@ -88,7 +82,7 @@ class ControllerConfig(Closed):
     executor: Executor
     work: HostPath | None = Field(default=None, description="for mirrors; a folder beside the store, if not written")
     http: Http = Field(default_factory=Http)
-    trigger: Trigger | None = Field(default=None, description="not supported yet")
+    trigger: Trigger | None = Field(default=None, description="for CI servers; nobody listens, if not written")
     admin: Admin = Field(default_factory=Admin)
 
     @property

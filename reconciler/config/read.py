@@ -27,7 +27,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
-_CONTROLLER_LATER = (("store.dynamodb", None), ("executor.fargate", None), ("trigger", None))
+_CONTROLLER_LATER = (("store.dynamodb", None), ("executor.fargate", None))
 _RUNNER_LATER = (
     ("memory.s3", None),
     ("sandbox.tier", "fallback"),
@@ -157,7 +157,7 @@ def _typed(text: str, annotation: Any) -> Any:
 def _scalars(model: type[BaseModel], location: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every single value of the model that is supported; whose word counts is for the file alone to say."""
     for name, field in model.model_fields.items():
-        if field.description == "not supported yet" or name in ("signatures", "forge"):
+        if field.description == "not supported yet" or name in ("signatures", "forge", "trigger"):
             continue
         here = (*location, name)
         inner = [*models_in(field.annotation)]

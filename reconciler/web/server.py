@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from types import TracebackType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -29,13 +30,14 @@ class _Server(uvicorn.Server):
 class WebServer:
     """Serves an application on one address until it is stopped."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        """Port 0: the system chooses one."""
-        self._address = (host, port)
-        options = {"log_config": None, "access_log": False, "lifespan": "off", "server_header": False}
-        config = uvicorn.Config(app, http="h11", ws="none", timeout_graceful_shutdown=int(STOP_WITHIN), **options)  # type: ignore[arg-type]  # a dict of options
+    def __init__(self, app: ASGIApp, host: str, port: int, name: str = "http", **more: Any) -> None:
+        """Port 0: the system chooses one. `name`: the listener's in reconciler.yaml; `more`: options of uvicorn's."""
+        self._address, self._name = (host, port), name
+        options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "server_header": False}
+        options |= {"http": "h11", "ws": "none", "timeout_graceful_shutdown": int(STOP_WITHIN)} | more
+        config = uvicorn.Config(app, **options)
         self._server = _Server(config)
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._listener: socket.socket | None = None
 
     def start(self) -> tuple[str, int]:
@@ -50,7 +52,7 @@ class WebServer:
             self._listener = socket.create_server((host, port), family=family)
         except OSError as error:
             raise ConfigError(
-                f"http.listen {host}:{port}: {error.strerror}; free the address or choose another"
+                f"{self._name}.listen {host}:{port}: {error.strerror}; free the address or choose another"
             ) from error
         bound: tuple[str, int] = self._listener.getsockname()[:2]
         self._thread.start()

@@ -214,6 +214,29 @@ def test_a_variable_cannot_say_what_is_not_supported_or_who_may_sign(file: Calla
     assert (found.trigger, found.environments_repo.signatures, found.environments_repo.forge) == (None, "off", None)
 
 
+CALLER = """{issuer: https://token.actions.githubusercontent.com, audience: us, subjects: ["repo:a/b:x"], claims: {repository_id: "7"}, scopes: [prod]}"""
+CLIENT = "{name: ci, san: ci.example, scopes: [all]}"
+GITHUB_ID = (
+    "claims.repository_id is missing: GitHub lets a repository's name be taken by somebody else, its id not; add "
+    'claims: {repository_id: "<number>"}'
+)
+TRIGGER_MISTAKES = [
+    (f"listen: 0.0.0.0:8081, oidc: [{CALLER}]",
+     "config.yaml:4:10: trigger: 0.0.0.0:8081 is reached from elsewhere, where tokens could be read; add tls, or listen on 127.0.0.1"),
+    (f"oidc: [{CALLER}], clients: [{CLIENT}]",
+     "config.yaml:4:10: trigger: clients show certificates; add tls.client_ca_file, which vouches for them"),
+    (f"""oidc: [{CALLER.replace('"7"', '""')}]""", 'config.yaml:4:136: trigger.oidc[0].claims.repository_id: "" is not one line of text'),
+    (f"""oidc: [{CALLER.replace('repository_id: "7"', 'ref: x')}]""", "config.yaml:4:18: trigger.oidc[0]: " + GITHUB_ID),
+    (f"""oidc: [{CALLER.replace('"7"', 'acme')}]""", "config.yaml:4:18: trigger.oidc[0]: " + GITHUB_ID),
+    (f"""oidc: [{CALLER.replace('token.actions.githubusercontent.com', 'ci.example').replace('repository_id: "7"', 'ref: x')}]""",
+     "config.yaml:4:18: trigger.oidc[0]: " + GITHUB_ID),
+    (f"""oidc: [{CALLER.replace('token.actions.githubusercontent.com', 'gitlab.example').replace('repo:', 'x:')}]""",
+     "config.yaml:4:18: trigger.oidc[0]: " + GITHUB_ID.replace("repository_id", "project_id").replace("GitHub", "GitLab")),
+    (f"""oidc: [{CALLER.replace('"repo:a/b:x"', '"repo:a/*"')}]""",
+     "config.yaml:4:96: trigger.oidc[0].subjects: repo:a/* is a pattern; a subject is matched exactly: write each"),
+    (f"""oidc: [{CALLER.replace('https://', 'http://')}]""",
+     "config.yaml:4:27: trigger.oidc[0].issuer: no issuer; write its https:// address, as tokens say it in `iss`"),
+]  # fmt: skip
 CONTROLLER_MISTAKES = [
     ("", ["config.yaml: the file is empty; remove it or fill it in"]),
     ("a: [\n", [("config.yaml:1:5: this is not YAML: did not find expected node content; "
@@ -267,7 +290,8 @@ CONTROLLER_MISTAKES = [
     (LITTLE.replace("socket: runner.sock", "socket: runner.sock, workers: 0"),
      ["config.yaml:3:50: executor.local.workers: the number 0 is out of bounds; write at least 1"]),
     (LITTLE + "trigger: {listen: 127.0.0.1:8081, oidc: []}\n",
-     ["config.yaml:4:1: trigger is not supported yet; remove it"]),
+     ["config.yaml:4:10: trigger: nobody may call; add oidc or clients"]),
+    *((LITTLE + f"trigger: {{{one}}}\n", [told]) for one, told in TRIGGER_MISTAKES),
     (LITTLE + "catalog_repos: {acme: {url: git@x:y, allowed_signers: /etc/s, path: x}}\n",
      [('config.yaml:4:63: unknown field "path"; known are allow_file, allow_providers, allowed_signers, branch, '
       "ca_file, exceptions, known_hosts, revoked_keys, ssh_key, tags, token_file, url")]),
