@@ -71,6 +71,20 @@ def judge_review(
     return Hold("PlanExceedsReview", f"{what}. {again}.")
 
 
+def judge_letting_go(shown: Shown | None, mode: ReviewMode, cause: Cause, path: str) -> Hold | None:
+    """Why a unit's objects may not be let go, though no object changes by it: the review was of an entry that keeps them."""
+    if mode is ReviewMode.OFF or cause not in _REVIEWED or (shown is not None and not shown.moved_on):
+        return None
+    again = f"Open a pull request that touches {path} (a comment will do), and merge it once it is shown"
+    if shown is not None:
+        what = f"An earlier push of pull request #{shown.pull}, which was shown last, did not let the unit's objects go"
+        return Hold("PlanExceedsReview", f"{what}. {again}.")
+    if mode is ReviewMode.REQUIRED:
+        what = "Nobody was shown before it was merged that the unit's objects are let go, and review is required"
+        return Hold("ReviewMissing", f"{what}. {again}.")
+    return None
+
+
 def exceeding(plan: PlanSummary, shown: Shown, drifted: frozenset[str], tainted: frozenset[str]) -> tuple[Change, ...]:
     """The changes that the review did not show and that nothing else explains."""
     known: dict[str, list[Change]] = {}

@@ -15,7 +15,7 @@ from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError
-from reconciler.judge import Bounds, judge, judge_review
+from reconciler.judge import Bounds, Shown, judge, judge_letting_go, judge_review
 from reconciler.model import (
     Allowances,
     Applied,
@@ -129,7 +129,7 @@ class Case:
         if unit.entry.moved_from is not None and memory.applied is None:
             return self._only_shown(f"The state of {unit.entry.moved_from} would move here.")
         if unit.presence is Presence.FORGOTTEN:
-            return self._forget()
+            return self._forget(progress.cause)
         state = self._hosted.backend.read(unit.id)
         self._is_ours(memory, state)
         progress.unexplained = self._host.record.seen(unit.id, state.mark if state else None, memory.mark, self._job.id)
@@ -168,10 +168,13 @@ class Case:
             self._progress.moved_from = old
         return recover(host, hosted, memory)
 
-    def _forget(self) -> Said:
+    def _forget(self, cause: Cause) -> Said:
         """Let the objects go: the state is kept aside, nothing is destroyed."""
         if self._job.operation is Operation.PLAN:
             return self._only_shown("The unit's objects would be let go.")
+        hold = judge_letting_go(self._shown(), self._unit.environment.review, cause, self._unit.entry.place.path)
+        if hold is not None:
+            raise HeldError(hold.reason, hold.message)
         self._check_again()
         self._hosted.backend.retire(self._unit.id)
         self._host.record.forgotten(self._unit.id, self._memory.mark, self._origin())
@@ -235,19 +238,22 @@ class Case:
 
     def _judge_review(self, talk: Talk, plan: PlanSummary, cause: Cause) -> None:
         """What nobody was shown before it was merged does not happen. Raises HeldError."""
-        unit, known = self._unit, self._host.reviews.of(self._unit.id)
-        upstream = self._progress.fingerprint.upstream if self._progress.fingerprint else ""
         hold = judge_review(
             plan,
-            shown(known, self._merged(known), unit.intent, upstream),
-            unit.environment.review,
+            self._shown(),
+            self._unit.environment.review,
             cause,
-            unit.entry.place.path,
+            self._unit.entry.place.path,
             drifted=talk.drifted,
             tainted=self._memory.tainted,
         )
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
+
+    def _shown(self) -> Shown | None:
+        """What the review showed of what this job is about to bring."""
+        known, found = self._host.reviews.of(self._unit.id), self._progress.fingerprint
+        return shown(known, self._merged(known), self._unit.intent, found.upstream if found else "")
 
     def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
         """The pull requests of the commits that this job brings the unit to, newest first.

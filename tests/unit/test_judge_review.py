@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.judge import Shown, exceeding, judge_review
+from reconciler.judge import Shown, exceeding, judge_letting_go, judge_review
 from reconciler.model import Cause, Change, PlanSummary, ReviewMode
 from tests.kit.facts import change, plan
 
@@ -144,3 +144,20 @@ def test_nothing_is_let_through_that_was_neither_shown_nor_explained(
 def test_what_was_shown_goes_through(summary: PlanSummary, drifted: frozenset[str]) -> None:
     shown = Shown(1, summary.changes)
     assert judge_review(summary, shown, ReviewMode.REQUIRED, Cause.DESIRED, PATH, drifted=drifted) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "mode", "reason"),
+    [
+        (Shown(1, ()), ReviewMode.REQUIRED, None),
+        (Shown(1, (), moved_on=True), ReviewMode.REQUIRED, "PlanExceedsReview"),
+        (Shown(1, (), moved_on=True), ReviewMode.WHEN_AVAILABLE, "PlanExceedsReview"),
+        (Shown(1, (), moved_on=True), ReviewMode.OFF, None),
+        (None, ReviewMode.REQUIRED, "ReviewMissing"),
+        (None, ReviewMode.WHEN_AVAILABLE, None),
+    ],
+)
+def test_what_lets_a_units_objects_go(shown: Shown | None, mode: ReviewMode, reason: str | None) -> None:
+    hold = judge_letting_go(shown, mode, Cause.DESIRED, PATH)
+    assert (hold.reason if hold else None) == reason
+    assert judge_letting_go(shown, mode, Cause.DRIFT, PATH) is None

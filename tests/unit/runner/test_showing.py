@@ -312,6 +312,21 @@ def test_a_last_push_that_was_not_planned_is_held(one: Place) -> None:
     assert one.apply().reason == "Applied"
 
 
+def test_that_the_objects_are_let_go_has_to_be_shown_too(one: Place) -> None:
+    gone = note(more="state: forgotten\n")
+    one.push(1, {entry(): "# harmless\n" + note()})
+    one.show(1)
+    one.push(1, {entry(): gone})
+    one.merge(1)
+    result = one.apply()
+    assert (result.outcome, result.reason) == (Outcome.HELD, "PlanExceedsReview")
+    assert one.ground.state("prod/a").exists()
+    one.push(2, {entry(): "# seen\n" + gone})
+    assert one.show(2).reason == "Planned"
+    one.merge(2)
+    assert one.apply().reason == "Forgotten"
+
+
 def test_what_another_open_pull_request_shows_does_not_count(one: Place) -> None:
     one.push(1, {entry(): "# harmless\n" + note()})
     one.show(1)
