@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,11 @@ class Poller:
                 self.error = None
             except (PassError, UnitError) as error:
                 self.error = error if isinstance(error, PassError) else PassError(error.reason, str(error))
+            except OSError as error:
+                self.error = _disk(error)
+            except BaseException as error:
+                self.error = PassError("PollFailed", f"{type(error).__name__}: the log of this moment has all of it.")
+                raise
             finally:
                 seconds = time.monotonic() - started
                 self._observer.polled(REPOSITORY, self.error is None, seconds, str(self.error or ""))
@@ -93,7 +99,10 @@ class Poller:
             PassError: see `EnvironmentsSource.other_history`; nothing was changed.
         """
         with self._one_at_a_time:
-            found = self._branch.source.other_history(old, new)
+            try:
+                found = self._branch.source.other_history(old, new)
+            except OSError as error:
+                raise _disk(error) from error
             accepted = HistoryAccepted(old, new, found.chain, found.abandoned, reason)
             self._store.append(accepted, actor=actor)
             self._observer.head_accepted(REPOSITORY, new)
@@ -154,3 +163,12 @@ class Poller:
             same = ledger.frozen is not None and ledger.frozen.reason == hold.reason
             self._store.append(Frozen(hold, ledger.frozen_at if same else self._clock.now()), actor="poller")
             self._wake()
+
+
+def _disk(error: OSError) -> PassError:
+    """What was proven could not be written down, or the host's files not be read: then nothing new is accepted."""
+    reason = "DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "DiskFault"
+    return PassError(
+        reason,
+        f"{error}: make room on the controller's disk, or give the file to its user; the next poll tries again.",
+    )

@@ -328,3 +328,25 @@ def test_accept_history_refuses_what_is_not_so_and_changes_nothing(office: Offic
     with pytest.raises(PassError, match="the branch's head is"):
         office.poller.accept_history(scene.names["a-1"], scene.names["genesis"], "r", "ada")
     assert office.actions() == ["head-accepted"]
+
+
+def test_a_disk_that_takes_nothing_is_a_poll_that_failed_and_says_so(signed: Office) -> None:
+    """It is neither a success nor an exception out of the thread; an admin who asks meanwhile gets an answer, too."""
+    scene, poller = signed.stage.scene, signed.poller
+    poller.poll()
+    assert poller.error is None
+    proofs = signed.stage.planes[0].controller().store_path.parent / "proofs"
+    aside = proofs.rename(proofs.with_name("aside"))
+    proofs.write_text("in the way")  # refuses every write below it, also of root
+    scene.push(scene.chain("c", "genesis", 1))
+    poller.poll()
+    assert poller.error is not None
+    assert (poller.error.reason, "proofs" in str(poller.error)) == ("DiskFault", True)
+    with pytest.raises(PassError) as refused:
+        poller.accept_history(scene.names["genesis"], scene.names["c-1"], "why", "ada")
+    assert refused.value.reason == "DiskFault"
+    assert signed.ledger.head == scene.names["genesis"]
+    proofs.unlink()
+    aside.rename(proofs)
+    poller.poll()
+    assert (poller.error, signed.ledger.head) == (None, scene.names["c-1"])
