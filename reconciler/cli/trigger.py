@@ -66,9 +66,10 @@ class Trigger:
             said: Answer = json.loads(answer.read())
             return said
 
-    def events(self, name: str) -> Iterator[Answer]:
-        """What happens, until the server ends the stream. Raises AwayError and LostError, too."""
-        with self._asked("GET", f"/v1/reconcile/{name}/events") as answer:
+    def events(self, name: str, seconds: float) -> Iterator[Answer]:
+        """What happens, until the server ends the stream or says nothing for so long. Raises AwayError and LostError, too."""
+        timeout = httpx.Timeout(PATIENCE, read=min(SILENCE, max(seconds, 0.1)))
+        with self._asked("GET", f"/v1/reconcile/{name}/events", timeout=timeout) as answer:
             for line in answer.iter_lines():
                 if len(line) > _LONGEST:
                     raise ReconcilerError(
@@ -177,7 +178,7 @@ class Following:
         away = 0.0
         while time.monotonic() < self.deadline:
             try:
-                for event in self.trigger.events(self.id):
+                for event in self.trigger.events(self.id, self.deadline - time.monotonic()):
                     away = 0.0
                     if event.get("event") == "end":
                         return event
