@@ -250,9 +250,15 @@ class Case:
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
 
+    def _reviews(self) -> tuple[Review, ...]:
+        """What was shown of the unit, also under the name that it had until its state moved here: none is shaken off by that."""
+        reviews, memory, old = self._host.reviews, self._host.memory, self._unit.entry.moved_from
+        before = reviews.of(old) if old and memory.unit(old).moved_to == self._unit.id else ()
+        return tuple(sorted((*before, *reviews.of(self._unit.id)), key=lambda one: one.at))
+
     def _shown(self) -> Shown | None:
         """What the review showed of what this job is about to bring."""
-        known, found = self._host.reviews.of(self._unit.id), self._progress.fingerprint
+        known, found = self._reviews(), self._progress.fingerprint
         return shown(known, self._merged(known), self._unit.intent, found.upstream if found else "")
 
     def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
@@ -367,10 +373,10 @@ class Case:
             state=state.mark if state else None,
         )
         self._memory = replace(self._memory, release=versions.release_of(unit.pin, self._memory.release))
-        reviews = self._host.reviews.of(unit.id)
-        merged = self._merged(reviews)
+        merged = self._merged(self._reviews())
         self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
-        self._host.reviews.applied(unit.id, merged)
+        for name in filter(None, (unit.id, unit.entry.moved_from)):
+            self._host.reviews.applied(name, merged)
         return said
 
 

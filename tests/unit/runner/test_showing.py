@@ -327,6 +327,20 @@ def test_that_the_objects_are_let_go_has_to_be_shown_too(one: Place) -> None:
     assert one.apply().reason == "Forgotten"
 
 
+def test_another_name_does_not_shake_off_what_was_shown(one: Place) -> None:
+    one.push(1, {entry(): "# harmless\n" + note()})
+    one.show(1)
+    renamed = note("slipped in", "moved_from: a\n")
+    one.push(1, {entry(): None, entry("c"): renamed})
+    one.merge(1)
+    result = one.apply("prod/c")
+    assert (result.outcome, result.reason) == (Outcome.HELD, "PlanExceedsReview")
+    one.push(2, {entry("c"): "# seen\n" + renamed})
+    assert actions(one.show(2, "prod/c")) == [("update",)]
+    one.merge(2)
+    assert one.apply("prod/c").reason == "Applied"
+
+
 def test_what_another_open_pull_request_shows_does_not_count(one: Place) -> None:
     one.push(1, {entry(): "# harmless\n" + note()})
     one.show(1)
