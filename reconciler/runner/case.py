@@ -375,8 +375,7 @@ class Case:
         self._memory = replace(self._memory, release=versions.release_of(unit.pin, self._memory.release))
         merged = self._merged(self._reviews())
         self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
-        for name in filter(None, (unit.id, unit.entry.moved_from)):
-            self._host.reviews.applied(name, merged)
+        self._host.reviews.applied(unit.id, merged)  # the old name may be another unit's by now
         return said
 
 
