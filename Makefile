@@ -10,12 +10,13 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash needs check lint fast format bench lock clean
+.PHONY: help venv demo test crash fuzz needs check lint fast format bench lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
 	@echo 'make crash                 the whole matrix of kill -9, of which make test plays a tenth'
+	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for that long; a crash is saved in tests/hostile/crashes'
 	@echo 'make check                 lint and the fast tests, before a commit'
 	@echo 'make bench | lock | format | venv | clean'
 
@@ -42,6 +43,11 @@ test: needs
 # Every point with every seed: 400 stories in which something is killed.
 crash: needs
 	RECONCILER_TEST_CRASH=matrix $(BIN)/python -m pytest -n $(JOBS) tests/crash $(ARGS)
+
+# New inputs go to tests/hostile/found; `python -m tests.hostile.fuzz keep NAME FOLDER` takes over what covers more.
+SECONDS ?= 120
+fuzz: venv
+	$(BIN)/python -m tests.hostile.fuzz all $(SECONDS)
 
 check: lint fast
 

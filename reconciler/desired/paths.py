@@ -52,7 +52,7 @@ def classify(path: str) -> EnvironmentPath | EntryPath | LockPath | Problem | No
     if suffix != "yaml":
         return _wrong_suffix(path, suffix)
     if not folders:
-        return _problem(path, f"an entry belongs to an environment; move it to {ROOT}<environment>/{file}")
+        return _problem(path, f"an entry belongs to an environment; move it to {ROOT}<environment>/{printable(file)}")
     wrong = next((name for name in [*folders, stem] if not _SEGMENT.fullmatch(name)), None)
     if wrong is not None:
         rule = "lower-case letters, digits, - and _ (at most 63, none of - and _ first)"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticCustomError
 
 from reconciler.desired.shape import (
     Closed,
@@ -148,10 +149,17 @@ class LockedModuleModel(Closed):
     versions: dict[Version, LockedVersionModel]
 
 
+def _whole(value: object) -> object:
+    """True and 1.0 equal 1, and are no version. Raises PydanticCustomError."""
+    if isinstance(value, bool | float):
+        raise PydanticCustomError("version", "the version of a lock is the whole number 1; write it so")
+    return value
+
+
 class LockModel(Closed):
     """catalog-lock.yaml"""
 
-    lock_version: Literal[1]
+    lock_version: Annotated[Literal[1], BeforeValidator(_whole)]
     modules: dict[ModuleName, LockedModuleModel] = Field(default={})
 
 

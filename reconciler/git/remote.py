@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from reconciler.errors import ConfigError, PassError
 
-_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
+_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9.][A-Za-z0-9.-]*:(?!/?/)[^\s]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 # Nothing of the account's ssh configuration counts, and nothing is ever asked or forwarded.
@@ -77,7 +77,7 @@ class Remote:
     def protocol(self) -> str:
         """`https`, `ssh` or `file`: what git calls the transport of this address."""
         scheme = self.url.partition("://")[0] if "://" in self.url else ""
-        if not _CONTROL.search(self.url):
+        if not _CONTROL.search(self.url) and "://-" not in self.url:  # a host or user that ssh would take for an option
             if scheme in ("https", "ssh", "file"):
                 return scheme
             if self.url.startswith("/"):

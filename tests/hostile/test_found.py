@@ -17,13 +17,14 @@ from reconciler.desired import strict
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.load import Loader
 from reconciler.desired.lock import MOST_TOLD, read_lock
+from reconciler.desired.paths import classify
 from reconciler.desired.strict import VALUES_LIMIT
-from reconciler.errors import PassError, Place, UnitError
+from reconciler.errors import ConfigError, PassError, Place, UnitError
 from reconciler.forge.github import Review
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource, Head
 from reconciler.git.tree import TOO_LARGE, TreeLimits
-from reconciler.model import Commit, Desired, Entry, UnitId
+from reconciler.model import Commit, Desired, Entry, Problem, UnitId
 from reconciler.runner.folding import Folding
 from reconciler.runner.memory import Trust
 from reconciler.runner.terraform.plan import parse_plan, take_in
@@ -216,3 +217,20 @@ def test_what_a_load_could_not_finish_is_not_half_remembered(site: Site, monkeyp
     monkeypatch.setattr(site.branch, "_settled", None)
     assert set(site.branch.load(good.commit).units) == set(good.units)
     assert loaded is site.branch._loader
+
+
+def test_a_name_that_is_no_text_can_be_told() -> None:
+    found = classify("environments/\udccd.yaml")
+    assert isinstance(found, Problem)
+    assert str(found).isascii()
+
+
+@pytest.mark.parametrize("url", ["-host:path", "-x@host:path", "ssh://-oProxyCommand=x/y", "ssh://-x@host/y"])
+def test_no_host_is_an_option_of_ssh(url: str) -> None:
+    with pytest.raises(ConfigError):
+        Remote(url)
+
+
+def test_what_equals_one_is_not_the_version_of_a_lock() -> None:
+    for one in ("true", "1.0"):
+        assert read_lock(LOCK_PATH, LOCK.replace("lock_version: 1", f"lock_version: {one}").encode()).unreadable

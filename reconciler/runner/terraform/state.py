@@ -91,21 +91,32 @@ def parse_state(raw: bytes) -> State:
         resources = tuple(r for group in document.get("resources") or () for r in _resources(group))
         written_by = str(document.get("terraform_version", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UnitError(
-            "StateInvalid",
-            f"The state is no Terraform state of format {FORMAT} ({type(error).__name__}: {error}). Restore it from a "
-            "backup or an older version of the object.",
-        ) from error
+        raise _no_state(error) from error
     return State(mark, outputs, resources, raw, written_by)
 
 
+def _no_state(error: Exception) -> UnitError:
+    return UnitError(
+        "StateInvalid",
+        f"The state is no Terraform state of format {FORMAT} ({type(error).__name__}: {error}). Restore it from a "
+        "backup or an older version of the object.",
+    )
+
+
 def secrets_of(state: State) -> frozenset[str]:
-    """Every scalar that the state marks as sensitive, as text: what to hide before a plan has told its own."""
+    """Every scalar that the state marks as sensitive, as text: what to hide before a plan has told its own.
+
+    Raises:
+        UnitError: "StateInvalid".
+    """
     found = {text for output in state.outputs.values() if output.sensitive for text in scalars(output.value)}
-    for group in json.loads(state.raw).get("resources") or ():
-        for instance in group.get("instances") or ():
-            for path in instance.get("sensitive_attributes") or ():
-                found.update(scalars(_at(instance.get("attributes"), path)))
+    try:
+        for group in json.loads(state.raw).get("resources") or ():
+            for instance in group.get("instances") or ():
+                for path in instance.get("sensitive_attributes") or ():
+                    found.update(scalars(_at(instance.get("attributes"), path)))
+    except (TypeError, AttributeError) as error:
+        raise _no_state(error) from error
     return frozenset(found)
 
 
