@@ -20,6 +20,7 @@ from tests.kit.aws import ACCOUNT, BUCKET, REGION, Aws, provider_pin, serving
 from tests.kit.house import House, Json, house
 from tests.kit.modules import entry, environment, release
 from tests.kit.story import at, env, results, settled
+from tests.kit.terraform import static_engine
 
 pytestmark = [
     pytest.mark.e2e,
@@ -84,6 +85,7 @@ def providers(**aws: object) -> str:
 
 
 def test_deploys_through_the_jail_and_reaches_nothing_else(tmp_path: Path, aws: Aws, aws_mirror: Path) -> None:
+    static_engine()
     entries = {
         env("prod"): providers(),
         at("prod/note"): entry("note", {"text": "first"}),

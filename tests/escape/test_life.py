@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from reconciler.runner.jail.space import Limits
 from reconciler.runner.jail.tier import Sinks, find_bwrap, interpreter, program
 from reconciler.runner.terraform.engine import Conversation, deadline_in, find_engine
 from reconciler.runner.terraform.process import Command, Ended, Stop
-from tests.kit.terraform import until
+from tests.kit.terraform import static_engine, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jails are made of Linux's namespaces")
 
@@ -204,10 +203,7 @@ resource "terraform_data" "probe" {
 
 def test_a_module_that_tries_it_in_a_real_engine(tmp_path: Path) -> None:
     """A provisioner, with an interpreter that is there only because the test shows it."""
-    wanted = shutil.which("terraform") or shutil.which("tofu")
-    if wanted is None:
-        pytest.fail("A jail takes a static engine: put terraform or tofu on PATH.")
-    engine = find_engine(wanted, None, None, tmp_path / "scratch")
+    engine = find_engine(str(static_engine()), None, None, tmp_path / "scratch")
     work, readable = tmp_path / "work", tmp_path / "readable"
     readable.mkdir()
     work.mkdir(mode=0o700)

@@ -58,6 +58,14 @@ def engine_binary(folder: Path) -> Path:
     return embedded_binary(folder) if found == "embedded" else Path(found).resolve(strict=True)
 
 
+def static_engine() -> Path:
+    """An engine that runs where no Python is; the test is skipped, and says why, where there is only the wheel."""
+    found = shutil.which("tofu") or shutil.which("terraform")
+    if found is None:
+        pytest.skip("a jail takes a static engine, and neither tofu nor terraform is on PATH")
+    return Path(found)
+
+
 def provider_env(root: Path) -> dict[str, str]:
     """What a runner's host lists under `env` for the provider `reconciler/files`."""
     return {"FILES_PYTHON": sys.executable, "FILES_ROOT": str(root)}

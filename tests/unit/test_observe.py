@@ -60,7 +60,7 @@ def populate(installation: Installation) -> None:
     asked = dispatched()
     observer.job_started(asked)
     observer.job_phase(asked, Phase.PLANNING)
-    ended = result(asked, summary=CHANGES)
+    ended = replace(result(asked, summary=CHANGES), refused=3)
     observer.job_ended(asked, ended)
     store.append(JobEnded(asked, ended, None, NOW + timedelta(hours=1)))
     store.append(JobDispatched(dispatched("stage/app")), Paused(pause("prod")))
@@ -92,6 +92,7 @@ def test_what_was_told_is_counted(installation: Installation) -> None:
     assert seen[series("job_duration_seconds_sum", environment="prod", phase="Planning")] == 8
     assert seen[series("job_duration_seconds_sum", environment="prod", phase="Total")] == 8
     assert seen[series("merge_to_applied_seconds_sum", environment="prod")] == 8
+    assert seen[series("egress_refused_total", environment="prod")] == 3
     assert seen[series("resources_changed_total", environment="prod", action="create")] == 1
     assert seen[series("resources_changed_total", environment="prod", action="replace")] == 1
     assert seen[series("admin_actions_total", action="pause", result="ok")] == 1
