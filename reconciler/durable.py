@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
+import stat
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from reconciler.errors import PassError
 
@@ -89,6 +91,19 @@ def read_json(path: Path) -> object:
         raise PassError(
             "FileCorrupt", f"{path}: not JSON ({error}); something else wrote it: restore it from a backup or remove it"
         ) from error
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file in a folder that somebody hostile writes into: never what a link leads to, and nothing that keeps us waiting.
+
+    Raises:
+        OSError: there is no such file, or it is a link, a pipe, a folder.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    return os.fdopen(handle, "rb")
 
 
 class FileLock:

@@ -165,7 +165,7 @@ class Service:
         """Forget the jobs that have ended; end an engine that outlived its job, when its time is over."""
         for folder in [self._host.spool.job(job_id) for job_id in self._inherited]:
             if folder.alive():
-                leftover.attend(folder.work / leftover.NOTE, time.time())
+                leftover.attend(folder.note, time.time())
             else:
                 self._inherited.discard(JobId(folder.path.name))
                 self._take_up(folder)

@@ -38,6 +38,11 @@ class JobFolder:
         return self.path / "log.txt"
 
     @property
+    def note(self) -> Path:
+        """How the engine is to be ended, should the job die: outside of the workspace, where the engine writes."""
+        return self.path / "engine.json"
+
+    @property
     def refusals(self) -> Path:
         """What the engine was not let connect to."""
         return self.path / "egress.jsonl"

@@ -75,6 +75,7 @@ class Talk:
             mask=self._public,
             lock=lock,
             jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
+            note=folder.note,
         )
         self._ready = False
 

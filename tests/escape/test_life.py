@@ -9,19 +9,23 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from reconciler.durable import FileLock, is_locked
+from reconciler.errors import UnitError
+from reconciler.model import UnitId
 from reconciler.runner.jail import probe
 from reconciler.runner.jail.cell import Cell
 from reconciler.runner.jail.keeper import Jailer, Kept
 from reconciler.runner.jail.space import Limits
 from reconciler.runner.jail.tier import Sinks, find_bwrap, interpreter, program
-from reconciler.runner.terraform.engine import Conversation, deadline_in, find_engine
+from reconciler.runner.terraform.engine import Conversation, Engine, EngineError, deadline_in, find_engine
 from reconciler.runner.terraform.process import Command, Ended, Stop
+from reconciler.runner.terraform.state import WORK_STATE, LocalBackend
 from tests.kit.terraform import static_engine, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jails are made of Linux's namespaces")
@@ -189,6 +193,53 @@ def test_a_keeper_is_waited_for_as_a_process_is(tmp_path: Path) -> None:
         os._exit(3)
     kept = Kept(pid)
     assert kept.wait(SECONDS) == kept.returncode == kept.wait() == 3
+
+
+LINKS = """\
+import os, shutil, sys
+step, outside = sys.argv[1], {outside!r}
+os.rmdir("tmp") if not os.path.islink("tmp") else None
+for name in ("init.out", "init.err", "plan.out", "plan.err", "apply.out", "apply.err", "show.out", "tmp", "unit.tfstate"):
+    target = outside if name == "tmp" else outside + "/canary"
+    if os.path.lexists(name):
+        os.unlink(name)
+    os.symlink(target, name)
+print("OVERWRITTEN", flush=True)
+try:
+    open(os.environ["TMPDIR"] + "/escaped", "w").close()
+except OSError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("step", ["init", "plan"])
+def test_links_that_an_engine_leaves_behind_lead_nowhere(tmp_path: Path, step: str) -> None:
+    """The runner reads and writes beside the engine, in the same folder: neither follows what that left there."""
+    work, outside, script = tmp_path / "work", tmp_path / "outside", tmp_path / "engine"
+    work.mkdir(mode=0o700)
+    outside.mkdir()
+    (outside / "canary").write_text("CANARY")
+    (work / "main.tf.json").write_text("{}")
+    script.write_text(f"#!{program()[0]} -IS\n" + LINKS.format(outside=str(outside)))
+    script.chmod(0o755)
+    jail = Jailer(Cell(find_bwrap(), work, (*interpreter(), script), tmp_path / "refused"))
+    engine = Engine("terraform", script, "1.11.4", "registry.terraform.io")
+    for _ in range(2):  # the second finds what the first left
+        talk = Conversation(engine, work, {}, tmp_path / "log", jail=jail)
+        with suppress(OSError, EngineError):
+            getattr(talk, step)(deadline_in(SECONDS))
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"canary": "CANARY"}
+    assert "CANARY" not in (tmp_path / "log").read_text()
+    with pytest.raises((OSError, UnitError)):
+        LocalBackend(tmp_path / "states").take_back(UnitId("prod/a"), work_with_state(work, outside))
+    assert not (tmp_path / "states").exists()
+
+
+def work_with_state(work: Path, outside: Path) -> Path:
+    """The workspace, with a link to somebody else's state in the place of its own."""
+    (work / WORK_STATE).unlink(missing_ok=True)
+    (work / WORK_STATE).symlink_to(outside / "canary")
+    return work
 
 
 PROVISIONER = """\

@@ -71,7 +71,7 @@ class Jailer:
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
     ) -> Kept:
         """Start it, with its streams in these files. The keeper holds the locks; the program inside holds nothing."""
-        (self.cell.work / "tmp").mkdir(exist_ok=True, mode=0o700)
+        _make_scratch(self.cell.work / "tmp")
         seccomp.program()  # here, where it is remembered
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)  # none is lost before the keeper can hand it on
         try:
@@ -81,6 +81,13 @@ class Jailer:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Kept(pid)
+
+
+def _make_scratch(path: Path) -> None:
+    """What an earlier command left there may be a link to somewhere else, which would be shown to this one."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        path.unlink()
+    path.mkdir(exist_ok=True, mode=0o700)
 
 
 def _become(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reconciler.durable import open_plain
 from reconciler.errors import ConfigError, UnitError
 from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
@@ -73,7 +74,7 @@ class Conversation:
     """Runs one engine in one generated root. Not for several threads, but for `interrupt`.
 
     `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
-    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one. Deadlines are `time.monotonic()`.
+    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one; `note`: see `Command`. Deadlines are `time.monotonic()`.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class Conversation:
         lock_timeout: int = 60,
         lock: bool = True,
         jail: Jail | None = None,
+        note: Path | None = None,
     ) -> None:
         self._engine = engine
+        self._note = note or folder / NOTE
         self._jail = jail
         self._folder = folder
         self._env = dict(env)
@@ -172,7 +175,8 @@ class Conversation:
         output = self._folder / "show.out"
         try:
             self._must("show", ("-json", "-no-color", PLAN_FILE), deadline, logged=False)
-            return parse_plan(output.read_bytes())
+            with open_plain(output) as said:
+                return parse_plan(said.read())
         finally:
             output.unlink(missing_ok=True)  # it holds every secret of the plan in clear
 
@@ -206,7 +210,7 @@ class Conversation:
                 output=output,
                 errors=errors,
                 locks=self._locks,
-                note=self._folder / NOTE,
+                note=self._note,
                 jail=self._jail,
             )
             self._running = (command, step)
@@ -229,7 +233,8 @@ class Conversation:
         }
 
     def _root(self) -> list[str]:
-        return (self._folder / ROOT_FILE).read_text(encoding="utf-8").splitlines()
+        with open_plain(self._folder / ROOT_FILE) as root:
+            return root.read().decode(errors="replace").splitlines()
 
     def _check_cancelled(self) -> None:
         if self._cancelled:

@@ -18,7 +18,7 @@ from pathlib import Path
 from reconciler import codec
 from reconciler.durable import write_atomic
 
-NOTE = "engine.json"  # in the workspace, while an engine runs there
+NOTE = "engine.json"  # while an engine runs; beside a job's workspace, or in the folder of a fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
-from reconciler.durable import sync_folder, write_atomic, write_new
+from reconciler.durable import open_plain, sync_folder, write_atomic, write_new
 from reconciler.errors import UnitError
 from reconciler.model import Json, StateMark, UnitId
 from reconciler.runner.terraform.plan import scalars
@@ -189,7 +189,7 @@ class LocalBackend:
         Raises:
             UnitError: "StateForeign": the folder's state is of another lineage or older.
         """
-        new, file = _read(folder / WORK_STATE), self._file(unit)
+        new, file = _read(folder / WORK_STATE, open_plain), self._file(unit)
         kept = _read(file)
         if new is None or (kept is not None and kept.raw == new.raw):
             return
@@ -276,9 +276,10 @@ def _check_successor(unit: UnitId, kept: StateMark, new: StateMark) -> None:
         )
 
 
-def _read(file: Path) -> State | None:
+def _read(file: Path, opened: Callable[[Path], BinaryIO] = lambda file: file.open("rb")) -> State | None:
     try:
-        raw = file.read_bytes()
+        with opened(file) as found:
+            raw = found.read()
     except FileNotFoundError:
         return None
     try:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reconciler.durable import open_plain
 from reconciler.runner.terraform.diagnose import Diagnostic, parse_diagnostic
 
 MOST_AT_ONCE = 1 << 20  # bytes of one look
@@ -21,7 +22,7 @@ class Transcript:
     """
 
     def __init__(self, output: Path, log: BinaryIO, mask: Callable[[str], str], root: Sequence[str]) -> None:
-        self._output = output.open("rb")
+        self._output = open_plain(output)
         self._log = log
         self._mask = mask
         self._root = root
@@ -43,8 +44,9 @@ class Transcript:
         self.read()
         self._take(self._rest)
         self._output.close()
-        for line in errors.read_bytes().splitlines():
-            self._text(line.decode(errors="replace"))
+        with open_plain(errors) as said:
+            for line in said.read().splitlines():
+                self._text(line.decode(errors="replace"))
         if code not in (0, 2) and self._plain and not any(d.severity == "error" for d in self.diagnostics):
             summary = "\n".join(self._plain)[-LAST_WORDS:]
             self.diagnostics.append(Diagnostic("error", summary))

@@ -324,7 +324,7 @@ def test_an_engine_whose_job_was_killed_is_ended_when_its_time_is_over(own: Runn
     asked = own.job("prod/slow")
     own.executor.start(asked)
     until(own.begun, "the apply has begun")
-    path = open_host(own.ground).spool.job(asked.id).work / leftover.NOTE
+    path = open_host(own.ground).spool.job(asked.id).note
     note = codec.decode(leftover.Note, path.read_bytes())
     assert (note.step, note.signal, note.asked) == ("apply", signal.SIGINT, None)
     leftover.write(path, replace(note, deadline=0.0))
@@ -343,7 +343,7 @@ def test_the_workspace_of_a_killed_job_goes_though_nobody_asks_after_the_job(own
         asked = own.job(number=number, operation=Operation.PLAN)
         own.executor.start(asked)
         folder = host.spool.job(asked.id)
-        path = folder.work / leftover.NOTE
+        path = folder.note
         until(lambda: path.exists() or not folder.alive(), "an engine runs")
         with suppress(FileNotFoundError, ProcessLookupError):
             os.kill(codec.decode(leftover.Note, path.read_bytes()).keeper.pid, signal.SIGKILL)
