@@ -41,7 +41,7 @@ from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
 from reconciler.runner.record import Change, Origin
-from reconciler.runner.reviews import Review, shown
+from reconciler.runner.reviews import Review, shown, slipped_in
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -259,7 +259,20 @@ class Case:
     def _shown(self) -> Shown | None:
         """What the review showed of what this job is about to bring."""
         known, found = self._reviews(), self._progress.fingerprint
-        return shown(known, self._merged(known), self._unit.intent, found.upstream if found else "")
+        upstream = found.upstream if found else ""
+        return shown(known, self._merged(known), self._unit.intent, upstream) or self._slipped_in()
+
+    def _slipped_in(self) -> Shown | None:
+        """Of a unit that no review names: that it was shown not to be touched, where all that was merged since was shown."""
+        commit, applied = self._progress.commit, self._memory.applied
+        if commit is None:
+            return None
+        reviews, history = self._host.reviews, self._host.history
+        newest = history.pull_of(commit)
+        scope = reviews.scope(newest) if newest is not None else None
+        since = applied.commit if applied else scope.base if scope else None
+        merged = history.only_merged_since(since, commit) if since and scope else ()
+        return slipped_in({pull: reviews.scope(pull) for pull in merged}, self._unit.id)
 
     def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
         """The pull requests of the commits that this job brings the unit to, newest first.

@@ -75,11 +75,19 @@ class History:
 
         By the proof of each commit. Where the first is not on the way to the second nothing is proven, and there are none.
         """
+        return tuple(pull for pull in self._brought(since, until) if pull is not None)
+
+    def only_merged_since(self, since: Commit, until: Commit) -> tuple[int, ...]:
+        """As `merged_since`; none where one of the commits is not known to be of a pull request."""
+        found = self._brought(since, until)
+        return () if None in found else tuple(pull for pull in found if pull is not None)
+
+    def _brought(self, since: Commit, until: Commit) -> tuple[int | None, ...]:
+        """Of each commit between the two, newest first, by which pull request it came; each named once."""
         if not self._branch.contains(since, until):
             return ()
         out = self._branch.source.git.run("rev-list", "--first-parent", operands=(until, f"^{since}"))
-        found = (self.pull_of(Commit(line)) for line in out.decode().split())
-        return tuple(dict.fromkeys(pull for pull in found if pull is not None))
+        return tuple(dict.fromkeys(self.pull_of(Commit(line)) for line in out.decode().split()))
 
     def spend(self, unit: UnitId, opened: Mapping[str, datetime]) -> None:
         """Close those of the unit's allowances that an apply was judged with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,11 @@ from reconciler.model import Change, Commit, Digest, UnitId
 
 LIFE = timedelta(days=30)  # of a review whose pull request is open; it is planned anew long before
 CLOSED = timedelta(days=1)  # of one whose request is gone, while nothing says that it was merged
+MOST_SCOPES = 1000  # pull requests of which is remembered what they touch
 MOST = 20  # of a unit, besides those that were merged and the last of each open request
+
+
+_SCOPES = ".pulls"  # no environment has such a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,15 @@ class Kept:
     reviews: tuple[Review, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The units that a pull request touched when it was last looked at. `base`: the accepted head of then."""
+
+    pull: int
+    base: Commit
+    units: frozenset[UnitId]
+
+
 class Reviews:
     """Every unit's. Written by the jobs of pull requests, which do not hold the unit, and by its applies, which do."""
 
@@ -67,6 +80,20 @@ class Reviews:
             return
         with self._held():
             self._save(unit, [review for review in self.of(unit) if review.pull not in merged])
+
+    def looked(self, scope: Scope) -> None:
+        """Remember what a pull request touches as it is now."""
+        with self._held():
+            folder = self._folder / _SCOPES
+            folder.mkdir(exist_ok=True, mode=0o700)
+            write_atomic(folder / f"{scope.pull}.json", codec.encode(scope))
+            for old in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-MOST_SCOPES]:
+                old.unlink()
+
+    def scope(self, pull: int) -> Scope | None:
+        """What the pull request touched when it was last looked at; None: nobody looked."""
+        path = self._folder / _SCOPES / f"{pull}.json"
+        return codec.decode(Scope, path.read_bytes()) if path.exists() else None
 
     def _held(self) -> FileLock:
         self._folder.mkdir(exist_ok=True, mode=0o700)
@@ -117,3 +144,14 @@ def shown(reviews: Sequence[Review], merged: Sequence[int], intent: Digest, upst
                 follows = last.follows or last.upstream != upstream
                 return Shown(pull, last.changes, follows, moved_on=not exact)
     return None
+
+
+def slipped_in(scopes: Mapping[int, Scope | None], unit: UnitId) -> Shown | None:
+    """What was shown of a unit that none of the pull requests touched when they were looked at last: that nothing happens.
+
+    `scopes` are those of all by which the branch came here, newest first. Where one of them was never looked at, it may be
+    what brought the change, and nothing is known.
+    """
+    if not scopes or any(scope is None or unit in scope.units for scope in scopes.values()):
+        return None
+    return Shown(next(iter(scopes)), (), follows=False, moved_on=True)

@@ -22,7 +22,7 @@ from reconciler.runner.allowances import Lines, fold, open_now
 from reconciler.runner.case import Progress, Said
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import UnitMemory
-from reconciler.runner.reviews import Review
+from reconciler.runner.reviews import Review, Scope
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -55,6 +55,7 @@ class Showing:
         self._basis = _basis(host)
         progress.commit = self._basis.desired.commit
         self._proposal = host.proposals.of(self._pull, host.forge.head_ref(self._number), self._basis)
+        self._look_at_all()
         self._unit = _planned(self._proposal, job)
         self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, pulls=True)
 
@@ -77,6 +78,13 @@ class Showing:
         return self._keep(plan, found, message)
 
     # --- verifying
+
+    def _look_at_all(self) -> None:
+        """Remember which units the pull request touches: a last push must not bring another along."""
+        proposal = self._proposal
+        if proposal.refused is None:
+            touched = frozenset(proposal.units) | frozenset(proposal.untold)
+            self._host.reviews.looked(Scope(self._number, self._basis.desired.commit, touched))
 
     def _open_pull(self) -> Pull:
         """The pull request as this plane's own forge describes it now."""

@@ -312,6 +312,39 @@ def test_a_last_push_that_was_not_planned_is_held(one: Place) -> None:
     assert one.apply().reason == "Applied"
 
 
+@pytest.mark.parametrize("name", ["b", "new"])
+def test_a_unit_that_only_the_last_push_touches_is_held(name: str, tmp_path: Path) -> None:
+    """It was shown not to be touched at all, whether it is there already or not."""
+    made = place(tmp_path, {"a": note(), "b": note()})
+    assert made.apply("prod/a").reason == made.apply("prod/b").reason == "Applied"
+    made.push(1, {entry(): note("two")})
+    made.show(1)
+    made.push(1, {entry(name): note("slipped in")})
+    made.merge(1)
+    result = made.apply(f"prod/{name}")
+    assert (result.outcome, result.reason) == (Outcome.HELD, "PlanExceedsReview")
+    assert "#1" in result.message
+    assert made.apply("prod/a").reason == "Applied"  # which was shown
+    made.push(2, {entry(name): "# seen\n" + note("slipped in")})
+    made.show(2, f"prod/{name}")
+    made.merge(2)
+    assert made.apply(f"prod/{name}").reason == "Applied"
+    made.ground.close()
+
+
+def test_a_request_that_nobody_looked_at_binds_nothing_and_nobody(tmp_path: Path) -> None:
+    made = place(tmp_path, {"a": note(), "b": note()})
+    assert made.apply("prod/a").reason == made.apply("prod/b").reason == "Applied"
+    made.push(1, {entry("b"): note("two")})
+    made.merge(1)
+    made.push(2, {entry(): note("two")})
+    made.show(2)
+    made.merge(2)
+    assert made.apply("prod/b").reason == "Applied"  # the first, which nobody looked at, may have brought it
+    assert made.apply("prod/a").reason == "Applied"
+    made.ground.close()
+
+
 def test_that_the_objects_are_let_go_has_to_be_shown_too(one: Place) -> None:
     gone = note(more="state: forgotten\n")
     one.push(1, {entry(): "# harmless\n" + note()})
