@@ -152,6 +152,7 @@ class Sinks:
         return self
 
     def __exit__(self, *_: object) -> None:
+        Path(self._sockets["unix"].getsockname()).unlink(missing_ok=True)  # it may be beside the folder
         for sink in self._sockets.values():
             sink.close()
         if self._victim is not None:
