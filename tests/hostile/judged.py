@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -31,6 +32,10 @@ def area(name: str) -> tuple[Trait, ...]:
         from tests.hostile.words import WORDS
 
         return WORDS
+    if name == "trees":
+        from tests.hostile.trees import trees
+
+        return trees(Path(os.environ["RECONCILER_TEST_FOLDER"]))
     raise ValueError(name)
 
 
@@ -38,8 +43,9 @@ def judged(one: Trait, seed: str) -> Iterator[Row]:
     """Every case of a class, and its twin."""
     cases = [("hostile", case) for case in one.cases(Random(f"{seed} {one.name}"))]  # noqa: S311 - cases, no secrets
     for number, (kind, given) in enumerate([*cases, ("twin", one.twin)]):
+        made = one.ready(given)
         began = _spent()
-        refused = one.judge(given)
+        refused = one.judge(made)
         seconds = _spent() - began
         if seconds > 0.5:  # near the limit it matters what the neighbours do
             seconds /= slowness()

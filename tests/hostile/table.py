@@ -38,7 +38,8 @@ Judge = Callable[[Any], list[Refusal]]
 class Trait:
     """A named class: cases that have the trait, and the minimal valid form that differs only in it.
 
-    `place` begins every refusal's place; `reasons`: one of them is told. `line`: the place names one.
+    `place` begins every refusal's place; `reasons`: one of them is told. `line`: the place names one. `ready`: makes of
+    a case what is judged; what that takes is not counted.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Trait:
     place: str
     reasons: frozenset[str]
     line: bool = False
+    ready: Callable[[Any], Any] = lambda given: given
 
 
 def trait(
