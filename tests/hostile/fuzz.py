@@ -34,16 +34,30 @@ def have_atheris() -> bool:
 
 def fuzz(name: str, seconds: int, seed: int, found: Path) -> int:
     """Fuzz in another process, which libFuzzer ends; new inputs go to `found`, a crash to `CRASHES`."""
+    return _started(name, *_options(name, seconds, seed, found))
+
+
+def sample(seconds: int, seed: int, found: Path) -> str:
+    """Fuzz each in turn; what was found, in words. The code is instrumented once for all: that takes longer than this."""
     found.mkdir(parents=True, exist_ok=True)
-    CRASHES.mkdir(exist_ok=True)
-    options = (f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={CRASHES}/{name}-", *BOUNDS)
-    return _started(name, *options, str(found), str(CORPUS / name))
+    argv = [sys.executable, "-m", "tests.hostile.fuzz", "sample", str(seconds), str(seed), str(found)]
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(argv, cwd=HERE.parent.parent, env=env, capture_output=True, text=True, check=False)
+    return done.stderr[-20_000:] if done.returncode else ""
 
 
 def keep(name: str, found: Path) -> int:
     """Copy what covers more than the committed corpus does."""
     (CORPUS / name).mkdir(parents=True, exist_ok=True)
     return _started(name, "-merge=1", *BOUNDS, str(CORPUS / name), str(found))
+
+
+def _options(name: str, seconds: int, seed: int, found: Path) -> list[str]:
+    """What libFuzzer is told, its folders among it."""
+    found.mkdir(parents=True, exist_ok=True)
+    CRASHES.mkdir(exist_ok=True)
+    bounds = [f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={CRASHES}/{name}-", *BOUNDS]
+    return [*bounds, str(found), str(CORPUS / name)]
 
 
 def _started(name: str, *options: str) -> int:
@@ -63,12 +77,34 @@ def _child(name: str, options: list[str]) -> None:
     engine.Fuzz()
 
 
+def _sample(seconds: int, seed: int, found: Path) -> int:
+    """Each in a fork, as libFuzzer ends the process; the number of those that found something."""
+    import atheris
+
+    engine: Any = atheris
+    with engine.instrument_imports(include=["reconciler"]):
+        from tests.hostile.harnesses import HARNESSES
+    failed = 0
+    for name, harness in HARNESSES.items():
+        options = _options(name, seconds, seed, found / name)
+        if (pid := os.fork()) == 0:
+            engine.Setup([sys.argv[0], *options], harness)
+            engine.Fuzz()
+            os._exit(0)
+        if os.waitpid(pid, 0)[1]:
+            failed += 1
+            sys.stderr.write(f"{name}: see above, and {CRASHES}\n")
+    return failed
+
+
 def main(words: list[str]) -> int:
     """See the top."""
     match words:
         case ["child", name, *options]:
             _child(name, options)
             return 0
+        case ["sample", seconds, seed, folder]:
+            return _sample(int(seconds), int(seed), Path(folder))
         case ["keep", name, folder]:
             return keep(name, Path(folder))
         case ["all", seconds]:
