@@ -18,6 +18,7 @@ CASES = {"files": 900, "words": 350, "trees": 95}
 SECONDS = {"trees": 5.0}  # of three looks through git: before it, at it, and after it is mended; else one
 
 
+@pytest.mark.timeout(WAIT + 10)
 @pytest.mark.parametrize("area", sorted(CLASSES))
 def test_hostile_forms_are_refused_and_their_twins_are_not(area: str, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "tests.hostile.judged", area, SEED]
