@@ -15,8 +15,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.hostile.measure import slowness
 from tests.hostile.table import Refusal, Trait
+from tests.kit.stopwatch import slowness
 
 ADDRESS_SPACE = 2 << 30  # bytes, so that no mistake takes the machine; what counts is what is resident
 Row = dict[str, Any]

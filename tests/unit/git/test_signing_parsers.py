@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from reconciler.git.signers import key_name, read_revoked, read_signers
 from reconciler.git.tools import find_tool, run_tool
 from reconciler.model import Commit
 from tests.kit.signing import payload, with_signature
+from tests.kit.stopwatch import within
 
 T = TypeVar("T")
 
@@ -128,20 +128,16 @@ def test_any_bytes_are_a_keyring_or_refused(data: bytes) -> None:
     ],
 )
 def test_a_hostile_armor_is_refused_at_once(body: bytes) -> None:
-    began = time.process_time()
-    with pytest.raises(PassError) as error:
+    with within(), pytest.raises(PassError) as error:
         verify("/nonexistent", tools, b"", b"-----BEGIN PGP SIGNATURE-----\n" + body + b"\n-----END PGP SIGNATURE-----")  # type: ignore[arg-type]  # never opened
     assert error.value.reason == "SignatureInvalid"
-    assert time.process_time() - began < 1.0  # seconds
 
 
 @pytest.mark.parametrize("more", [b"\nx", b"\n x", b"\nx y\n z"])
 def test_a_commit_of_nothing_but_headers_is_judged_at_once(more: bytes) -> None:
     data = payload(more=(more * (COMMIT_LIMIT // len(more)))[1:COMMIT_LIMIT] + b"\n")
-    began = time.process_time()
-    with pytest.raises(PassError, match="lines"):
+    with within(), pytest.raises(PassError, match="lines"):
         parse(name_of(data), data)
-    assert time.process_time() - began < 1.0  # seconds
 
 
 def test_a_program_is_started_with_nothing_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import resource
-import time
 
 import pytest
 
 from reconciler.vetting import LIFTABLE, RULES, Finding, vet
 from tests.kit.hostile_modules import CASES, EMPTY, Case, files
+from tests.kit.stopwatch import within
 
 PROVIDERS = frozenset(("hashicorp/aws", "hashicorp/null", "hashicorp/a"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_hostile_module_is_found_at_its_line_and_its_twin_passes(case: Case) -> None:
-    before = time.process_time()
-    found = vet(files(case.bad, case.programs), "modules/m", PROVIDERS)
-    assert time.process_time() - before < 1
+    with within():
+        found = vet(files(case.bad, case.programs), "modules/m", PROVIDERS)
     assert (case.rule, case.place) in {(one.rule, place(one)) for one in found}, found
     assert vet(files(case.twin), "modules/m", PROVIDERS) == ()
 
@@ -80,14 +79,13 @@ def test_bombs_are_judged_in_time_and_space(unit: str, name: str, head: str) -> 
     bomb = (head + unit * (512 << 10))[: 512 << 10].encode()
     caller = b'output "x" {\n  value = templatefile("${path.module}/x.tpl", {})\n}\n'
     tree = {"m/a.tf": ("100644", caller), f"m/{name}": ("100644", bomb)}
-    before = time.process_time()
-    vet(tree, "m")
-    assert time.process_time() - before < 1
+    with within():
+        vet(tree, "m")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 512 << 10  # KiB, with pytest and its plugins
 
 
 def test_thousands_of_files_are_judged_in_time() -> None:
     tree = {f"m/{number}.tf": ("100644", b"locals {\n}\n") for number in range(20_000)}
-    before = time.process_time()
-    assert vet(tree, "m") == ()
-    assert time.process_time() - before < 1
+    with within():
+        found = vet(tree, "m")
+    assert found == ()

@@ -1,0 +1,34 @@
+"""What a judgement costs: of this process's own time, and not more because something else is busy or looks on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NOMINAL = 0.03  # seconds that the yardstick takes on a core of its own
+
+
+def slowness() -> float:
+    """How much longer than on an idle core everything takes now: neighbours on the same core count as time of ours."""
+    began = time.process_time()
+    total = 0
+    for number in range(600_000):
+        total += number & 7
+    return max(1.0, (time.process_time() - began) / _NOMINAL)
+
+
+@contextmanager
+def within(seconds: float = 1.0) -> Iterator[None]:
+    """Fail where what is inside takes longer, on an unloaded machine, without whatever measures coverage."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        slow, began = slowness(), time.process_time()
+        yield
+        took = time.process_time() - began
+        slow = max(slow, slowness())
+    finally:
+        sys.settrace(tracer)
+    assert took < seconds * slow, f"{took:.2f} s, on a machine that is {slow:.1f} times slower than alone"
