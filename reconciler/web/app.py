@@ -190,8 +190,10 @@ def commit(request: Request, view: View) -> Response:
     sha = Commit(request.path_params["sha"])
     if not _COMMIT.fullmatch(sha):
         raise HTTPException(400, "a commit is 40 lower-case hex digits: `git rev-parse HEAD` prints them")
+    known = view.accepted(sha)  # before the picture: what is accepted after this is more than the picture shows
     picture = view.picture()
-    resolved = picture.desired is not None and (picture.desired.commit == sha or view.accepted(sha))
+    shown = picture.desired.commit if picture.desired else None
+    resolved = shown is not None and (shown == sha or (known and shown == picture.ledger.head))
     answer = {"commit": sha, "accepted": resolved, "head": picture.ledger.head, "frozen": picture.ledger.frozen}
     return _json({**answer, "waiting": [row(one) for one in _waiting(picture)] if resolved else []})
 

@@ -134,9 +134,9 @@ def test_an_unreachable_catalog_stops_only_what_needs_a_new_tree(tmp_path: Path)
         away = home.ground.catalog.folder.rename(tmp_path / "away.git")
         home.ground.merge({LOCK: lock, at("prod/new"): data(1, version="1.1.0"), at("prod/old"): data(2)})
         home.synced("prod/old")
-        failed = home.until(lambda: (one := home.unit("prod/new")) and one["failure"] and one, "the new one fails")
-        assert failed["health"] == "Degraded"
-        assert "catalog.git" in failed["failure"]["message"]
+        held = home.held("prod/new", "GitUnreachable", saying="catalog.git")
+        assert held["health"] == "Degraded"
+        assert held["message"].startswith("environments/prod/new.yaml:3:13: ")
         away.rename(home.ground.catalog.folder)
         ask(home, "reconcile", "prod/new")
         home.synced()

@@ -46,7 +46,7 @@ def test_a_freeze_that_is_taken_out_with_a_destroy_holds_until_the_next_merge(tm
         assert home.command("status").returncode == 3
 
         home.ground.merge({env("prod"): environment(limits={"destroy": 9}), at("prod/a"): data(2, state="absent")})
-        assert NEXT in home.held("prod/a", "FreezeWindow")["message"]
+        home.held("prod/a", "FreezeWindow", saying=NEXT)
         settled(home)
         assert home.ground.state("prod/a").read_text().count('"type": "terraform_data"') == 1
         next_merge(home)
@@ -62,12 +62,12 @@ def test_a_limit_that_is_raised_counts_from_the_next_merge_on_which_wakes_what_w
         home.synced()
         loose = environment(limits={"destroy": 5}, review="off")
         home.ground.merge({at("prod/a"): keep("1"), env("prod"): loose})
-        assert NEXT in home.held("prod/a", "DestroyLimit")["message"]
+        home.held("prod/a", "DestroyLimit", saying=NEXT)
         # It survives a restart of both, and any time.
         home.stop()
         home.start()
         look(home, "prod/a")
-        assert NEXT in home.held("prod/a", "DestroyLimit")["message"]
+        home.held("prod/a", "DestroyLimit", saying=NEXT)
         before = len(results(home, "prod/b"))
         next_merge(home)
         home.synced(patience=20)  # nobody asks: no back-off is waited for
@@ -82,7 +82,7 @@ def test_a_file_that_goes_for_a_while_does_not_shake_its_freeze_off(tmp_path: Pa
         home.ground.merge({env("prod"): None})
         home.held("prod/a", "EnvironmentInvalid")
         home.ground.merge({env("prod"): environment()})
-        assert NEXT in home.held("prod/a", "FreezeWindow")["message"]
+        home.held("prod/a", "FreezeWindow", saying=NEXT)
         assert not home.ground.state("prod/a").exists()
         next_merge(home)
         home.synced()
@@ -118,7 +118,7 @@ def test_a_class_that_is_changed_holds_everything_even_where_the_host_agrees(tmp
         config = home.ground.runner_config
         config.write_text(config.read_text().replace("class: protected", "class: sandbox"))
         home.start()
-        assert NEXT in home.held("prod/a", "PolicyMismatch")["message"]
+        home.held("prod/a", "PolicyMismatch", saying=NEXT)
         assert did(home, "prod/a") == [("apply", "Applied")]
         next_merge(home)
         home.until(lambda: did(home, "prod/a")[-1] == ("apply", "Applied") and len(did(home, "prod/a")) > 1, "it goes")

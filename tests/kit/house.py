@@ -147,11 +147,14 @@ class House:
 
         self.until(in_order, f"{units or 'all'} are Synced at {wanted[:12]}", patience)
 
-    def held(self, unit: str, reason: str, patience: float = PATIENCE) -> Json:
-        """Wait until the unit shows this reason, and return all that is known of it."""
-        found: Json = self.until(
-            lambda: (one := self.unit(unit)) and one.get("reason") == reason and one, f"{unit} shows {reason}", patience
-        )
+    def held(self, unit: str, reason: str, saying: str = "", patience: float = PATIENCE) -> Json:
+        """Wait until the unit shows this reason, with these words in its message, and return all that is known of it."""
+
+        def shown() -> Json | None:
+            one = self.unit(unit)
+            return one if one and one.get("reason") == reason and saying in (one["message"] or "") else None
+
+        found: Json = self.until(shown, f"{unit} shows {reason} {saying}", patience)
         return found
 
     def tails(self) -> str:

@@ -293,6 +293,18 @@ def test_which_units_wait_for_a_commit(client: httpx.Client, installation: Insta
     assert "40 lower-case" in get(client, "/api/v1/commits/main", 400)["error"]
 
 
+def test_a_commit_that_is_accepted_and_not_worked_out_yet_says_nothing(
+    client: httpx.Client, installation: Installation
+) -> None:
+    newer = Commit("c" * 40)
+    installation.store.append(HeadAccepted(HEAD, ()))
+    installation.desired = desired(unit("prod/network"))
+    installation.store.append(HeadAccepted(newer, (HEAD,)))
+    answer = get(client, f"/api/v1/commits/{newer}")
+    assert (answer["accepted"], answer["waiting"]) == (False, [])
+    assert get(client, f"/api/v1/commits/{HEAD}")["accepted"] is True  # what is shown is of that one
+
+
 def test_a_log_from_an_offset_on(client: httpx.Client, installation: Installation) -> None:
     (installation.logs / "j1").write_bytes(b"first\nsecond\n")
     installation.store.append(JobDispatched(dispatched("prod/app")))
