@@ -16,7 +16,7 @@ help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
 	@echo 'make crash                 the whole matrix of kill -9, of which make test plays a tenth'
-	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for that long; a crash is saved in tests/hostile/crashes'
+	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make check                 lint and the fast tests, before a commit'
 	@echo 'make bench | lock | format | venv | clean'
 

@@ -1,7 +1,7 @@
 """A harness for each parser of bytes that others wrote, and coverage-guided fuzzing of it with atheris.
 
     python -m tests.hostile.fuzz NAME SECONDS [SEED]     fuzz one of them, from its corpus on; a crash is saved beside it
-    python -m tests.hostile.fuzz all SECONDS             each in turn
+    python -m tests.hostile.fuzz all SECONDS             each in turn; the seconds are of processor time
     python -m tests.hostile.fuzz keep NAME FOLDER        take what another corpus adds to the committed one
 
 A harness returns for whatever is an answer or a refusal of ours; anything else that it raises is a find.
@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
 CRASHES = HERE / "crashes"
 LONGEST = 4096  # bytes of one input
+LONGER = 20  # times the processor time, on a machine that has other things to do, and no run lasts longer
 BOUNDS = ("-timeout=30", "-rss_limit_mb=1024", f"-max_len={LONGEST}", "-print_final_stats=0", "-verbosity=0")
 
 
@@ -33,8 +36,8 @@ def have_atheris() -> bool:
 
 
 def fuzz(name: str, seconds: int, seed: int, found: Path) -> int:
-    """Fuzz in another process, which libFuzzer ends; new inputs go to `found`, a crash to `CRASHES`."""
-    return _started(name, *_options(name, seconds, seed, found))
+    """Fuzz in another process, for so much processor time; new inputs go to `found`, a crash to `CRASHES`."""
+    return _started(name, *_options(name, seconds * LONGER, seed, found), spend=seconds)
 
 
 def sample(seconds: int, seed: int, found: Path) -> str:
@@ -60,11 +63,10 @@ def _options(name: str, seconds: int, seed: int, found: Path) -> list[str]:
     return [*bounds, str(found), str(CORPUS / name)]
 
 
-def _started(name: str, *options: str) -> int:
+def _started(name: str, *options: str, spend: int | None = None) -> int:
     argv = [sys.executable, "-m", "tests.hostile.fuzz", "child", name, *options]
-    return subprocess.run(
-        argv, cwd=HERE.parent.parent, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False
-    ).returncode
+    env = {**os.environ, "PYTHONHASHSEED": "0"} | ({"RECONCILER_FUZZ_CPU": str(spend)} if spend else {})
+    return subprocess.run(argv, cwd=HERE.parent.parent, env=env, check=False).returncode
 
 
 def _child(name: str, options: list[str]) -> None:
@@ -73,8 +75,20 @@ def _child(name: str, options: list[str]) -> None:
     engine: Any = atheris  # it ships no types
     with engine.instrument_imports(include=["reconciler"]) if "-merge=1" not in options else nullcontext():
         from tests.hostile.harnesses import HARNESSES
-    engine.Setup([sys.argv[0], *options], HARNESSES[name])
+    engine.Setup([sys.argv[0], *options], _spending(HARNESSES[name]))
     engine.Fuzz()
+
+
+def _spending(harness: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """The harness, until this process has spent the processor time that it was given; libFuzzer knows wall time only."""
+    given = float(os.environ.get("RECONCILER_FUZZ_CPU", "inf"))
+
+    def spending(data: bytes) -> None:
+        harness(data)
+        if time.process_time() > given:
+            os._exit(0)  # what was found is in its folder already
+
+    return spending
 
 
 def _sample(seconds: int, seed: int, found: Path) -> int:
