@@ -135,7 +135,7 @@ def test_a_story_on_aws(tmp_path: Path, aws: Aws, aws_mirror: Path) -> None:
 
 
 def another_account_is_refused(home: House, aws: Aws) -> None:
-    failed = home.held("prod/net", "AccountNotAllowed", PATIENCE)
+    failed = home.held("prod/net", "AccountNotAllowed", patience=PATIENCE)
     assert (failed["sync"], failed["health"]) == ("OutOfSync", "Degraded")
     assert ACCOUNT in failed["message"]
     assert ELSEWHERE in failed["message"]
