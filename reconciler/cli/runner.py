@@ -8,13 +8,15 @@ import pwd
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reconciler import wire
+from reconciler.cli import exits
 from reconciler.config import RunnerConfig, load_runner
-from reconciler.model import Commit
+from reconciler.desired.paths import entry_path, unit_of
+from reconciler.model import Commit, Operation, UnitId
 
 if TYPE_CHECKING:
     from reconciler.runner.memory import Memory
@@ -50,16 +52,43 @@ def serve(config_path: Path) -> None:
 
 @command.command()
 @CONFIG
+@click.argument("entry", required=False)
+@click.option("--operation", type=click.Choice(["plan", "apply"]), default="apply", show_default=True, help="Of ENTRY.")
+@click.option("--pulls", is_flag=True, help="ENTRY as an open pull request has it, not as it was merged.")
+@click.option("--module", help="The module that ENTRY has: <catalog>/<module>.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def describe(config_path: Path, output: str) -> None:
-    """What this runner may do, for whom, and with which engine."""
+def describe(config_path: Path, entry: str | None, operation: str, pulls: bool, module: str | None, output: str) -> int:
+    """What this runner may do, for whom, and with which engine.
+
+    With ENTRY (a unit, or the path of its file): whether the allow-list has it, and if not, why; exit 0 or 3. Needs no
+    running runner.
+    """
+    if entry is not None:
+        return _answer(config_path, entry, Operation(operation), pulls, module, output)
     about = wire.ask(load_runner(config_path).socket_path, {"verb": "describe"})["about"]
     if output == "json":
         click.echo(json.dumps(about, indent=2, sort_keys=True))
-        return
+        return exits.FINE
     assert isinstance(about, dict)  # noqa: S101 - the runner's own answer
     for line in _lines(about):
         click.echo(line)
+    return exits.FINE
+
+
+def _answer(config_path: Path, entry: str, operation: Operation, pulls: bool, module: str | None, output: str) -> int:
+    from reconciler.runner.allow import Wish, allowed, rule_of, why_not  # late, see `serve`
+
+    rules = [rule_of(line) for line in load_runner(config_path).rules]
+    path = entry if unit_of(entry) is not None else entry_path(UnitId(entry))
+    if unit_of(path) is None:
+        raise click.UsageError(
+            f"{entry} is no unit and no file of one: write prod/network, or environments/prod/network.yaml"
+        )
+    wish = Wish(operation, path, module, pulls)
+    fine = allowed(rules, wish)
+    message = f"{wish} is allowed." if fine else why_not(rules, wish)
+    click.echo(json.dumps({"allowed": fine, "message": message}) if output == "json" else message)
+    return exits.FINE if fine else exits.TROUBLE
 
 
 @command.command()
@@ -185,7 +214,7 @@ def _lines(about: dict[str, object]) -> list[str]:
     rules, environments = about["allow"], about["environments"]
     assert isinstance(rules, list)  # noqa: S101
     assert isinstance(environments, dict)  # noqa: S101
-    lines += ["Allowed:"] + [f"  {' and '.join(r['operations'])}: {', '.join(r['folders'])}" for r in rules]
+    lines += ["Allowed:"] + [_rule_line(rule) for rule in rules]
     lines += ["Environments:"] + [
         f"  {name}: {one['class']}, state {one['backend']}" for name, one in environments.items()
     ]
@@ -194,6 +223,12 @@ def _lines(about: dict[str, object]) -> list[str]:
     if exceptions:
         lines += ["Exceptions from the audit:"] + [f"  {_exception(one)}" for one in exceptions]
     return lines
+
+
+def _rule_line(rule: dict[str, Any]) -> str:
+    of_pulls = " of pull requests" if rule["refs"] == "pulls" else ""
+    modules = "" if rule["modules"] == ["**"] else f"; modules {', '.join(rule['modules'])}"
+    return f"  {' and '.join(rule['operations'])}{of_pulls}: {', '.join(rule['folders'])}{modules}"
 
 
 def _trust_lines(trust: object) -> list[str]:

@@ -43,6 +43,7 @@ Listen = Annotated[str, matching(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,
 Positive = Annotated[int, Field(ge=1, le=10_000)]
 Installation = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name (letters, digits, _, . and -)")]
 Glob = Annotated[str, matching(r"environments/[A-Za-z0-9_./*?-]+", "a pattern of paths (environments/prod/**)")]
+ModuleGlob = Annotated[str, matching(r"[A-Za-z0-9_./*?-]+", "a pattern of modules (acme/*)")]
 AccountId = Annotated[str, matching(r"[0-9]{12}", "an AWS account id (12 digits in quotes)")]
 _URL = re.compile(r"(?:https|ssh|file)://[^\s]+|/[^\s]*|(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
 

@@ -16,6 +16,7 @@ from reconciler.config.fields import (
     Glob,
     HostPath,
     Installation,
+    ModuleGlob,
     exactly_one,
     given,
     word_or_mapping,
@@ -42,6 +43,9 @@ class Allow(Closed):
     operations: list[Literal["plan", "apply"]]
     refs: Literal["merged", "pulls"] = Field(default="merged", description="what was merged, or open pull requests")
     folders: list[Glob]
+    modules: list[ModuleGlob] = Field(
+        default=["**"], description="<catalog>/<module>; `*` stands for any part of a name"
+    )
 
     @model_validator(mode="after")
     def _only_shown(self) -> Allow:

@@ -67,6 +67,11 @@ def environment_path(name: str) -> str:
     return f"{ROOT}{name}/environment.yaml"
 
 
+def entry_path(unit: UnitId) -> str:
+    """Where the unit's entry stands."""
+    return f"{ROOT}{unit}.yaml"
+
+
 def unit_of(path: str) -> UnitId | None:
     """The unit that a file stands for, or would stand for if it were called .yaml."""
     found = classify(re.sub(r"\.yml$", ".yaml", path))

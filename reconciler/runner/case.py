@@ -158,6 +158,8 @@ class Case:
         host, hosted, unit, operation = self._host, self._hosted, self._unit, self._job.operation
         memory = host.memory.unit(unit.id)
         old = unit.entry.moved_from
+        if old is not None and memory.applied is None:
+            checks.may_take(host, operation, host.memory.unit(old))
         if operation is Operation.APPLY and (memory.moved_to or (old and memory.applied is None)):
             self._still_allowed()
         if memory.moved_to is not None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from reconciler.desired import freeze
+from reconciler.desired.paths import entry_path
 from reconciler.desired.policy import class_mismatch, from_the_next_merge_on
 from reconciler.errors import HeldError
 from reconciler.model import Allowances, Environment, Operation, Presence, Unit, UnitId
-from reconciler.runner.allow import allowed, why_not
+from reconciler.runner.allow import Wish, allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
 from reconciler.runner.terraform.state import State
@@ -24,15 +25,23 @@ def permitted(host: Host, operation: Operation, unit: Unit, *, pulls: bool = Fal
     Raises:
         HeldError: they do not.
     """
-    rules = host.rules
-    path = unit.entry.place.path
-    if not allowed(rules, operation, path, pulls=pulls):
-        raise HeldError("NotAllowed", why_not(rules, operation, path, pulls=pulls))
+    _on_the_list(host, Wish(operation, unit.entry.place.path, unit.pin.module, pulls))
     hosted = host.environment(unit.environment.name, operation)
     if its := class_mismatch(unit.environment, hosted.part.klass):
         what = f"runner.yaml says class {hosted.part.klass}, environment.yaml says {its}; the host wins."
         raise HeldError("PolicyMismatch", what + from_the_next_merge_on(unit.environment, "class"))
     return hosted
+
+
+def may_take(host: Host, operation: Operation, old: UnitMemory, *, pulls: bool = False) -> None:
+    """The allow-list lets the job in where a state is to come from, too. Raises HeldError: it does not."""
+    module = old.applied.module if old.applied else None
+    _on_the_list(host, Wish(operation, entry_path(old.unit), module, pulls))
+
+
+def _on_the_list(host: Host, wish: Wish) -> None:
+    if not allowed(host.rules, wish):
+        raise HeldError("NotAllowed", why_not(host.rules, wish))
 
 
 def not_frozen(environment: Environment, now: datetime) -> None:

@@ -22,7 +22,7 @@ from reconciler.git.provenance import open_proofs
 from reconciler.git.source import Head
 from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
-from reconciler.runner.allow import Rule
+from reconciler.runner.allow import rule_of
 from reconciler.runner.credentials import read_secret, static_credentials
 from reconciler.runner.history import History
 from reconciler.runner.jail.egress import (
@@ -75,7 +75,7 @@ class Host:
         )
         for name, listed in config.environments.items() if self.sandbox else ():
             check_no_proxy(name, listed.env)
-        self.rules = tuple(Rule(line.operation_set, tuple(line.folders), line.refs == "pulls") for line in config.rules)
+        self.rules = tuple(map(rule_of, config.rules))
         self._proofs = open_proofs(config.memory_path)
         audit = config.audit
         self.record = Recorder(config.memory_path / "audit", audit.grace if audit and audit.required else None)
@@ -213,6 +213,7 @@ class Host:
                     "operations": sorted(r.operations),
                     "refs": "pulls" if r.pulls else "merged",
                     "folders": list(r.folders),
+                    "modules": list(r.modules),
                 }
                 for r in self.rules
             ],

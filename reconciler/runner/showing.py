@@ -109,6 +109,7 @@ class Showing:
         old = unit.entry.moved_from
         if old is not None and memory.applied is None:
             memory = host.memory.unit(old)
+            checks.may_take(host, Operation.PLAN, memory, pulls=True)
         if memory.applying is not None:
             raise UnitError(
                 "UnitBusy", f"{memory.unit} is being changed; its plan is shown afterwards.", transient=True

@@ -243,6 +243,22 @@ def test_a_rename_that_is_taken_back_makes_nothing_a_second_time(tmp_path: Path)
     made.close()
 
 
+def test_no_state_comes_from_a_folder_that_is_not_on_the_allow_list(tmp_path: Path) -> None:
+    both = ["plan", "apply"]
+    made = ground(tmp_path, {"old": note()}, allow=[{"operations": both, "folders": [f"{PROD}/**"]}])
+    host = open_host(made)
+    assert run(host, made, OLD, 1).reason == "Applied"
+    made.merge(RENAMED)
+    whole = made.runner_config.read_text()
+    made.runner_config.write_text(whole.replace(f"{PROD}/**", f"{PROD}/new.yaml"))
+    held = run(open_host(made), made, NEW, 2)
+    assert (held.outcome, held.reason) == (Outcome.HELD, "NotAllowed")
+    assert f"apply of {PROD}/old.yaml is not on" in held.message
+    assert made.state(OLD).exists()
+    assert run(host, made, NEW, 3).reason == "InSync"
+    made.close()
+
+
 @pytest.mark.parametrize("got_as_far_as", [save_moved_to, copy_state, set_aside])
 def test_so_does_one_that_is_taken_back_half_way(got_as_far_as: Callable[[Place], None], place: Place) -> None:
     got_as_far_as(place)

@@ -47,6 +47,19 @@ def test_the_hosts_word_on_folder_operation_class_and_environment(tmp_path: Path
     assert "EnvironmentNotHosted: runner.yaml does not list" in held_by(checks.permitted, host, Operation.PLAN, stage)
 
 
+def test_the_hosts_word_on_modules(tmp_path: Path) -> None:
+    rules = [
+        {"operations": ["plan", "apply"], "refs": "merged", "folders": ["environments/**"], "modules": ["acme/n*"]}
+    ]
+    host = open_host(ground(tmp_path, {"a": note()}, allow=rules))
+    one = facts.unit("prod/net")
+    refused = held_by(checks.permitted, host, Operation.APPLY, one)
+    assert refused.startswith(f"NotAllowed: apply of {one.pin.module} at environments/prod/net.yaml is not on")
+    assert refused.endswith("modules for which apply is allowed there: acme/n*.")
+    other = replace(one, pin=replace(one.pin, module="acme/net"))
+    assert checks.permitted(host, Operation.APPLY, other).name == "prod"
+
+
 def test_nothing_is_applied_in_a_window_of_before_or_since() -> None:
     day, night = (Window(f"0 {hour} * * *", timedelta(hours=12), "UTC", f"{hour}h") for hour in (8, 20))
     environment = replace(facts.environment(), freeze=(day,))
