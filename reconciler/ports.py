@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -88,13 +87,3 @@ class HistoryEvent:
     action: str
     unit: str | None
     body: dict[str, object]
-
-
-class Journal(Protocol):
-    """Reading the journal back."""
-
-    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
-        """The newest events of a unit, of an environment or of `all`, newest first."""
-
-    def verify(self) -> int:
-        """Recompute the hash chain and return the number of records. Raises PassError("AuditBroken") naming the first record that does not fit."""

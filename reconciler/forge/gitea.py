@@ -10,7 +10,7 @@ from pydantic import Field
 from reconciler.errors import PassError
 from reconciler.forge.dialect import Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
-from reconciler.forge.github import renamed
+from reconciler.forge.home import Home
 from reconciler.forge.rest import Answer, Moment, Rest, Sha, Word
 from reconciler.forge.rest import Id as Number
 from reconciler.model import Commit
@@ -27,11 +27,6 @@ class User(Answer):
     @property
     def account(self) -> Account:
         return Account(self.id, self.login, self.id > 0)
-
-
-class Repository(Answer):
-    id: Number
-    full_name: Word
 
 
 class Base(Answer):
@@ -119,16 +114,12 @@ class Gitea:
 
     def __init__(self, rest: Rest, repository: str, branch: str, min_approvals: int, *, signed: bool) -> None:
         self._rest, self._branch, self._needed, self._signed = rest, branch, min_approvals, signed
-        self._repo = ("repos", *repository.split("/"))
-        self._name, self._id = repository, 0
-        self.place = rest.place
+        self._home = Home(rest, repository)
+        self._repo, self.place = self._home.path, rest.place
 
     def meet(self) -> None:
         """See `Dialect`."""
-        found = self._rest.one(Repository, *self._repo)
-        if found.full_name.casefold() != self._name.casefold():
-            raise renamed(self.place, found.full_name)
-        self._id = found.id
+        self._home.meet()
 
     def pulls_of(self, commit: Commit) -> Sequence[Closed]:
         """See `Dialect`. Gitea knows one at most, by the commit that merging it gave."""
@@ -136,7 +127,7 @@ class Gitea:
         if found is None:
             return ()
         author = found.user.account if found.user and found.user.id > 0 else None
-        home, head = found.base.repo_id == self._id, self._head(found.number)
+        home, head = found.base.repo_id == self._home.id, self._head(found.number)
         return (Closed(found.number, home, found.base.ref, found.merged, found.merge_commit_sha, head, author),)
 
     def parents(self, commit: Commit) -> Sequence[str]:
@@ -169,7 +160,7 @@ class Gitea:
         for page in self._rest.pages(Open, *self._repo, "pulls", size="limit", **query):
             for pull in page:
                 author = pull.user.account if pull.user else None
-                home, head = pull.base.repo_id == self._id, Commit(pull.head.sha)
+                home, head = pull.base.repo_id == self._home.id, Commit(pull.head.sha)
                 yield Opened(pull.number, home, pull.base.ref, head, author, pull.title, pull.draft)
 
     def head_ref(self, number: int) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 from reconciler.errors import PassError
 from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
+from reconciler.forge.home import Home
 from reconciler.forge.rest import Answer, Id, Moment, Reply, Rest, Sha, Word
 from reconciler.model import Commit
 
@@ -25,11 +26,6 @@ class User(Answer):
     @property
     def account(self) -> Account:
         return Account(self.id, self.login, self.type == "User")
-
-
-class Repository(Answer):
-    id: Id
-    full_name: Word
 
 
 class RepositoryId(Answer):
@@ -167,16 +163,12 @@ class GitHub:
 
     def __init__(self, rest: Rest, repository: str, branch: str, min_approvals: int, *, signed: bool) -> None:
         self._rest, self._branch, self._needed, self._signed = rest, branch, min_approvals, signed
-        self._repo = ("repos", *repository.split("/"))
-        self._name, self._id = repository, 0
-        self.place = rest.place
+        self._home = Home(rest, repository)
+        self._repo, self.place = self._home.path, rest.place
 
     def meet(self) -> None:
         """See `Dialect`."""
-        found = self._rest.one(Repository, *self._repo)
-        if found.full_name.casefold() != self._name.casefold():
-            raise renamed(self.place, found.full_name)
-        self._id = found.id
+        self._home.meet()
 
     def pulls_of(self, commit: Commit) -> Sequence[Closed]:
         """See `Dialect`."""
@@ -216,7 +208,7 @@ class GitHub:
         for page in self._rest.pages(Open, *self._repo, "pulls", **query):
             for pull in page:
                 author = pull.user.account if pull.user else None
-                home = pull.base.repo.id == self._id
+                home = pull.base.repo.id == self._home.id
                 head = Commit(pull.head.sha)
                 yield Opened(pull.number, home, pull.base.ref, head, author, pull.title, pull.draft)
 
@@ -241,7 +233,7 @@ class GitHub:
                 "ForgeNonsense", f"{self.place}: asked for #{number}, it shows #{pull.number}: is url right?"
             )
         author = pull.user.account if pull.user else None
-        home, base = pull.base.repo.id == self._id, pull.base.ref
+        home, base = pull.base.repo.id == self._home.id, pull.base.ref
         return Closed(number, home, base, pull.merged, pull.merge_commit_sha, Commit(pull.head.sha), author)
 
     def _opinion(self, review: Review, who: Account, pull: Closed) -> Opinion:
@@ -275,11 +267,6 @@ class GitHub:
         reply: Reply = self._rest.reply(*self._repo, "rulesets", ruleset)
         actors = self._rest.read(Ruleset, reply).bypass_actors if reply.status == 200 else None
         return None if actors is None else not actors
-
-
-def renamed(place: str, name: str) -> PassError:
-    """The forge answers for a repository of another name: nothing is proven of this one."""
-    return PassError("ForgeUnknown", f"{place}: the forge calls it {name}: write that name into forge.repository.")
 
 
 def _is(user: User | None, account: Account) -> bool:

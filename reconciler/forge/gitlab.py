@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from reconciler.errors import PassError
 from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
 from reconciler.forge.facts import Protection
-from reconciler.forge.github import renamed
+from reconciler.forge.home import check_name
 from reconciler.forge.rest import PAGE, Answer, Id, Moment, Rest, Sha, Word
 from reconciler.model import Commit
 
@@ -156,8 +156,7 @@ class GitLab:
     def meet(self) -> None:
         """See `Dialect`."""
         found = self._rest.one(Project, *self._repo)
-        if found.path_with_namespace.casefold() != self._name.casefold():
-            raise renamed(self.place, found.path_with_namespace)
+        check_name(self.place, self._name, found.path_with_namespace)
         self._id, self._default = found.id, found.default_branch or ""
 
     def pulls_of(self, commit: Commit) -> Sequence[Closed]:

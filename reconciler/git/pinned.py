@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from reconciler.durable import sync_folder
 from reconciler.errors import PassError, UnitError
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.digest import tree_digest
@@ -82,7 +83,7 @@ class CatalogStore:
             if measure(fresh) != digest:
                 raise PassError("DiskFault", f"{fresh}: what was written does not read back the same: check the disk")
             fresh.rename(target)
-            _sync(self._folder)
+            sync_folder(self._folder)
         except OSError as error:
             reason = "DiskFull" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "DiskFault"
             raise PassError(
@@ -159,15 +160,7 @@ def _write_tree(folder: Path, files: Mapping[str, tuple[str, bytes]]) -> None:
             os.fsync(file.fileno())
     for written in sorted(folders, reverse=True):  # the inner before the outer
         written.chmod(_FOLDER)
-        _sync(written)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(written)
 
 
 def _remove(folder: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.errors import PassError
-from reconciler.git import tree
+from reconciler.git import merging, tree
 from reconciler.git.mirror import Mirror, branch_ref
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.tree import TreeEntry, TreeLimits, object_id
@@ -24,7 +24,6 @@ _PULLS = "refs/reconciler/pulls"
 MOST_FILES = 2000  # that one pull request may change
 LARGEST_FILE = 1 << 29  # bytes of one file of the mirror, and so of what one fetch brings
 LARGEST_MIRROR = 1 << 31  # bytes; beyond, it is made anew
-MERGE_SECONDS = 20.0
 
 
 class PullMirror:
@@ -79,17 +78,11 @@ class PullMirror:
         Raises:
             PassError: `PullConflicts`, or git failed.
         """
-        options = ("--write-tree", "--no-messages", "--name-only")
-        done = self._git.ask(
-            "merge-tree", *options, operands=(object_id(base), object_id(head)), deadline=MERGE_SECONDS
-        )
-        first, *names = done.out.decode("utf-8", "replace").splitlines() or [""]
-        if done.code == 0:
-            return object_id(first)
-        if done.code == 1:
-            shown = ", ".join(name for name in names[:3] if name.isprintable() and len(name) < 200)
+        done = merging.merge(self._git, base, head)
+        if done.tree is None:
+            shown = ", ".join(name for name in done.conflicts[:3] if name.isprintable() and len(name) < 200)
             raise PassError("PullConflicts", f"It conflicts with the branch ({shown}): rebase it, or merge the branch.")
-        raise PassError("GitFailed", f"{self._git.where}: git merge-tree: {done.err.decode('utf-8', 'replace')[:300]}")
+        return done.tree
 
     def read_tree(self, found: str, *prefixes: str) -> Iterator[TreeEntry]:
         """Every file of a tree under the prefixes, those with a problem too. Raises PassError."""

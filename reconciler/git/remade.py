@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from reconciler.errors import PassError
 from reconciler.git.command import Git
+from reconciler.git.merging import merge
 from reconciler.git.tree import object_id
 from reconciler.model import Commit
 
-MERGE_SECONDS = 20.0
 _REMEDY = "take it out of the branch, and let the forge merge the pull request; conflicts are solved before the merge"
 
 
@@ -19,7 +19,7 @@ def check_merge(git: Git, commit: Commit) -> None:
     """Return if the commit is no merge, or exactly what merging its second parent into its first gives.
 
     Raises:
-        PassError: `MergeEdited`; git failed, or took longer than `MERGE_SECONDS`.
+        PassError: `MergeEdited`; git failed, or took too long.
     """
     shown = git.run("rev-parse", operands=(f"{object_id(commit)}^{{tree}}", f"{commit}^@")).decode().split()
     tree, *parents = [word for word in shown if not word.startswith("-")]
@@ -27,10 +27,6 @@ def check_merge(git: Git, commit: Commit) -> None:
         return
     if len(parents) > 2:
         raise PassError("MergeEdited", f"{commit} has {len(parents)} parents, and forges merge one request: {_REMEDY}.")
-    options = ("--write-tree", "--no-messages", "--name-only")
-    done = git.ask("merge-tree", *options, operands=(parents[0], parents[1]), deadline=MERGE_SECONDS)
-    if done.code not in (0, 1):
-        raise PassError("GitFailed", f"{git.where}: git merge-tree: {done.err.decode('utf-8', 'replace')[:300]}")
-    if done.code == 1 or done.out.decode().strip() != tree:
+    if merge(git, Commit(parents[0]), Commit(parents[1])).tree != tree:
         what = f"{commit} is not what merging {parents[1][:12]} into {parents[0][:12]} gives: it was edited by hand"
         raise PassError("MergeEdited", f"{what}: {_REMEDY}.")

@@ -17,10 +17,10 @@ from reconciler import codec
 from reconciler.errors import PassError
 from reconciler.runner.audit.anchor import Anchored, Heads, Said, disagrees
 from reconciler.runner.audit.chain import Head
+from reconciler.runner.s3 import s3_client
 
 _KEY = re.compile(r"([0-9]{15})-([0-9a-f]{64})\.json")
 TAKEN = frozenset({"PreconditionFailed", "412"})
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,12 @@ class S3Anchor:
 
     @cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        style = "path" if self.path_style else "auto"
-        return boto3.client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.credentials.get("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key=self.credentials.get("AWS_SECRET_ACCESS_KEY"),
-            aws_session_token=self.credentials.get("AWS_SESSION_TOKEN"),
-            config=Config(
-                s3={"addressing_style": style}, connect_timeout=10, read_timeout=20, retries={"max_attempts": TRIES}
-            ),
+        return s3_client(
+            self.region,
+            self.endpoint,
+            self.credentials,
+            path_style=self.path_style,
+            read_seconds=20,
         )
 
 

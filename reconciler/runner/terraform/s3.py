@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.errors import UnitError
 from reconciler.model import Json, UnitId
+from reconciler.runner.s3 import s3_client
 from reconciler.runner.terraform.state import MOST_OF_A_CLAIM, SUFFIX, State, aside, check_move, claim_name, parse_state
 
 # What a read of nothing answers; and a write of what is there, or is being written at this moment.
@@ -93,20 +94,12 @@ class S3Backend:
 
     @cached_property
     def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        style = "path" if self.options.get("use_path_style") else "auto"
-        return boto3.client(
-            "s3",
-            region_name=self.region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.credentials.get("AWS_ACCESS_KEY_ID"),
-            aws_secret_access_key=self.credentials.get("AWS_SECRET_ACCESS_KEY"),
-            aws_session_token=self.credentials.get("AWS_SESSION_TOKEN"),
-            config=Config(
-                s3={"addressing_style": style}, connect_timeout=10, read_timeout=30, retries={"max_attempts": 3}
-            ),
+        return s3_client(
+            self.region,
+            self.endpoint,
+            self.credentials,
+            path_style=bool(self.options.get("use_path_style")),
+            read_seconds=30,
         )
 
     def _get(self, key: str) -> State | None:
