@@ -21,8 +21,9 @@ from reconciler.controller import Runtime, tick
 from reconciler.demo.playground import Playground
 from reconciler.git.command import Git
 from reconciler.ledger import CheckScheduled
+from reconciler.logs import open_log
 from reconciler.model import Cause, Desired, Job, JobId, Operation, Outcome, Result, RunnerFacts, UnitId
-from reconciler.observe import Observer, open_log
+from reconciler.observe import Observer
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
 from reconciler.runner.terraform import engine

@@ -18,8 +18,9 @@ from reconciler.demo.forge import Forge
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
 from reconciler.ledger import CheckScheduled
+from reconciler.logs import open_log
 from reconciler.model import Desired, UnitId
-from reconciler.observe import Observer, open_log
+from reconciler.observe import Observer
 from reconciler.status import Outlook
 from reconciler.store.sqlite import SqliteStore
 from reconciler.web.series import SERIES_FOR_ALL, Metrics

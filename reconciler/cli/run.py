@@ -14,7 +14,8 @@ import click
 from reconciler import __version__
 from reconciler.config import load_controller
 from reconciler.daemon import Daemon, SystemClock, install_signals
-from reconciler.observe import LibraryLog, Observer, open_log
+from reconciler.logs import LibraryLog, open_log
+from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY
 
 DEFAULT_CONFIG = "/etc/reconciler/reconciler.yaml"

@@ -21,7 +21,8 @@ import httpx
 from reconciler import __version__
 from reconciler.config import load_controller
 from reconciler.daemon import Daemon
-from reconciler.observe import Observer, open_log
+from reconciler.logs import open_log
+from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY
 
 SCRAPE_EVERY = 20  # polls

@@ -13,8 +13,9 @@ from pathlib import Path
 from reconciler.admin import AdminServer
 from reconciler.errors import PassError
 from reconciler.ledger import HistoryAccepted
+from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, RunnerFacts, UnitId
-from reconciler.observe import Observer, open_log
+from reconciler.observe import Observer
 from reconciler.ports import HistoryEvent
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture

@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from reconciler.config.trigger import Trigger
+from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, JobId, Phase
-from reconciler.observe import Observer, open_log
+from reconciler.observe import Observer
 from reconciler.ports import HistoryEvent
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore

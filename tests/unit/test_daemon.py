@@ -14,7 +14,8 @@ from reconciler.controller import Runtime
 from reconciler.daemon import Daemon
 from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
-from reconciler.observe import Observer, open_log
+from reconciler.logs import open_log
+from reconciler.observe import Observer
 
 DEADLINE = 20.0  # seconds
 MORE_THAN_ANYTHING_ELSE_ASKS_FOR = 10  # passes

@@ -16,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
 from reconciler.ledger import Frozen, JobDispatched, JobEnded, Paused
+from reconciler.logs import LibraryLog, open_log
 from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, Unexplained, UnitId
-from reconciler.observe import LibraryLog, Observer, open_log
+from reconciler.observe import Observer
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
 from reconciler.web.series import SERIES_FOR_ALL

@@ -12,7 +12,8 @@ from prometheus_client import generate_latest
 
 from reconciler.config import Forge as Configured
 from reconciler.forge import RULES, Forge, Pull, open_forge
-from reconciler.observe import Observer, open_log
+from reconciler.logs import open_log
+from reconciler.observe import Observer
 from reconciler.protection import Guards
 from tests.kit.forge import KINDS, ForgeSite, Shield, forge_site
 from tests.kit.merges import NAME, Scene
