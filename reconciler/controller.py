@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, next_due, schedule, survey
+from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, survey
 from reconciler.errors import PassError
 from reconciler.gates import World, policy
 from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, is_pausing
@@ -29,6 +29,7 @@ from reconciler.model import (
 )
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
 from reconciler.reviewing import Reviewing
+from reconciler.schedule import next_due, schedule
 
 FACTS_MAX_AGE = timedelta(seconds=15)
 ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from reconciler.decide import expected, retry_after
+from reconciler.decide import expected
 from reconciler.errors import PassError
 from reconciler.forge.facts import Pull
 from reconciler.ledger import PullShown
@@ -31,6 +31,7 @@ from reconciler.model import (
 )
 from reconciler.ports import Executor, Lost, Running, Store
 from reconciler.pulls import Proposal
+from reconciler.schedule import retry_after
 
 AT_ONCE = 2  # plans of pull requests
 AGAIN = timedelta(days=7)  # until what was shown is looked at once more, though nothing changed

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.controller import ASK_AGAIN, FACTS_MAX_AGE, Runtime, new_job_id, tick
-from reconciler.decide import FIRST_RETRY, Capacity, Held, Queued, expected
+from reconciler.decide import Capacity, Held, Queued, expected
 from reconciler.errors import PassError
 from reconciler.gates import policy
 from reconciler.ledger import Event, Frozen, HoldChanged, JobDispatched, JobEnded, Paused, PullShown, Resumed, Thawed
@@ -33,6 +33,7 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.ports import Lost, Running
+from reconciler.schedule import FIRST_RETRY
 from tests.kit import facts as make
 from tests.kit.world import FakeClock, MemoryStore
 

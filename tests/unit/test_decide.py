@@ -8,25 +8,16 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.decide import (
-    AFTER_CORRECTION,
-    FIRST_RETRY,
-    JITTER,
-    LAST_RETRY,
     Capacity,
     Decision,
     Dispatch,
     Held,
     Known,
     Queued,
-    Schedule,
     corrects,
     decide,
     expected,
-    jittered,
     need_of,
-    next_due,
-    retry_after,
-    schedule,
     survey,
     waits_for,
 )
@@ -47,6 +38,17 @@ from reconciler.model import (
     UnitId,
     UnitRecord,
     Window,
+)
+from reconciler.schedule import (
+    AFTER_CORRECTION,
+    FIRST_RETRY,
+    JITTER,
+    LAST_RETRY,
+    Schedule,
+    jittered,
+    next_due,
+    retry_after,
+    schedule,
 )
 from tests.kit import facts as make
 
