@@ -80,7 +80,7 @@ class JobDispatched:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """A job has a result. The controller works out when to retry and when to check again; see `decide.schedule`."""
+    """A job has a result. The controller works out when to retry and when to check again; see `schedule.schedule`."""
 
     dispatched: Dispatched
     result: Result
