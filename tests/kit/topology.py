@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from reconciler.branch import open_branch
 from reconciler.config import ControllerConfig, RunnerConfig
@@ -42,6 +42,16 @@ class Seen:
     unproven: tuple[str, str] | None = None  # name, reason
 
 
+class CommitOptions(TypedDict, total=False):
+    """What is special about a commit."""
+
+    by: str | None  # whose key signs it, where keys are on: ada's
+    at: int  # its date: a minute after the one made before
+    files: str  # other files than the genesis has, told apart by this text
+    namespace: str  # what the signature is for: git
+    tampered: bool  # changed after it was signed
+
+
 class Scene:
     """The server. `main` is the protected branch; `genesis` its first commit, at which both planes start."""
 
@@ -50,47 +60,42 @@ class Scene:
         self.folder, self.keys = folder, keys
         self.repo = RepoBuilder.create(folder / "server.git")
         self.names: dict[str, Commit] = {}
+        self._trees: dict[str | None, str] = {}
         self._minutes = 0
         self.allowed(*(["ada"] if keys else []))
-        self.tree = self.repo.tree({SETTINGS: ("100644", self.repo.blob("class: protected\n"))})
         self.commit("genesis", by="ada")
         self.push("genesis")
 
     # --- commits
 
-    def commit(
-        self,
-        name: str,
-        *parents: str,
-        by: str | None = "ada",
-        tree: str | None = None,
-        at: int | None = None,
-        namespace: str = "git",
-        tampered: bool = False,
-    ) -> Commit:
-        """A commit on these parents, by their names, with the files of the first one; signed by a key where keys are on."""
+    def commit(self, name: str, *parents: str, **options: Unpack[CommitOptions]) -> Commit:
+        """A commit on these parents, by their names; signed where keys are on."""
         self._minutes += 1
         data = payload(
             tuple(self.names[parent] for parent in parents),
-            at=NOON + MINUTE * self._minutes if at is None else at,
+            at=options.get("at", NOON + MINUTE * self._minutes),
             message=name,
-            tree=tree or self.tree,
+            tree=self._tree(options.get("files")),
         )
+        by = options.get("by", "ada")
         if self.keys is not None and by is not None:
-            signature = self.keys[by].sign(data, namespace)
-            data = with_signature(data.replace(b"Ada", b"Eve") if tampered else data, signature)
+            signature = self.keys[by].sign(data, options.get("namespace", "git"))
+            data = with_signature(data.replace(b"Ada", b"Eve") if options.get("tampered") else data, signature)
         self.names[name] = write(self.repo, data, None)
         return self.names[name]
 
-    def chain(self, name: str, start: str, count: int, **more: str | None) -> str:
-        """`count` commits, each on the one before: `name-1` and so on. The last one's name."""
+    def chain(self, name: str, start: str, count: int, **options: Unpack[CommitOptions]) -> str:
+        """`count` commits, each on the one before: `name-1` and so on. The last one's name; `name-0` is the start's."""
+        self.names[f"{name}-0"] = self.names[start]
         for number in range(1, count + 1):
-            self.commit(f"{name}-{number}", f"{name}-{number - 1}" if number > 1 else start, **more)  # type: ignore[arg-type]
+            self.commit(f"{name}-{number}", f"{name}-{number - 1}", **options)
         return f"{name}-{count}"
 
-    def files(self, text: str) -> str:
-        """A tree with other files."""
-        return self.repo.tree({SETTINGS: ("100644", self.repo.blob(f"class: protected\n# {text}\n"))})
+    def _tree(self, text: str | None) -> str:
+        if text not in self._trees:
+            words = "class: protected\n" + (f"# {text}\n" if text is not None else "")
+            self._trees[text] = self.repo.tree({SETTINGS: ("100644", self.repo.blob(words))})
+        return self._trees[text]
 
     def push(self, name: str) -> None:
         """The branch is at the commit now, whatever it was."""
@@ -269,13 +274,10 @@ class Stage:
         scene = Scene(folder, keys)
         return cls(scene, tuple(Plane(scene, folder, kind) for kind in ("controller", "runner")))
 
-    def mirrors(self, change: Callable[[Path], None]) -> None:
+    def mirrors(self, change: Callable[[Path], object]) -> None:
         """Do something to each plane's mirror."""
         for plane in self.planes:
             change(plane.mirror)
-
-    def lose_mirrors(self) -> None:
-        self.mirrors(shutil.rmtree)
 
     def errors(self) -> list[str | None]:
         """Why the last look of each plane came to no end."""
@@ -302,5 +304,5 @@ class Stage:
         return said
 
     def _named_first(self, text: str) -> str:
-        places = {text.find(commit): name for name, commit in self.scene.names.items() if commit in text}
+        places = {text.find(commit): name for name, commit in reversed(self.scene.names.items()) if commit in text}
         return places[min(places)]
