@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from reconciler.runner.terraform.engine import Engine, EngineError, SensitiveOut
 from reconciler.runner.terraform.plan import secrets_in, summarise
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.workspace import Value
-from tests.kit.aws import BUCKET, REGION, Aws, provider_pin, serving
+from tests.kit.aws import BUCKET, NEEDS_AWS, REGION, Aws, provider_pin
 from tests.kit.terraform import until
 from tests.kit.workbench import SECONDS, UNIT, Workbench, pin
 
@@ -25,12 +24,9 @@ KEY = b"k" * 32
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 # What the provider would ask of AWS about the account and the machine; the server has neither.
 SKIPS = {"skip_credentials_validation": True, "skip_requesting_account_id": True, "skip_metadata_api_check": True}
-MODULE = """\
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
+MODULE = (
+    NEEDS_AWS
+    + """\
 variable "cidr" { type = string }
 variable "password" { type = string }
 resource "aws_vpc" "this" {
@@ -44,12 +40,7 @@ resource "aws_ssm_parameter" "password" {
 output "vpc_id" { value = aws_vpc.this.id }
 output "password" { value = aws_ssm_parameter.password.value }
 """
-
-
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Aws]:
-    with serving() as found:
-        yield found
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +51,6 @@ def aws_pin(aws_mirror: Path) -> ProviderPin:
 @pytest.fixture(scope="module")
 def aws_engine(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return find_engine(str(engine), None, None, tmp_path_factory.mktemp("launcher"))
-
-
-@pytest.fixture
-def aws(cloud: Aws) -> Aws:
-    """The server, as if nobody had used it before."""
-    cloud.reset()
-    return cloud
 
 
 @pytest.fixture

@@ -12,14 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from reconciler.demo import example
 from reconciler.demo.example import LOCK
-from reconciler.demo.forge import Forge
-from reconciler.git.catalog import digest_of
-from reconciler.git.tree import FILE
-from reconciler.lockfile import with_pin
-from reconciler.model import Pin, ProviderPin
-from tests.kit.aws import ACCOUNT, BUCKET, REGION, Aws, provider_pin, serving
+from tests.kit.aws import ACCOUNT, NEEDS_AWS, REGION, Aws, locked, prod, provider_pin
 from tests.kit.house import House, Json, house
 from tests.kit.modules import entry, environment, release
 from tests.kit.story import at, env, look, results, settled
@@ -32,7 +26,6 @@ TAMPERED = "Qw7-who/ever+changed&<this>-knows-it"
 KEYS = {"plan": "plan-key-0123456789", "apply": "apply-key-0123456789"}
 ELSEWHERE = "999999999999"
 
-NEEDS_AWS = 'terraform {\n  required_providers {\n    aws = { source = "hashicorp/aws" }\n  }\n}\n'
 NET = (
     NEEDS_AWS
     + """\
@@ -80,50 +73,14 @@ STATES = {"prod/net.tfstate", "prod/app.tfstate"}
 CLAIM = {"prod/.reconciler.json"}  # whose they are
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[Aws]:
-    with serving() as found:
-        yield found
-
-
-@pytest.fixture
-def aws(cloud: Aws) -> Aws:
-    cloud.reset()
-    return cloud
-
-
-def lock(folder: Path, provider: ProviderPin) -> str:
-    """The catalog's releases have the same commits wherever they are made, so the lock can be written beforehand."""
-    forge = Forge.create(folder / "releases.git")
-    example.release(forge, CATALOG)
-    tag, files = next(iter(CATALOG.items()))
-    digest = digest_of({path: (FILE, content.encode()) for path, content in files.items()})
-    text = ""
-    for name in ("app", "net"):
-        pin = Pin(f"acme/{name}", "1.0.0", f"modules/{name}", tag, forge.head, digest, (provider,))
-        text = with_pin(LOCK, text, pin)
-    return text
-
-
 def runner(folder: Path, aws: Aws, mirror: Path) -> Json:
-    """What the host says of prod, at first with the number of another account."""
-    credentials = {}
-    for operation, key in KEYS.items():
-        file = folder / f"{operation}.env"
-        file.write_text(f"# for {operation}s\nAWS_ACCESS_KEY_ID={operation}er\nAWS_SECRET_ACCESS_KEY={key}\n")
-        file.chmod(0o600)
-        credentials[operation] = {"static_file": str(file)}
-    prod = {
-        "backend": {"local": None, "s3": {"bucket": BUCKET, "region": REGION, "use_path_style": True}},
-        "allowed_account_ids": [ELSEWHERE],
-        "env": {"AWS_ENDPOINT_URL": aws.endpoint, "AWS_EC2_METADATA_DISABLED": "true"},
-        "credentials": credentials,
-    }
-    return {"provider_mirror": {"path": str(mirror)}, "environments": {"prod": prod}}
+    """What the host says, at first with the number of another account."""
+    credentials = {operation: (folder / f"{operation}.env", key) for operation, key in KEYS.items()}
+    return {"provider_mirror": {"path": str(mirror)}, "environments": {"prod": prod(aws, ELSEWHERE, **credentials)}}
 
 
 def test_a_story_on_aws(tmp_path: Path, aws: Aws, aws_mirror: Path) -> None:
-    entries = {**ENTRIES, LOCK: lock(tmp_path, provider_pin(aws_mirror))}
+    entries = {**ENTRIES, LOCK: locked(tmp_path, CATALOG, provider_pin(aws_mirror))}
     with house(tmp_path / "h", entries, CATALOG, runner=runner(tmp_path, aws, aws_mirror)) as home:
         (home.ground.folder / "secrets" / "prod" / "password").write_text(PASSWORD)
         home.start()

@@ -215,7 +215,7 @@ def test_each_is_refused_before_init_and_others_go_on(site: Site, attack: Callab
 
 def test_a_byte_in_the_store_is_put_right_before_anything_reads_it(site: Site) -> None:
     assert site.run().reason == "Applied"
-    store = site.ground.folder / "runner/work/catalog" / site.pin().digest.removeprefix("sha256:")
+    store = site.ground.folder / "runner" / "work" / "catalog" / site.pin().digest.removeprefix("sha256:")
     file = store / "modules/page/main.tf"
     file.chmod(0o644)
     file.write_text(PAGE % "owned")
@@ -226,7 +226,7 @@ def test_a_byte_in_the_store_is_put_right_before_anything_reads_it(site: Site) -
     file.chmod(0o644)
     file.write_text(PAGE % "owned")
     file.chmod(0o444)
-    shutil.rmtree(site.ground.folder / "runner/work/catalog-acme.git")
+    shutil.rmtree(site.ground.folder / "runner" / "work" / "catalog-acme.git")
     shutil.rmtree(site.ground.catalog.folder)  # nothing to write it afresh from
     reason, message = site.refused()
     assert reason not in {"InSync", "Applied"}
@@ -317,7 +317,9 @@ def test_signed_tags(tmp_path: Path, engine: Path, ssh_keys: SshKeys) -> None:
         words = [*git, "hash-object", "-w", "-t", "tag", "--stdin"]
         made = subprocess.run(words, input=data, capture_output=True, check=True).stdout.decode().strip()
         subprocess.run([*git, "update-ref", f"refs/tags/{tag}", made], check=True)
-        shutil.rmtree(site.ground.folder / "runner/work/catalog-acme.git")  # the mirror keeps a tag as it saw it first
+        shutil.rmtree(
+            site.ground.folder / "runner" / "work" / "catalog-acme.git"
+        )  # the mirror keeps a tag as it saw it first
         if key == "mallory":
             assert site.refused()[0] == "SignerUnknown"
     assert site.run().reason == "Applied"

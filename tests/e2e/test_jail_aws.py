@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from reconciler.demo import example
 from reconciler.demo.example import LOCK
-from reconciler.demo.forge import Forge
-from reconciler.git.catalog import digest_of
-from reconciler.git.tree import FILE
-from reconciler.lockfile import with_pin
-from reconciler.model import Pin, ProviderPin
-from tests.kit.aws import ACCOUNT, BUCKET, REGION, Aws, provider_pin, serving
+from tests.kit.aws import ACCOUNT, NEEDS_AWS, REGION, Aws, locked, prod, provider_pin
 from tests.kit.house import House, Json, house
 from tests.kit.modules import entry, environment, release
 from tests.kit.story import at, env, results, settled
@@ -31,12 +24,9 @@ pytestmark = [
 
 PATIENCE = 300.0  # seconds: as in test_aws_house
 ELSEWHERE = "ssm.elsewhere.example"
-NOTE = """\
-terraform {
-  required_providers {
-    aws = { source = "hashicorp/aws" }
-  }
-}
+NOTE = (
+    NEEDS_AWS
+    + """\
 variable "text" { type = string }
 resource "aws_ssm_parameter" "this" {
   name  = "/note"
@@ -44,38 +34,15 @@ resource "aws_ssm_parameter" "this" {
   value = var.text
 }
 """
+)
 CATALOG = {"v1.0.0": release(note=NOTE)}
 
 
-@pytest.fixture
-def aws() -> Iterator[Aws]:
-    with serving() as found:
-        found.reset()
-        yield found
-
-
-def lock(folder: Path, provider: ProviderPin) -> str:
-    """The catalog's releases have the same commits wherever they are made, so the lock can be written beforehand."""
-    forge = Forge.create(folder / "releases.git")
-    example.release(forge, CATALOG)
-    tag, files = next(iter(CATALOG.items()))
-    digest = digest_of({path: (FILE, content.encode()) for path, content in files.items()})
-    return with_pin(LOCK, "", Pin("acme/note", "1.0.0", "modules/note", tag, forge.head, digest, (provider,)))
-
-
 def runner(folder: Path, aws: Aws, mirror: Path) -> Json:
-    keys = folder / "keys.env"
-    keys.write_text("AWS_ACCESS_KEY_ID=worker\nAWS_SECRET_ACCESS_KEY=worker-key-0123456789\n")
-    keys.chmod(0o600)
-    prod = {
-        "backend": {"local": None, "s3": {"bucket": BUCKET, "region": REGION, "use_path_style": True}},
-        "allowed_account_ids": [ACCOUNT],
-        "env": {"AWS_ENDPOINT_URL": aws.endpoint, "AWS_EC2_METADATA_DISABLED": "true"},
-        "credentials": {"plan": {"static_file": str(keys)}, "apply": {"static_file": str(keys)}},
-    }
+    keys = (folder / "keys.env", "worker-key-0123456789")
     return {
         "provider_mirror": {"path": str(mirror)},
-        "environments": {"prod": prod},
+        "environments": {"prod": prod(aws, ACCOUNT, plan=keys, apply=keys)},
         "sandbox": {"tier": "strict"},
     }
 
@@ -89,7 +56,7 @@ def test_deploys_through_the_jail_and_reaches_nothing_else(tmp_path: Path, aws: 
     entries = {
         env("prod"): providers(),
         at("prod/note"): entry("note", {"text": "first"}),
-        LOCK: lock(tmp_path, provider_pin(aws_mirror)),
+        LOCK: locked(tmp_path, CATALOG, provider_pin(aws_mirror)),
     }
     with house(tmp_path / "h", entries, CATALOG, runner=runner(tmp_path, aws, aws_mirror)) as home:
         home.start()

@@ -7,19 +7,27 @@ import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import boto3
 from moto.server import ThreadedMotoServer
 
-from reconciler.model import ProviderPin
+from reconciler.demo import example
+from reconciler.demo.example import Releases
+from reconciler.demo.forge import Forge
+from reconciler.demo.playground import CATALOG_NAME
+from reconciler.desired.lock import parse_lock
+from reconciler.lockfile import with_pin
+from reconciler.model import Lock, ProviderPin
 from tests.kit.terraform import AWS_PROVIDER
 from tests.provider.mirror import HOSTS, this_platform
 
 ACCOUNT = "123456789012"  # the server's
 BUCKET = "acme-tfstate"
 REGION = "eu-west-1"
+NEEDS_AWS = 'terraform {\n  required_providers {\n    aws = { source = "hashicorp/aws" }\n  }\n}\n'
 
 
 class Aws:
@@ -87,6 +95,39 @@ def serving() -> Iterator[Aws]:
         yield Aws(f"http://{host}:{port}")
     finally:
         server.stop()
+
+
+def prod(aws: Aws, account: str, **credentials: tuple[Path, str]) -> dict[str, Any]:
+    """What a host says of prod: states in the bucket, one account, and a file of credentials for each operation.
+
+    Args:
+        account: the only one that is allowed.
+        credentials: by operation, the file that is written, and the secret key in it.
+    """
+    for file, key in credentials.values():
+        file.write_text(f"# of {file.stem}\nAWS_ACCESS_KEY_ID={file.stem}er\nAWS_SECRET_ACCESS_KEY={key}\n")
+        file.chmod(0o600)
+    return {
+        "backend": {"local": None, "s3": {"bucket": BUCKET, "region": REGION, "use_path_style": True}},
+        "allowed_account_ids": [account],
+        "env": {"AWS_ENDPOINT_URL": aws.endpoint, "AWS_EC2_METADATA_DISABLED": "true"},
+        "credentials": {operation: {"static_file": str(file)} for operation, (file, _) in credentials.items()},
+    }
+
+
+def locked(folder: Path, releases: Releases, provider: ProviderPin) -> str:
+    """A lock with every module of these releases, each of which needs the provider.
+
+    The releases have the same commits wherever they are made, so the lock can be written before the catalog is.
+    """
+    forge = Forge.create(folder / "releases.git")
+    example.release(forge, releases)
+    text = example.lock_of(forge, releases, CATALOG_NAME)
+    lock = parse_lock(example.LOCK, text.encode())
+    assert isinstance(lock, Lock)
+    for pin in (pin for versions in lock.modules.values() for pin in versions.values()):
+        text = with_pin(example.LOCK, text, replace(pin, providers=(provider,)), replaces=True)
+    return text
 
 
 def provider_pin(mirror: Path) -> ProviderPin:

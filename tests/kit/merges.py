@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from reconciler.demo.forge import Forge
 from reconciler.model import Commit
-from tests.kit.forge import ForgeSite, Person, PullRequest, Repo
+from tests.kit.forge import ForgeSite, Method, Person, PullRequest, Repo, Verdict
 
 NAME = "acme/environments"
 
@@ -42,75 +43,69 @@ class Scene:
         return self.site.repository(name, Forge(folder))
 
 
+Go = Callable[[Scene], Commit]
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """`reason`: with which it is refused; "" means that it is proven, by the `approvers`."""
 
     name: str
-    go: Callable[[Scene], Commit]
+    go: Go
     reason: str = ""
     approvers: tuple[str, ...] = ("bob",)
     needed: int = 1
 
 
-def approved(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    return pull.merge()
+Act = Callable[[Scene, PullRequest], object]
 
 
-def merged_by_its_author(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    return pull.merge(s.who("ada"))
+def merged(*acts: Act, by: str = "ada", method: Method = "merge") -> Go:
+    """Ada opens a pull request, these things happen to it, and it is merged by somebody."""
+
+    def go(s: Scene) -> Commit:
+        pull = s.opened()
+        for act in acts:
+            act(s, pull)
+        return pull.merge(s.who(by), method)
+
+    return go
 
 
-def merged_by_its_approver(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    return pull.merge(s.who("bob"))
+def review(login: str, verdict: Verdict = "approve") -> Act:
+    return lambda s, pull: pull.review(s.who(login), verdict)
 
 
-def squashed(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.push({"more.txt": "more\n"})
-    pull.review(s.who("bob"))
-    return pull.merge(s.who("bob"), "squash")
+def pushed(file: str, by: str = "ada") -> Act:
+    """One more commit on the pull request's branch."""
+    return lambda s, pull: pull.push({file: "x\n"}, s.who(by))
 
 
-def rebased(s: Scene) -> Commit:
-    pull = s.opened()
+def dismissed(login: str) -> Act:
+    """Somebody's approval, taken back."""
+    return lambda s, pull: setattr(pull.review(s.who(login)), "dismissed", True)
+
+
+def state(state: Literal["open", "closed"]) -> Act:
+    return lambda _, pull: setattr(pull, "state", state)
+
+
+def meanwhile(s: Scene, _: PullRequest) -> None:
+    """The protected branch goes on."""
     s.repo.push({"meanwhile": "1"}, s.who("cy"))
-    pull.review(s.who("bob"))
-    return pull.merge(s.who("bob"), "rebase")
+
+
+def a_stranger(s: Scene, _: PullRequest) -> None:
+    s.site.person("mallory")
+
+
+approved = merged(review("bob"))
+approved_by_who_pushed_last = merged(pushed("mine.txt", by="bob"), review("bob"))
+two_rebased = merged(pushed("more.txt"), meanwhile, review("bob"), by="bob", method="rebase")
 
 
 def middle_of_a_rebase(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.push({"more.txt": "more\n"})
-    s.repo.push({"meanwhile": "1"}, s.who("cy"))
-    pull.review(s.who("bob"))
-    last = pull.merge(s.who("bob"), "rebase")
-    return s.repo.git.at(f"{last}^")
-
-
-def never_reviewed(s: Scene) -> Commit:
-    return s.opened().merge()
-
-
-def approved_at_an_older_head(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.push({"slipped-in.txt": "x\n"})
-    return pull.merge()
-
-
-def approved_again_at_the_head(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.push({"asked-for.txt": "x\n"})
-    pull.review(s.who("bob"))
-    return pull.merge()
+    return s.repo.git.at(f"{two_rebased(s)}^")
 
 
 def approved_after_the_merge(s: Scene) -> Commit:
@@ -118,19 +113,6 @@ def approved_after_the_merge(s: Scene) -> Commit:
     commit = pull.merge()
     pull.review(s.who("bob"))
     return commit
-
-
-def approved_by_oneself(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("ada"))
-    return pull.merge()
-
-
-def approved_by_who_pushed_last(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.push({"mine.txt": "x\n"}, by=s.who("bob"))
-    pull.review(s.who("bob"))
-    return pull.merge()
 
 
 def approver_lost_access(s: Scene) -> Commit:
@@ -151,71 +133,11 @@ def author_left(s: Scene) -> Commit:
     return commit
 
 
-def approved_by_a_reader(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("eve"))
-    return pull.merge()
-
-
-def approved_by_a_stranger(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.site.person("mallory"))
-    return pull.merge()
-
-
 def approved_by_a_bot(s: Scene) -> Commit:
     pull = s.opened()
     bot = s.site.person("approver[bot]", bot=True)
     s.repo.access[bot.login] = "admin"
     pull.review(bot)
-    return pull.merge()
-
-
-def dismissed(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob")).dismissed = True
-    return pull.merge()
-
-
-def changes_requested_after(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.review(s.who("bob"), "refuse")
-    return pull.merge()
-
-
-def changes_requested_before(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"), "refuse")
-    pull.review(s.who("bob"))
-    return pull.merge()
-
-
-def commented_after(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.review(s.who("bob"), "comment")
-    return pull.merge()
-
-
-def another_asks_for_changes(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("cy"), "refuse")
-    pull.review(s.who("bob"))
-    return pull.merge()
-
-
-def two_approve(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("cy"))
-    pull.review(s.who("bob"))
-    return pull.merge()
-
-
-def one_approves_twice(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.review(s.who("bob"))
     return pull.merge()
 
 
@@ -259,23 +181,6 @@ def from_a_fork(s: Scene) -> Commit:
     return pull.merge(s.who("bob"))
 
 
-def reopened(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.state = "closed"
-    pull.state = "open"
-    pull.review(s.who("bob"))
-    return pull.merge()
-
-
-def pushed_to_while_closed(s: Scene) -> Commit:
-    pull = s.opened()
-    pull.review(s.who("bob"))
-    pull.state = "closed"
-    pull.push({"slipped-in.txt": "x\n"})
-    pull.state = "open"
-    return pull.merge()
-
-
 def branch_put_back_after(s: Scene) -> Commit:
     """The bad head is merged, and then its branch is moved back to the one that was approved."""
     pull = s.opened()
@@ -308,32 +213,36 @@ def merge_of_another_head(s: Scene) -> Commit:
 MISSING, UNAPPROVED = "PullRequestMissing", "ApprovalMissing"
 WAYS = (
     Way("approved", approved),
-    Way("merged by its author", merged_by_its_author),
-    Way("merged by its approver", merged_by_its_approver),
-    Way("squashed", squashed),
-    Way("rebased", rebased),
-    Way("approved again at the head", approved_again_at_the_head),
+    Way("merged by its author", merged(review("bob"), by="ada")),
+    Way("merged by its approver", merged(review("bob"), by="bob")),
+    Way("squashed", merged(pushed("more.txt"), review("bob"), by="bob", method="squash")),
+    Way("rebased", merged(meanwhile, review("bob"), by="bob", method="rebase")),
+    Way("approved again at the head", merged(review("bob"), pushed("asked-for.txt"), review("bob"))),
     Way("approved after the merge", approved_after_the_merge),
-    Way("changes requested before", changes_requested_before),
-    Way("commented after", commented_after),
-    Way("another asks for changes", another_asks_for_changes),
-    Way("two approve, two needed", two_approve, approvers=("bob", "cy"), needed=2),
+    Way("changes requested before", merged(review("bob", "refuse"), review("bob"))),
+    Way("commented after", merged(review("bob"), review("bob", "comment"))),
+    Way("another asks for changes", merged(review("cy", "refuse"), review("bob"))),
+    Way("two approve, two needed", merged(review("cy"), review("bob")), approvers=("bob", "cy"), needed=2),
     Way("from a fork", from_a_fork),
-    Way("reopened", reopened),
-    Way("never reviewed", never_reviewed, UNAPPROVED),
-    Way("approved at an older head", approved_at_an_older_head, UNAPPROVED),
-    Way("approved by oneself", approved_by_oneself, UNAPPROVED),
+    Way("reopened", merged(state("closed"), state("open"), review("bob"))),
+    Way("never reviewed", merged(), UNAPPROVED),
+    Way("approved at an older head", merged(review("bob"), pushed("slipped-in.txt")), UNAPPROVED),
+    Way("approved by oneself", merged(review("ada")), UNAPPROVED),
     Way("approver lost access", approver_lost_access, UNAPPROVED),
     Way("approver left", approver_left, UNAPPROVED),
     Way("author left", author_left, UNAPPROVED),
-    Way("approved by a reader", approved_by_a_reader, UNAPPROVED),
-    Way("approved by a stranger", approved_by_a_stranger, UNAPPROVED),
+    Way("approved by a reader", merged(review("eve")), UNAPPROVED),
+    Way("approved by a stranger", merged(a_stranger, review("mallory")), UNAPPROVED),
     Way("approved by a bot", approved_by_a_bot, UNAPPROVED),
-    Way("dismissed", dismissed, UNAPPROVED),
-    Way("changes requested after", changes_requested_after, UNAPPROVED),
+    Way("dismissed", merged(dismissed("bob")), UNAPPROVED),
+    Way("changes requested after", merged(review("bob"), review("bob", "refuse")), UNAPPROVED),
     Way("one of two needed", approved, UNAPPROVED, needed=2),
-    Way("one approves twice, two needed", one_approves_twice, UNAPPROVED, needed=2),
-    Way("pushed to while closed", pushed_to_while_closed, UNAPPROVED),
+    Way("one approves twice, two needed", merged(review("bob"), review("bob")), UNAPPROVED, needed=2),
+    Way(
+        "pushed to while closed",
+        merged(review("bob"), state("closed"), pushed("slipped-in.txt"), state("open")),
+        UNAPPROVED,
+    ),
     Way("branch put back after", branch_put_back_after, UNAPPROVED),
     Way("middle of a rebase", middle_of_a_rebase, MISSING),
     Way("pushed directly", pushed_directly, MISSING),

@@ -10,6 +10,12 @@ from reconciler.demo.example import Releases
 
 NEEDS_FILES = 'terraform {\n  required_providers {\n    files = { source = "reconciler/files" }\n  }\n}\n'
 
+
+def strings(*names: str) -> str:
+    """The declarations of variables that are strings."""
+    return "".join(f'variable "{name}" {{\n  type = string\n}}\n' for name in names)
+
+
 # Nothing real: what goes in comes out, through a resource and so through the state.
 DATA = """\
 variable "value" {
@@ -60,13 +66,8 @@ output "all" {
 
 FILE = (
     NEEDS_FILES
+    + strings("path", "content")
     + """\
-variable "path" {
-  type = string
-}
-variable "content" {
-  type = string
-}
 resource "files_file" "this" {
   path    = var.path
   content = var.content
@@ -96,13 +97,8 @@ resource "files_file" "this" {
 
 SECRET = (
     NEEDS_FILES
+    + strings("path", "secret")
     + """\
-variable "path" {
-  type = string
-}
-variable "secret" {
-  type = string
-}
 resource "files_file" "this" {
   path           = var.path
   secret_content = var.secret
@@ -116,13 +112,8 @@ output "token" {
 
 FLAKY = (
     NEEDS_FILES
+    + strings("path", "content")
     + """\
-variable "path" {
-  type = string
-}
-variable "content" {
-  type = string
-}
 variable "broken" {
   type    = string
   default = "outage"
@@ -146,13 +137,8 @@ output "path" {
 
 SLOW = (
     NEEDS_FILES
+    + strings("path", "content")
     + """\
-variable "path" {
-  type = string
-}
-variable "content" {
-  type = string
-}
 resource "files_slow" "this" {
   path    = var.path
   content = var.content
@@ -164,10 +150,8 @@ resource "files_slow" "this" {
 
 RESTLESS = (
     NEEDS_FILES
+    + strings("path")
     + """\
-variable "path" {
-  type = string
-}
 resource "files_restless" "this" {
   path    = var.path
   content = "calm"

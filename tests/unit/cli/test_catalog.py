@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import main
-from reconciler.demo import example
 from reconciler.demo.forge import Forge
 
 Run = Callable[..., "Done"]
@@ -37,25 +36,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return Done(code, out, err)
 
     return ran
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Forge:
-    """The worked example's catalog."""
-    forge = Forge.create(tmp_path / "catalog.git")
-    example.release(forge, example.releases())
-    return forge
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The worked example's environments as a work tree; commands run in it."""
-    for path, content in example.entries().items():
-        file = tmp_path / "work" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
 
 
 def edit(tree: Path, pattern: str, new: str, *, version: str = "1.0.0") -> str:

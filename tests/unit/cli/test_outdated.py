@@ -10,30 +10,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import main
-from reconciler.demo import example
 from reconciler.demo.forge import Forge
 from reconciler.desired.lock import parse_lock
 from reconciler.model import Lock
 from tests.kit.signing import NOON, SshKeys
 
 PAGE = (Path(__file__).parents[3] / "docs/renovate.md").read_text()
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Forge:
-    forge = Forge.create(tmp_path / "catalog.git")
-    example.release(forge, example.releases())
-    return forge
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for path, content in example.entries().items():
-        file = tmp_path / "work" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
 
 
 class Outdated:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,22 +9,11 @@ from reconciler.config import Forge as Configured
 from reconciler.errors import PassError
 from reconciler.forge import Bounds, Forge, Merged, open_forge
 from reconciler.model import Commit
-from tests.kit.forge import KINDS, TOKEN, ForgeSite, PullRequest, forge_site
+from tests.kit.forge import KINDS, TOKEN, ForgeSite, PullRequest
 from tests.kit.merges import NAME, WAYS, Scene, Way, approved, approved_by_who_pushed_last, unknown_commit
 
 QUICK = Bounds(deadline=1.0, connect=1.0, size=1 << 20, pages=4)
 EARLY = ("ForgeUnreachable", "ForgeLimited", "ForgeRefused", "ForgeUnknown", "ForgeNonsense")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[ForgeSite]:
-    with forge_site(tmp_path / "forge") as site:
-        yield site
-
-
-@pytest.fixture
-def scene(site: ForgeSite) -> Scene:
-    return Scene.of(site)
 
 
 def opened(site: ForgeSite, kind: str, **more: Any) -> Forge:

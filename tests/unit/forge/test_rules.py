@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import generate_latest
@@ -15,20 +14,9 @@ from reconciler.forge import RULES, Forge, Pull, open_forge
 from reconciler.logs import open_log
 from reconciler.observe import Observer
 from reconciler.protection import Guards
-from tests.kit.forge import KINDS, ForgeSite, Shield, forge_site
+from tests.kit.forge import KINDS, Shield
 from tests.kit.merges import NAME, Scene
 from tests.kit.sample import FixedClock
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[ForgeSite]:
-    with forge_site(tmp_path / "forge") as site:
-        yield site
-
-
-@pytest.fixture
-def scene(site: ForgeSite) -> Scene:
-    return Scene.of(site)
 
 
 def opened(scene: Scene, kind: str, needed: int = 1, *, signed: bool = True) -> Forge:
