@@ -52,14 +52,18 @@ def over_https(server: HttpsServer, repo: RepoBuilder) -> Remote:
 
 
 def source_of(
-    remote: Remote, tmp_path: Path, repo: RepoBuilder, patience: Patience | None = None
+    remote: Remote,
+    tmp_path: Path,
+    repo: RepoBuilder,
+    patience: Patience | None = None,
+    memory: Memory | None = None,
 ) -> EnvironmentsSource:
     genesis = repo.git("rev-list", "--max-parents=0", "refs/heads/main")
     return EnvironmentsSource(
         remote,
         "main",
         tmp_path / "mirror",
-        Memory(),
+        memory or Memory(),
         genesis=genesis,  # type: ignore[arg-type]  # plain text from git
         patience=patience,
     )
@@ -229,11 +233,13 @@ def test_https_without_a_token_where_one_is_needed(tmp_path: Path, https: HttpsS
 
 
 def test_a_hanging_https_server_is_cut_by_the_deadline(tmp_path: Path, https: HttpsServer, repo: RepoBuilder) -> None:
-    source = source_of(over_https(https, repo), tmp_path, repo, IMPATIENT)
+    memory = Memory()
+    source = source_of(over_https(https, repo), tmp_path, repo, memory=memory)
     source.accept(source.poll())
     https.mode = "silent"
+    impatient = source_of(over_https(https, repo), tmp_path, repo, IMPATIENT, memory)
     before = time.monotonic()
-    error = refused(source)
+    error = refused(impatient)
     assert error.reason == "GitTimeout"
     assert "the last good commit stays in force" in str(error)
     assert time.monotonic() - before < 30

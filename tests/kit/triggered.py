@@ -93,7 +93,7 @@ class Watched:
 class Hasty(Protocol):
     """Does not wait long for a request."""
 
-    arrives = 0.5
+    arrives = 2.0
 
 
 @contextmanager

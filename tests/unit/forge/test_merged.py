@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from reconciler.model import Commit
 from tests.kit.forge import KINDS, TOKEN, ForgeSite, PullRequest
 from tests.kit.merges import NAME, WAYS, Scene, Way, approved, approved_by_who_pushed_last, unknown_commit
 
-QUICK = Bounds(deadline=1.0, connect=1.0, size=1 << 20, pages=4)
+PATIENT = Bounds(
+    deadline=60.0, connect=60.0, size=1 << 20, pages=4
+)  # each answer is looked up by git: seconds, at times
+QUICK = replace(PATIENT, deadline=1.0)
 EARLY = ("ForgeUnreachable", "ForgeLimited", "ForgeRefused", "ForgeUnknown", "ForgeNonsense")
 
 
-def opened(site: ForgeSite, kind: str, **more: Any) -> Forge:
+def opened(site: ForgeSite, kind: str, bounds: Bounds = PATIENT, **more: Any) -> Forge:
     given = {**site.config(kind, NAME), **more}
-    return open_forge(Configured.model_validate(given), "main", bounds=QUICK)
+    return open_forge(Configured.model_validate(given), "main", bounds=bounds)
 
 
 def refused(ask: Callable[[], object]) -> PassError:
@@ -211,11 +215,12 @@ def _as_another(path: str, answer: Any) -> Any:
 )  # fmt: skip
 def test_a_forge_in_trouble_holds(scene: Scene, kind: str, fault: str, reason: str) -> None:
     commit = approved(scene)
-    forge = opened(scene.site, kind)
+    forge = opened(scene.site, kind, QUICK if fault == "slow" else PATIENT)
     scene.site.fault = fault
     for ask in (lambda: forge.merged(commit), forge.open_pulls, forge.protections):
         assert refused(ask).reason == reason
     scene.site.fault = ""
+    forge = opened(scene.site, kind) if fault == "slow" else forge
     assert forge.merged(commit) == Merged(1, "ada", ("bob",), scene.repo.pulls[0].head)
 
 

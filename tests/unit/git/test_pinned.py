@@ -181,7 +181,7 @@ def open_often(folder: Path, digest: Digest, catalog: CatalogRepo, commit: Commi
             os._exit(3)
 
 
-def test_many_processes_may_share_a_store(shelf: Shelf) -> None:
+def opened_by_many_processes(shelf: Shelf) -> None:
     spawn = multiprocessing.get_context("spawn")
     arguments = (shelf.folder, shelf.digest, shelf.catalog, shelf.commit)
     processes = [spawn.Process(target=open_often, args=arguments) for _ in range(4)]
@@ -190,6 +190,10 @@ def test_many_processes_may_share_a_store(shelf: Shelf) -> None:
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0] * 4
+
+
+def test_many_processes_may_share_a_store(shelf: Shelf) -> None:
+    opened_by_many_processes(shelf)
     assert [path.name for path in shelf.folder.iterdir() if not path.name.startswith(".")] == [
         shelf.digest.removeprefix("sha256:")
     ]
@@ -198,12 +202,5 @@ def test_many_processes_may_share_a_store(shelf: Shelf) -> None:
 
 def test_only_one_of_many_processes_puts_a_changed_folder_aside(shelf: Shelf) -> None:
     change_content(shelf.open())
-    spawn = multiprocessing.get_context("spawn")
-    arguments = (shelf.folder, shelf.digest, shelf.catalog, shelf.commit)
-    processes = [spawn.Process(target=open_often, args=arguments) for _ in range(4)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * 4
+    opened_by_many_processes(shelf)
     assert len(shelf.store.quarantined()) == 1

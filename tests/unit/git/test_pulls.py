@@ -31,6 +31,14 @@ class World:
         self.repo.git("update-ref", f"refs/pull/{number}/head", head)
         return head
 
+    def made_by_hand(self, tree: str, *parents: str) -> Commit:
+        """A commit of any tree, pushed to the first pull request and brought to the mirror."""
+        words = (word for parent in parents for word in ("-p", parent))
+        head = Commit(self.repo.git("commit-tree", tree, *words, "-m", "by hand"))
+        self.repo.git("update-ref", "refs/pull/1/head", head)
+        self.bring(1, head)
+        return head
+
     def bring(self, number: int, head: Commit, base: Commit | None = None) -> None:
         self.mirror.bring(number, f"refs/pull/{number}/head", head, base or self.base)
 
@@ -94,19 +102,14 @@ def test_a_pull_request_that_is_not_there(world: World) -> None:
 
 
 def test_a_history_of_its_own_is_no_change_of_the_branch(world: World) -> None:
-    tree = world.repo.git("rev-parse", "main^{tree}")
-    head = Commit(world.repo.git("commit-tree", tree, "-m", "orphan"))
-    world.repo.git("update-ref", "refs/pull/1/head", head)
-    world.bring(1, head)
+    head = world.made_by_hand(world.repo.git("rev-parse", "main^{tree}"))
     assert reason(lambda: world.mirror.changed(world.base, head)) == "PullUnrelated"
 
 
 def test_ten_thousand_files_are_too_many(world: World) -> None:
     blob = world.repo.git("hash-object", "-w", "--stdin", stdin=b"x")
     tree = world.repo.git("mktree", stdin="".join(f"100644 blob {blob}\tf{n}\n" for n in range(10_000)).encode())
-    head = Commit(world.repo.git("commit-tree", tree, "-p", world.base, "-m", "many"))
-    world.repo.git("update-ref", "refs/pull/1/head", head)
-    world.bring(1, head)
+    head = world.made_by_hand(tree, world.base)
     assert reason(lambda: world.mirror.changed(world.base, head)) == "PullTooLarge"
 
 
@@ -116,10 +119,8 @@ def test_a_git_bomb_ends_where_the_limit_is(world: World) -> None:
     inner = world.repo.git("mktree", stdin="".join(f"100644 blob {blob}\tf{n}\n" for n in range(10)).encode())
     for _ in range(9):
         inner = world.repo.git("mktree", stdin="".join(f"040000 tree {inner}\td{n}\n" for n in range(10)).encode())
-    head = Commit(world.repo.git("commit-tree", inner, "-p", world.base, "-m", "bomb"))
-    world.repo.git("update-ref", "refs/pull/1/head", head)
+    head = world.made_by_hand(inner, world.base)
     other = world.pull(2, {NET: "2\n"})
-    world.bring(1, head)
     assert reason(lambda: world.mirror.changed(world.base, head)) == "PullTooLarge"
     world.bring(2, other)
     assert world.files(other)[NET] == b"2\n"

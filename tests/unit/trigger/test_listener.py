@@ -359,7 +359,7 @@ def test_places_are_bounded_and_given_back() -> None:
 
 
 def test_streams_are_bounded_and_end_with_a_word(tmp_path: Path, issuer: Issuer) -> None:
-    bounds = Bounds(PLENTY, PLENTY, PLENTY, PLENTY, streams_each=1, stream_seconds=0.3, pace=0.01, silence=0.05)
+    bounds = Bounds(PLENTY, PLENTY, PLENTY, PLENTY, streams_each=1, stream_seconds=3.0, pace=0.01, silence=0.05)
     with triggered(tmp_path, issuer, bounds=bounds) as (_, server), httpx.Client(trust_env=False) as client:
         token = issuer.token(now=AT)
         path = f"{server}/v1/reconcile/{wake(server, token).json()['id']}/events"
