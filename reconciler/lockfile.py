@@ -15,8 +15,9 @@ from typing import Any
 import semver
 
 from reconciler.desired import strict
+from reconciler.desired.document import Document, Node
 from reconciler.desired.lock import parse_lock
-from reconciler.desired.strict import LOCK_LIMIT, Document, Node
+from reconciler.desired.strict import LOCK_LIMIT
 from reconciler.errors import Place, UnitError
 from reconciler.model import Lock, Pin, ProviderPin
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from reconciler.config.controller import ControllerConfig
 from reconciler.config.runner import RunnerConfig
 from reconciler.desired import strict
+from reconciler.desired.document import Document, Node
 from reconciler.desired.schema import SCHEMAS as FILES
 from reconciler.desired.shape import Closed, check, field_name, models_in, unsupported
-from reconciler.desired.strict import Document, Node
 from reconciler.errors import ConfigError, Place
 from reconciler.model import Problem
 

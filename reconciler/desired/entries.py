@@ -9,10 +9,10 @@ from itertools import islice, repeat
 from typing import Any
 
 from reconciler.desired import freeze, strict, template
+from reconciler.desired.document import Document, Node
 from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
 from reconciler.desired.schema import EntryModel, EnvironmentModel, FreezeModel
 from reconciler.desired.shape import check, short, unsupported
-from reconciler.desired.strict import Document, Node
 from reconciler.errors import Place
 from reconciler.model import (
     Allowances,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from reconciler.desired.paths import environment_path
-from reconciler.desired.strict import close_to
 from reconciler.desired.template import spell
+from reconciler.desired.wording import close_to
 from reconciler.errors import Place
 from reconciler.model import Entry, Environment, EnvironmentClass, Presence, Problem, Reference, UnitId
 

@@ -10,9 +10,10 @@ import semver
 from pydantic import ValidationError
 
 from reconciler.desired import strict
+from reconciler.desired.document import Document
 from reconciler.desired.schema import LockedVersionModel, LockModel
 from reconciler.desired.shape import problem_of
-from reconciler.desired.strict import LOCK_LIMIT, Document
+from reconciler.desired.strict import LOCK_LIMIT
 from reconciler.errors import Place
 from reconciler.model import Commit, Digest, Lock, Pin, Problem, ProviderPin
 

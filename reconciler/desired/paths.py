@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from reconciler.desired.strict import printable
 from reconciler.desired.template import SEGMENT
+from reconciler.desired.wording import printable
 from reconciler.errors import Place
 from reconciler.model import Problem, UnitId
 

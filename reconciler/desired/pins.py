@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.desired.lock import LockFile, newest, ordered
-from reconciler.desired.strict import close_to
+from reconciler.desired.wording import close_to
 from reconciler.model import Entry, Environment, EnvironmentClass, Pin, Problem
 
 # (module, branch) -> the pin of what the branch is now; its path and its providers come from the lock.

@@ -19,8 +19,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from reconciler.desired.strict import Document, Node, close_to, printable
+from reconciler.desired.document import Document, Node
 from reconciler.desired.template import SEGMENT
+from reconciler.desired.wording import close_to, printable
 from reconciler.errors import Place
 from reconciler.model import Problem
 

@@ -10,11 +10,12 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import yaml
 
+from reconciler.desired.document import Document, Mark, Node
+from reconciler.desired.wording import printable
 from reconciler.errors import Place
 from reconciler.model import Json, Problem
 
@@ -34,65 +35,6 @@ _FIRST = frozenset("-0123456789ntf")
 # Control characters, line breaks that only YAML knows, a byte order mark, and the marks that turn the direction of
 # text, with which a line can be made to read differently in a review.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]")
-
-
-class Mark(Protocol):
-    """Where the parser is; everything counts from 0, in characters."""
-
-    index: int
-    line: int
-    column: int
-
-
-@dataclass(slots=True)
-class Node:
-    """A value and where it stands. `value` is a scalar, a dict of key to Node, or a list of Nodes."""
-
-    value: Any
-    start: Mark
-    end: Mark
-    key: Mark | None = None  # where its key stands, for a member of a mapping
-
-    def plain(self) -> Any:
-        """The value as JSON has it, without the places."""
-        value = self.value
-        if type(value) is dict:
-            return {key: node.plain() for key, node in value.items()}
-        if type(value) is list:
-            return [node.plain() for node in value]
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A file that was read: its text and its tree. The root is a mapping."""
-
-    path: str
-    text: str
-    root: Node
-
-    def place(self, mark: Mark) -> Place:
-        """A position of the parser as people count it."""
-        return Place(self.path, mark.line + 1, mark.column + 1)
-
-    def place_of(self, location: tuple[str | int, ...], *, key: bool = False) -> Place:
-        """Where the value at `location` stands, or its key; where it does not exist, the nearest value around it."""
-        node = self.find(location)
-        return self.place(node.key if key and node.key else node.start)
-
-    def find(self, location: tuple[str | int, ...]) -> Node:
-        """The node at `location`; steps that lead nowhere are passed over."""
-        node = self.root
-        for step in location:
-            if type(node.value) is dict:
-                node = node.value.get(step, node)
-            elif type(node.value) is list and isinstance(step, int):
-                node = node.value[step]
-        return node
-
-    def raw(self, node: Node) -> str:
-        """The node as it is written in the file."""
-        return self.text[node.start.index : node.end.index]
 
 
 def parse(path: str, data: bytes, limit: int = FILE_LIMIT) -> Document | list[Problem]:
@@ -117,20 +59,6 @@ def parse(path: str, data: bytes, limit: int = FILE_LIMIT) -> Document | list[Pr
 def too_many_bytes(path: str, size: int, limit: float) -> Problem:
     """A file that is not looked into: its size alone says that it is none of ours."""
     return _problem(Place(path), f"the file has {size} bytes and may have {limit}; split it")
-
-
-def close_to(word: str, known: list[str]) -> str:
-    """`; did you mean "x"?` when one of the known words looks like it, else a list of them."""
-    close = get_close_matches(word, known, 1, 0.6)
-    if close:
-        return f'; did you mean "{close[0]}"?'
-    return f"; known are {', '.join(sorted(known)[:20])}" if known else ""
-
-
-def printable(text: str, limit: int = 80) -> str:
-    """Text from outside, for a message: one line, nothing that moves the cursor, not endless."""
-    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:limit])
-    return shown if len(text) <= limit else shown + "..."
 
 
 class _Stop(Exception):

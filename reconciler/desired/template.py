@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from reconciler.desired.strict import printable
+from reconciler.desired.wording import printable
 from reconciler.errors import UnitError
 from reconciler.model import Expression, Json, Reference, SecretReference, Text, UnitId
 

@@ -18,6 +18,7 @@ import httpx
 from reconciler import codec, wire
 from reconciler.config import Forge as Configured
 from reconciler.desired import strict, template
+from reconciler.desired.document import Document
 from reconciler.desired.lock import parse_lock, read_lock
 from reconciler.desired.paths import EntryPath, classify
 from reconciler.desired.template import Mistake
@@ -53,7 +54,7 @@ def yaml(data: bytes) -> None:
     text = json.dumps(plain)
     if found.text.isascii() and "\\u" not in text and len(text) < 1000:  # longer keys have another form in YAML
         again = strict.parse("f.yaml", text.encode())
-        assert isinstance(again, strict.Document), again
+        assert isinstance(again, Document), again
         assert again.root.plain() == plain
 
 

@@ -11,6 +11,7 @@ import pytest
 from reconciler.before import changed_since
 from reconciler.branch import Catalogs, ProtectedBranch
 from reconciler.desired import strict
+from reconciler.desired.document import Document
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.load import Loader
 from reconciler.desired.lock import MOST_TOLD, read_lock
@@ -18,8 +19,9 @@ from reconciler.desired.paths import classify
 from reconciler.desired.strict import VALUES_LIMIT
 from reconciler.errors import ConfigError, PassError, Place, UnitError
 from reconciler.forge.github import Review
+from reconciler.git.head import Head
 from reconciler.git.remote import Remote
-from reconciler.git.source import EnvironmentsSource, Head
+from reconciler.git.source import EnvironmentsSource
 from reconciler.git.tree import TOO_LARGE, TreeLimits
 from reconciler.model import Commit, Desired, Entry, Problem, UnitId
 from reconciler.runner.folding import Folding
@@ -155,7 +157,7 @@ def test_a_lock_with_thousands_of_mistakes_keeps_none_of_the_broken_ones() -> No
     assert len(found.problems) == MOST_TOLD
     assert set(found.lock.modules["acme/vpc"]) == {"1.0.0"}
     assert len(found.broken) == 1000
-    assert isinstance(strict.parse("f", b"a: [" + b"1," * (VALUES_LIMIT - 3) + b"1]", 8 << 20), strict.Document)
+    assert isinstance(strict.parse("f", b"a: [" + b"1," * (VALUES_LIMIT - 3) + b"1]", 8 << 20), Document)
 
 
 def test_json_of_the_engine_that_is_nested_or_of_other_types() -> None:

@@ -8,7 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler.desired import strict
-from reconciler.desired.strict import DEPTH_LIMIT, FILE_LIMIT, Document, close_to, parse, printable
+from reconciler.desired.document import Document
+from reconciler.desired.strict import DEPTH_LIMIT, FILE_LIMIT, parse
+from reconciler.desired.wording import close_to, printable
 from reconciler.errors import Place
 from reconciler.model import Problem
 
