@@ -11,7 +11,7 @@ from pathlib import Path
 from reconciler.demo import example
 from reconciler.demo.forge import Forge
 from reconciler.desired.load import Loader
-from reconciler.git.source import Head
+from reconciler.git.head import Head
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, Job, JobId, Result, RunnerFacts
 from reconciler.ports import Lost, Running
 from tests.kit.graph import CATALOG, ENVIRONMENT, LOCK, Graph

@@ -17,11 +17,12 @@ from reconciler.desired.strict import too_many_bytes
 from reconciler.errors import PassError, Place, ReconcilerError, UnitError
 from reconciler.forge import open_forge
 from reconciler.git.catalog import CatalogRepo, digest_of
+from reconciler.git.head import AcceptedHead
 from reconciler.git.pinned import CatalogStore
 from reconciler.git.provenance import Provenance, open_proofs
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.signers import HostKeys
-from reconciler.git.source import AcceptedHead, EnvironmentsSource
+from reconciler.git.source import EnvironmentsSource
 from reconciler.git.tree import TOO_LARGE, TreeEntry
 from reconciler.git.vouching import Vouching
 from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem

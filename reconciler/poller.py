@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from reconciler.branch import ProtectedBranch
 from reconciler.errors import PassError, UnitError
-from reconciler.git.source import Head
+from reconciler.git.head import Head
 from reconciler.ledger import Frozen, HeadAccepted, HistoryAccepted, Thawed
 from reconciler.model import Commit, Desired, Hold
 from reconciler.observe import Observer

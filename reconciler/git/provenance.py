@@ -10,12 +10,12 @@ from reconciler.errors import PassError
 from reconciler.forge.facts import Forge, Merged
 from reconciler.git.command import Git
 from reconciler.git.commits import CommitObject, read_commits
+from reconciler.git.head import Head
 from reconciler.git.proofs import Proof, Proofs
 from reconciler.git.remade import check_merge
 from reconciler.git.sights import Sights
 from reconciler.git.signatures import Signed, check_dates, check_first_sight, verify
 from reconciler.git.signers import HostKeys, Keys
-from reconciler.git.source import Head
 from reconciler.git.tree import object_id
 from reconciler.model import Commit
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.durable import read_json, write_atomic
-from reconciler.git.source import Head
+from reconciler.git.head import Head
 from reconciler.model import Commit
 
 

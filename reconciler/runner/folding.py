@@ -9,7 +9,8 @@ from reconciler.before import ENVIRONMENTS, changed_since
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.paths import EntryPath, classify
 from reconciler.errors import PassError
-from reconciler.git.source import EnvironmentsSource, Head
+from reconciler.git.head import Head
+from reconciler.git.source import EnvironmentsSource
 from reconciler.git.tree import TOO_LARGE
 from reconciler.model import Commit, Entry, UnitId
 from reconciler.runner.allowances import Allowed, Lines, fold

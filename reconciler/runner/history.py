@@ -13,7 +13,7 @@ from reconciler import codec
 from reconciler.branch import Basis, ProtectedBranch
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
-from reconciler.git.source import Head, OtherHistory
+from reconciler.git.head import Head, OtherHistory
 from reconciler.model import Commit, Desired, Hold, Operation, Pin, UnitId
 from reconciler.runner.allowances import Allowed, spend
 from reconciler.runner.folding import Folding

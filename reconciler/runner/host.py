@@ -18,8 +18,8 @@ from reconciler.desired.paths import LOCK_PATH
 from reconciler.durable import sweep
 from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.forge.facts import Forge
+from reconciler.git.head import Head
 from reconciler.git.provenance import open_proofs
-from reconciler.git.source import Head
 from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.allow import rule_of

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.git.source import Head
+from reconciler.git.head import Head
 from reconciler.model import Commit
 
 _FIRST_SECOND = 1_700_000_000

@@ -17,11 +17,12 @@ from reconciler.config import load_controller, load_runner
 from reconciler.errors import ConfigError, PassError
 from reconciler.forge.facts import Merged, Protection, Pull
 from reconciler.git.command import Git, Remote
+from reconciler.git.head import Head
 from reconciler.git.proofs import Proof, Proofs
 from reconciler.git.provenance import Provenance
 from reconciler.git.sights import Sights
 from reconciler.git.signers import HostKeys
-from reconciler.git.source import EnvironmentsSource, Head
+from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit
 from tests.kit.forge import ForgeSite, forge_site
 from tests.kit.gitrepo import Memory, RepoBuilder

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.errors import ConfigError, PassError
 from reconciler.git.command import Git, Remote
-from reconciler.git.source import CommitProver, EnvironmentsSource, Head
+from reconciler.git.head import CommitProver, Head
+from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit
 from reconciler.trust import Unproven
 from tests.kit.gitrepo import Memory, RepoBuilder, loosen

@@ -14,7 +14,7 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
-from reconciler.git.source import Head, OtherHistory
+from reconciler.git.head import Head, OtherHistory
 from reconciler.model import Allowances, Commit, Operation, UnitId
 from reconciler.runner.allowances import open_now
 from reconciler.runner.history import FRESH, History
