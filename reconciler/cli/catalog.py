@@ -133,14 +133,18 @@ def listed(lock_path: Path, as_json: bool) -> int:
 def show(
     wanted: str, lock_path: Path, named: Mapping[str, str], config: Path | None, branch: str, as_json: bool
 ) -> int:
-    """What a locked version asks for and gives: inputs, outputs, providers. The newest version if none is named."""
-    from reconciler.runner.terraform.module import read_module  # the parser's grammar costs a second
+    """What a locked version asks for and gives: inputs, outputs, providers. The newest version if none is named.
+
+    Where x.tofu stands beside x.tf, it is the first that is read, as OpenTofu does.
+    """
+    from reconciler.runner.terraform.module import read_module
+    from reconciler.vetting.names import TOFU
 
     lock, _ = read_lock(lock_path)
     pins = _chosen(lock, wanted)
     pin = newest({pin.version: pin for pin in pins}) or pins[-1]
     with open_shelf(named, config, branch) as shelf:
-        interface = read_module(shelf.tree(pin) / pin.path)
+        interface = read_module(shelf.tree(pin) / pin.path, TOFU)
     users = users_of(lock_path.parent).get((pin.module, pin.version), [])
     if as_json:
         as_json_text(_facts(pin, interface, users))

@@ -40,11 +40,9 @@ def serve(config_path: Path) -> None:
     """Listen for jobs until SIGTERM; running applies end first."""
     from reconciler.runner.host import Host  # the controller's commands never load the runner's code
     from reconciler.runner.service import Service
-    from reconciler.runner.terraform.module import preload
 
     config = load_runner(config_path)
     host = Host(config)
-    preload()
     host.warm()
     service = Service(host)
     service.serve(lambda: click.echo(f"runner: listening on {config.socket_path}", err=True))

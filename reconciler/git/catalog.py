@@ -15,10 +15,10 @@ from reconciler.git.digest import tree_digest
 from reconciler.git.mirror import Mirror, branch_ref
 from reconciler.git.tree import FILE, PROGRAM, TreeEntry, TreeLimits, object_id
 from reconciler.model import Commit, Digest
+from reconciler.vetting.names import is_configuration
 
 _HEAD = "refs/reconciler/head"
 _BRANCHES = "refs/reconciler/branches"
-_MODULE_FILES = (".tf", ".tf.json", ".tofu")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TAG_PATTERN = re.compile(r"[A-Za-z0-9._/+-]*\*?[A-Za-z0-9._/+-]*")
 
@@ -165,15 +165,6 @@ class CatalogRepo:
         rows = (line.split(" ") for line in out.decode("utf-8", "replace").splitlines())
         return tuple(Tag(name, Commit(peeled or direct)) for name, direct, peeled in rows)
 
-    def modules(self, commit: Commit | None = None) -> tuple[str, ...]:
-        """The folders that hold `*.tf` files at a commit (the head if none is given), nested ones too."""
-        folders = {
-            str(PurePosixPath(entry.path).parent)
-            for entry in self._entries(commit or self.head())
-            if entry.path.endswith(_MODULE_FILES)
-        }
-        return tuple(sorted(folders))
-
     def module_digest(self, commit: Commit, path: str) -> Digest:
         """The digest of the *whole* tree at the commit, after a look that the module is there.
 
@@ -246,7 +237,7 @@ def digest_of(files: dict[str, tuple[str, bytes]]) -> Digest:
 
 def is_module_file(path: str, folder: str) -> bool:
     """Whether the path is a Terraform file right in the folder."""
-    return str(PurePosixPath(path).parent) == (folder or ".") and path.endswith(_MODULE_FILES)
+    return str(PurePosixPath(path).parent) == (folder or ".") and is_configuration(path)
 
 
 def _refused(place: str, commit: Commit, what: str) -> UnitError:

@@ -45,7 +45,7 @@ def supply(host: Host, pin: Pin, tree: Path, variables: Mapping[str, str], log: 
         PassError: the disk.
     """
     check_allowed(pin, host.config.catalog_repos[pin.repository].allow_providers)
-    check_locked(pin, cached_needs(host.memory.folder / "modules", pin.digest, pin.path, tree))
+    check_locked(pin, cached_needs(host.memory.folder / "modules", pin.digest, pin.path, tree, host.engine.product))
     given = host.config.provider_mirror_path
     marks = host.memory.folder / "providers"
     fetch = None if given else Fetch(host, {k: v for k, v in variables.items() if k in NETWORK}, log)

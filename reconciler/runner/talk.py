@@ -61,7 +61,8 @@ class Talk:
         self._tree = host.history.tree(unit.pin)
         check_vetted(unit.pin, self._tree, host.config.catalog_repos, host.memory.folder / "vetted")
         module = self._tree / unit.pin.path
-        self._interface = cached_module(host.memory.folder / "modules", unit.pin.digest, unit.pin.path, module)
+        memory, pin = host.memory.folder / "modules", unit.pin
+        self._interface = cached_module(memory, pin.digest, pin.path, module, host.engine.product)
         if unit.presence is Presence.PRESENT:
             check_entry(unit.entry, self._interface)
         self._supply = supply(host, unit.pin, self._tree, hosted.variables, folder.log)

@@ -22,11 +22,12 @@ class Called:
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """A provider's local name and its source."""
+    """A provider's local name and its source; `aliases` are the configurations that the caller shall give it."""
 
     name: str
     source: str
     at: int
+    aliases: tuple[str, ...] = ()
 
 
 Seen = Said | Called | Required | Used
@@ -200,7 +201,7 @@ def _required(block: Block) -> Iterator[Seen]:
                 (f"{argument.name}: write source and version as plain literals, the source as namespace/name"),
             )
         else:
-            yield Required(argument.name, source, argument.at)
+            yield Required(argument.name, source, argument.at, _aliases(argument))
             if (name := source.rpartition("/")[2]) in _BY_NAME and source == f"hashicorp/{name}":
                 rule, why = _BY_NAME[name]
                 yield rule, argument.at, f"the provider {source}: {why}"
@@ -217,6 +218,14 @@ def _source(argument: Argument) -> str | None:
         return f"hashicorp/{argument.name.lower()}"
     text = literal(members["source"])
     return None if text is None else normal(text)
+
+
+def _aliases(argument: Argument) -> tuple[str, ...]:
+    """`aws.west` of `configuration_aliases`, in either syntax."""
+    members = _members([token for token in argument.tokens if token.kind != "nl"]) or {}
+    listed = members.get("configuration_aliases", ())
+    written = "".join(token.text for token in listed if token.kind in ("id", "lit", ".", ","))
+    return tuple(alias for alias in written.split(",") if alias)
 
 
 def normal(address: str) -> str | None:

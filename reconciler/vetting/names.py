@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from reconciler.vetting.facts import Files, Finding
 
 CONFIGURATION = (".tf.json", ".tofu.json", ".tf", ".tofu")
+TOFU = "tofu"
 _REGULAR = {"100644", "100755"}
 _PROGRAM = "100755"
 _STEM = re.compile(r"(?:\.tf|\.tofu)(?:\.json)?$")
+_OF_TOFU = re.compile(r"\.tofu(\.json)?$")
 _VARIABLES = re.compile(r"terraform\.tfvars(?:\.json)?|.*\.auto\.tfvars(?:\.json)?")
 _ENGINE = re.compile(
     r"\.terraform\.lock\.hcl|\.terraformrc|\.tofurc|terraform\.rc|tofu\.rc|\.terraform\.tfstate\.lock\.info"
@@ -51,6 +53,18 @@ def odd_modes(files: Files, paths: Iterable[str]) -> Iterator[Finding]:
 def is_configuration(name: str) -> bool:
     """Whether any engine reads the file as a part of a module; those that start with a dot are taken along."""
     return name.endswith(CONFIGURATION)
+
+
+def read_by(product: str, names: Iterable[str]) -> list[str]:
+    """Those of a folder's files that one engine (`tofu` or `terraform`) reads, in order.
+
+    OpenTofu leaves x.tf alone where x.tofu is, and x.tf.json where x.tofu.json is; Terraform knows no .tofu.
+    """
+    there = {name for name in names if is_configuration(name) and not name.startswith(".")}
+    theirs = {name for name in there if _OF_TOFU.search(name)}
+    if product != TOFU:
+        return sorted(there - theirs)
+    return sorted(there - {_OF_TOFU.sub(r".tf\1", name) for name in theirs})
 
 
 def beside(path: str, name: str) -> Iterator[Finding]:

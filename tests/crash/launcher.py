@@ -168,9 +168,6 @@ def preload() -> None:
     import reconciler.cli.run
     import reconciler.cli.runner
     import reconciler.runner.service  # noqa: F401 - as are those above, for the children
-    from reconciler.runner.terraform.module import preload as preload_modules
-
-    preload_modules()
 
 
 def serve() -> None:

@@ -69,7 +69,7 @@ class Workbench:
     def spec(self, **inputs: Any) -> RootSpec:
         values = {name: value if isinstance(value, Value) else Value(value) for name, value in inputs.items()}
         made = RootSpec(
-            UNIT, "test", self.pin, self.engine.registry, read_module(self.tree / self.pin.path), values,
+            UNIT, "test", self.pin, self.engine.registry, read_module(self.tree / self.pin.path, self.engine.product), values,
             backend=self.kept.block(UNIT, self.work),
         )  # fmt: skip
         return replace(made, **self.options)

@@ -19,7 +19,7 @@ from reconciler.errors import UnitError
 from reconciler.model import ProviderPin
 from reconciler.runner.terraform.binary import REGISTRIES as REGISTRY_OF_ENGINE
 from reconciler.runner.terraform.binary import Engine
-from reconciler.runner.terraform.closure import check_calls
+from reconciler.runner.terraform.closure import needs
 from reconciler.runner.terraform.module import read_module
 from reconciler.runner.terraform.packages import archive_hash, measure
 from reconciler.runner.terraform.workspace import CATALOG, LOCK_FILE, MODULE, ROOT_FILE
@@ -48,16 +48,16 @@ def find_providers(lookup: Lookup, tree: Path, path: str, scratch: Path) -> tupl
     Raises:
         UnitError: "ModuleInvalid", "CatalogModuleRemote" (a nested module lies outside the tree), "InitFailed".
     """
-    check_calls(tree, tree / path)
-    _write_root(scratch, tree, path)
+    needs(tree, path, lookup.engine.product)  # refuses modules from elsewhere
+    _write_root(scratch, tree, path, lookup.engine.product)
     _init(lookup, scratch)
     found = tuple(_read_lock(scratch / LOCK_FILE))
     return tuple(_with_mirror(pin, lookup.mirror) for pin in found) if lookup.mirror else found
 
 
-def _write_root(folder: Path, tree: Path, path: str) -> None:
+def _write_root(folder: Path, tree: Path, path: str, product: str) -> None:
     """A root that calls the module. What it asks of its caller are the aliases of its providers; inputs matter later."""
-    aliases = {name: source for name, source in read_module(tree / path).providers.items() if "." in name}
+    aliases = {name: source for name, source in read_module(tree / path, product).providers.items() if "." in name}
     blocks: dict[str, list[dict[str, str]]] = {}
     for name in aliases:
         local, _, alias = name.partition(".")

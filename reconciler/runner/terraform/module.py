@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from reconciler.durable import write_atomic
-from reconciler.errors import UnitError
 from reconciler.model import Digest
+from reconciler.runner.terraform.files import module_files
+from reconciler.vetting.blocks import Required, look_at
+from reconciler.vetting.bodies import Argument, Block, literal
+from reconciler.vetting.tokens import CLOSES, Token
 
-CACHE_FORMAT = "1"
-REGISTRIES = ("registry.terraform.io/", "registry.opentofu.org/")
-
-Block = tuple[str, Mapping[str, Any]]  # its label and its body
+CACHE_FORMAT = "module 2"
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable: its type as the module writes it (None: any), and the line where it is declared."""
+    """One variable: its type as the module writes it (None: any)."""
 
     type: str | None
     required: bool
     sensitive: bool
-    place_line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +41,18 @@ class ModuleInterface:
     providers: Mapping[str, str]
 
 
-def cached_module(cache_folder: Path, digest: Digest, path: str, folder: Path) -> ModuleInterface:
-    """`read_module(folder)`, remembered by the digest of the tree and the module's path in it.
+def cached_module(cache_folder: Path, digest: Digest, path: str, folder: Path, product: str) -> ModuleInterface:
+    """`read_module(folder, product)`, remembered by the digest of the tree and the module's path in it.
 
     Raises:
         UnitError: "ModuleInvalid".
     """
-    key = f"{CACHE_FORMAT}\0{digest}\0{path}"
+    key = f"{CACHE_FORMAT}\0{digest}\0{product}\0{path}"
     sidecar = cache_folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
     try:
         return _decode(json.loads(sidecar.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or not ours: it is only a cache
-        interface = read_module(folder)
+        interface = read_module(folder, product)
     cache_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomic(sidecar, json.dumps(asdict(interface)).encode())
     return interface
@@ -65,8 +63,8 @@ def _decode(raw: dict[str, Any]) -> ModuleInterface:
     return ModuleInterface(variables, dict(raw["outputs"]), dict(raw["providers"]))
 
 
-def read_module(folder: Path) -> ModuleInterface:
-    """Parse the `*.tf` and `*.tf.json` files of the module's own folder. Slow (a second at first): see `cached_module`.
+def read_module(folder: Path, product: str) -> ModuleInterface:
+    """Read the files of the module's own folder, as this engine (`Engine.product`) would.
 
     Raises:
         UnitError: "ModuleInvalid", with file and line.
@@ -74,100 +72,48 @@ def read_module(folder: Path) -> ModuleInterface:
     variables: dict[str, Variable] = {}
     outputs: dict[str, bool] = {}
     providers: dict[str, str] = {}
-    for file in sorted((*folder.glob("*.tf"), *folder.glob("*.tf.json"))):
-        text, document = _parse(file)
-        lines = _declaration_lines(text)
-        variables |= {name: _variable(body, lines.get(name, 0)) for name, body in _blocks(document, "variable")}
-        outputs |= {
-            n: _true(body, "sensitive") for n, body in _blocks(document, "output") if not _true(body, "ephemeral")
-        }
-        providers |= _providers(document)
+    for _, file in module_files(folder, product):
+        variables |= {label: _variable(block) for label, block in _labelled(file, "variable")}
+        outputs |= {label: _true(b, "sensitive") for label, b in _labelled(file, "output") if not _true(b, "ephemeral")}
+        for seen in look_at(file):
+            if isinstance(seen, Required):
+                providers |= dict.fromkeys((seen.name, *seen.aliases), seen.source)
     return ModuleInterface(variables, outputs, providers)
 
 
-def preload() -> None:
-    """Build the grammar now, so that processes forked from this one need not."""
-    import hcl2
-
-    hcl2.loads('variable "x" {}\n')
+def _labelled(file: Block, kind: str) -> Iterator[tuple[str, Block]]:
+    return ((block.labels[0], block) for block in file.blocks if block.kind == kind and block.labels)
 
 
-def _parse(file: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        document = json.loads(text) if file.name.endswith(".json") else _parse_hcl(text)
-    # The parser's errors share no family (lark's, ValueError, RuntimeError, RecursionError).
-    except Exception as error:
-        line = getattr(error, "line", None) or getattr(error, "lineno", 0)
-        place = f"{file.name}:{line}" if isinstance(line, int) and line > 0 else file.name
-        what = str(error).partition("\n")[0]
-        raise UnitError(
-            "ModuleInvalid",
-            f"{place} of the module is not valid: {what}. Mend the module and lock a new version of it.",
-        ) from error
-    if not isinstance(document, dict):
-        raise UnitError("ModuleInvalid", f"{file.name} of the module is not an object. Mend the module.")
-    return text, document
+def _variable(block: Block) -> Variable:
+    kind = block.argument("type")
+    return Variable(_written(kind) if kind else None, block.argument("default") is None, _true(block, "sensitive"))
 
 
-def _parse_hcl(text: str) -> dict[str, Any]:
-    import hcl2
-
-    options = hcl2.SerializationOptions(with_comments=False, explicit_blocks=False, strip_string_quotes=True)
-    return dict(hcl2.loads(text, serialization_options=options))
-
-
-def _blocks(document: Mapping[str, Any], kind: str) -> Iterator[Block]:
-    """Labelled blocks: `{label: body}`, or a list of such (in JSON bodies may be lists too)."""
-    for labelled in _listed(document.get(kind)):
-        for label, bodies in labelled.items():
-            for body in _listed(bodies):
-                yield label, body
+def _true(block: Block, name: str) -> bool:
+    """Whether it is `true`, in quotes or not: engines convert."""
+    argument = block.argument(name)
+    return argument is not None and [t.text for t in argument.tokens if t.kind in ("id", "num", "lit", "esc")] == [
+        "true"
+    ]
 
 
-def _listed(value: Any) -> list[Mapping[str, Any]]:
-    values = value if isinstance(value, list) else [value]
-    return [v for v in values if isinstance(v, Mapping)]
+def _written(argument: Argument) -> str:
+    """A type on one line. In JSON it is the text of a string."""
+    text = literal(argument.tokens)
+    return _one_line(argument.tokens) if text is None else text
 
 
-def _variable(body: Mapping[str, Any], line: int) -> Variable:
-    kind = body.get("type")
-    return Variable(None if kind is None else _plain(str(kind)), "default" not in body, _true(body, "sensitive"), line)
-
-
-def _true(body: Mapping[str, Any], name: str) -> bool:
-    return body.get(name) in (True, "true", "${true}")
-
-
-def _plain(text: str) -> str:
-    """The expression itself, where the parser wrapped it into a template."""
-    return text[2:-1] if text.startswith("${") and text.endswith("}") else text
-
-
-def _declaration_lines(text: str) -> dict[str, int]:
-    """The first line that looks like each variable's declaration, in either syntax."""
-    found: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if declared := re.match(r'\s*(?:variable\s+"?([\w-]+)"?\s*\{|"([\w-]+)"\s*:\s*\{)', line):
-            found.setdefault(declared[1] or declared[2], number)
-    return found
-
-
-def _providers(document: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for settings in _listed(document.get("terraform")):
-        for required in _listed(settings.get("required_providers")):
-            for name, requirement in required.items():
-                wanted = requirement if isinstance(requirement, Mapping) else {}  # the old form is a version alone
-                source = plain_source(wanted.get("source") or f"hashicorp/{name}")
-                aliases = wanted.get("configuration_aliases") or []
-                found |= dict.fromkeys((name, *(_plain(str(alias)) for alias in aliases)), source)
-    return found
-
-
-def plain_source(text: str) -> str:
-    """As catalog-lock.yaml writes it: `namespace/type`, with a host only where it is not a public registry."""
-    lowered = text.lower()
-    for registry in REGISTRIES:
-        lowered = lowered.removeprefix(registry)
-    return lowered
+def _one_line(tokens: Sequence[Token]) -> str:
+    line, last = "", ""
+    for token in tokens:
+        separated = last == "nl" and line[-1:] not in ("(", "[", "{", ",") and token.kind not in CLOSES
+        last = token.kind
+        if last == "nl":
+            continue
+        if separated:
+            line += ","  # a line end stands between the members of an object
+        if line.endswith(",") or (line[-1:].isalnum() and last in ("id", "num")):
+            line += " "
+        line += " = " if last == "=" else token.text
+    return line

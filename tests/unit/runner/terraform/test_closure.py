@@ -10,7 +10,7 @@ import pytest
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Digest
 from reconciler.runner.supply import check_allowed, check_locked
-from reconciler.runner.terraform.closure import cached_needs, needs, reached
+from reconciler.runner.terraform.closure import cached_needs, needs
 from tests.kit import facts as make
 from tests.kit.workbench import FILES
 
@@ -41,29 +41,38 @@ NAMED = 'terraform {\n  required_providers {\n    %s = { source = "%s" }\n  }\n}
         ({"m__a_tf": 'resource "x_y" "x" {}\n' + NAMED % ("x", "acme/x")}, {"acme/x"}),
         ({"m__a_tf": 'resource "x_y" "x" {\n  provider = other.west\n}\n'}, {"hashicorp/other"}),
         ({"m__a_tf": 'provider "null" {}\n'}, {"hashicorp/null"}),
+        ({"m__a_tf": NAMED % ("x", "x")}, {"hashicorp/x"}),
+        ({"m__a_tf": 'check "c" {\n  data "http" "x" {}\n}\n'}, {"hashicorp/http"}),
         ({"m__a_json": '{"resource": {"x_y": {"a": {"provider": "z.b"}, "c": {}}}}'}, {"hashicorp/z", "hashicorp/x"}),
         ({"m__a_tf": 'module "n" {\n  source = "../n"\n}\n', "n__b_tf": 'resource "null_resource" "x" {}\n', "o__c_tf": NAMED % ("x", "acme/x")}, {"hashicorp/null"}),
         ({"m__a_tf": 'module "n" {\n  source = "./n"\n}\n', "m__n__b_tf": 'module "up" {\n  source = "../"\n}\n' + NAMED % ("x", "acme/x")}, {"acme/x"}),
     ],
 )  # fmt: skip
 def test_what_is_needed(files: dict[str, str], expected: set[str], tmp_path: Path) -> None:
-    assert needs(tree(tmp_path, **files), "m") == expected
+    assert needs(tree(tmp_path, **files), "m", "terraform") == expected
+
+
+def test_each_engine_needs_what_its_own_files_use(tmp_path: Path) -> None:
+    made = tree(tmp_path, m__a_tf='resource "x_y" "a" {}\n')
+    (made / "m/a.tofu").write_text('resource "z_y" "a" {}\n')
+    assert needs(made, "m", "terraform") == {"hashicorp/x"}
+    assert needs(made, "m", "tofu") == {"hashicorp/z"}
 
 
 @pytest.mark.parametrize("source", ["git::https://x/y?ref=main", "acme/x/aws", "../../out", "./gone", "/etc", ""])
 def test_modules_from_elsewhere(source: str, tmp_path: Path) -> None:
-    with pytest.raises(UnitError, match=r"m/a\.tf calls the module") as caught:
-        list(reached(tree(tmp_path / "t", m__a_tf=f'module "x" {{\n  source = "{source}"\n}}\n'), tmp_path / "t/m"))
+    with pytest.raises(UnitError, match=r"m/a\.tf calls (the|a) module") as caught:
+        needs(tree(tmp_path / "t", m__a_tf=f'module "x" {{\n  source = "{source}"\n}}\n'), "m", "terraform")
     assert caught.value.reason == "CatalogModuleRemote"
 
 
 def test_it_is_read_once_for_a_digest(tmp_path: Path) -> None:
     made, digest = tree(tmp_path / "t", m__a_tf=NAMED % ("x", "acme/x")), Digest("sha256:" + "1" * 64)
-    assert cached_needs(tmp_path / "cache", digest, "m", made) == {"acme/x"}
+    assert cached_needs(tmp_path / "cache", digest, "m", made, "terraform") == {"acme/x"}
     (made / "m/a.tf").write_text("{")
-    assert cached_needs(tmp_path / "cache", digest, "m", made) == {"acme/x"}
+    assert cached_needs(tmp_path / "cache", digest, "m", made, "terraform") == {"acme/x"}
     with pytest.raises(UnitError, match="is not valid"):
-        cached_needs(tmp_path / "cache", Digest("sha256:" + "2" * 64), "m", made)
+        cached_needs(tmp_path / "cache", Digest("sha256:" + "2" * 64), "m", made, "terraform")
 
 
 def test_what_is_used_is_locked_and_allowed() -> None:

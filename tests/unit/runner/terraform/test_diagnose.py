@@ -179,7 +179,7 @@ def test_outputs_are_named_by_their_line() -> None:
 
 
 def interface(**required: bool) -> ModuleInterface:
-    return ModuleInterface({n: Variable("string", r, False, 1) for n, r in required.items()}, {}, {})
+    return ModuleInterface({n: Variable("string", r, False) for n, r in required.items()}, {}, {})
 
 
 def test_entry_is_checked_before_the_engine_is_asked() -> None:

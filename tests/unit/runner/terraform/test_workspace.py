@@ -27,7 +27,7 @@ PIN = Pin("acme/app", "1.0.0", "modules/app", "v1.0.0", Commit("0" * 40), Digest
 def interface(
     *inputs: str, outputs: dict[str, bool] | None = None, providers: dict[str, str] | None = None
 ) -> ModuleInterface:
-    variables = {name: Variable(None, required=False, sensitive=False, place_line=1) for name in inputs}
+    variables = {name: Variable(None, required=False, sensitive=False) for name in inputs}
     return ModuleInterface(variables, outputs or {}, {"aws": "hashicorp/aws"} if providers is None else providers)
 
 
