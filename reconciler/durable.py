@@ -143,10 +143,6 @@ class FileLock:
             raise ValueError(f"{self.path}: the lock is not held")
         return self._handle
 
-    def let_children_inherit(self) -> None:
-        """From now on programs that are started hold the lock too, until the last of them ends."""
-        os.set_inheritable(self.fileno(), True)
-
     def release(self) -> None:
         """Let go of this process's hold. Does nothing when it has none."""
         if self._handle is not None:

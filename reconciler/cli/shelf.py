@@ -23,6 +23,9 @@ from reconciler.lockfile import Lines
 from reconciler.model import Commit, Digest, Pin, Problem
 from reconciler.vetting import Waiver
 
+# What a host says of a catalog's modules and releases, wherever the repository is fetched from.
+_SAID = ("allow_providers", "exceptions", "allowed_signers", "revoked_keys")
+
 
 class Release(NamedTuple):
     """A tag, its commit, and the digest of everything at it."""
@@ -197,8 +200,7 @@ def _configured(name: str, url: str, branch: str, known: Configured | None) -> C
         made = Configured(url=address, branch=branch, tags="*", allow_file=True)
     except ValidationError as error:
         raise ConfigError(f"--catalog {name}: {error.errors()[0]['msg']}") from None
-    kept = {"allow_providers": known.allow_providers, "exceptions": known.exceptions} if known else {}
-    return made.model_copy(update=kept)
+    return made.model_copy(update={field: getattr(known, field) for field in _SAID} if known else {})
 
 
 def _writable(folder: Path) -> None:

@@ -108,14 +108,12 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
 def test_a_started_program_holds_the_lock_only_when_it_shall(inherit: bool, tmp_path: Path) -> None:
     lock = FileLock(tmp_path / "l")
     lock.take()
-    if inherit:
-        lock.let_children_inherit()
     child = subprocess.Popen(
         [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        close_fds=False,
+        pass_fds=[lock.fileno()] if inherit else [],
     )
     with child:
         assert child.stdout is not None

@@ -17,6 +17,7 @@ from reconciler.vetting.bodies import Argument, Block, literal
 from reconciler.vetting.tokens import CLOSES, Token
 
 CACHE_FORMAT = "module 2"
+_AROUND = frozenset(("nl", "oq", "cq", "${", "end", "(", ")"))  # what may stand around a word that stays the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,7 @@ def _variable(block: Block) -> Variable:
 def _true(block: Block, name: str) -> bool:
     """Whether it is `true`, in quotes or not: engines convert."""
     argument = block.argument(name)
-    return argument is not None and [t.text for t in argument.tokens if t.kind in ("id", "num", "lit", "esc")] == [
-        "true"
-    ]
+    return argument is not None and [one.text for one in argument.tokens if one.kind not in _AROUND] == ["true"]
 
 
 def _written(argument: Argument) -> str:

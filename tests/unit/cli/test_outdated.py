@@ -147,10 +147,12 @@ executor: {{local: {{socket: runner.sock}}}}
     assert main(["catalog", "verify", "--config", str(config), "acme/bucket@1.2.0"]) == 0
     capsys.readouterr()
 
-    assert main(["catalog", "verify", "--config", str(config), "-o", "json", "acme/bucket@1.1.0"]) == 1
-    (problem,) = json.loads(capsys.readouterr().out)
-    assert problem["reason"] == "CatalogTagInvalid"
-    assert "is a plain one" in problem["message"]
+    elsewhere = ["--catalog", f"acme={catalog.url}"]  # the host's word on who signs holds for a copy too
+    for where in ([], elsewhere):
+        assert main(["catalog", "verify", "--config", str(config), *where, "-o", "json", "acme/bucket@1.1.0"]) == 1
+        (problem,) = json.loads(capsys.readouterr().out)
+        assert problem["reason"] == "CatalogTagInvalid"
+        assert "is a plain one" in problem["message"]
 
 
 # --- docs/renovate.md

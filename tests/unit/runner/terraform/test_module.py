@@ -128,7 +128,7 @@ def test_it_reads_the_files_that_the_engine_reads(tmp_path: Path, product: str, 
 
 def test_words_of_json_and_of_several_lines(tmp_path: Path) -> None:
     (tmp_path / "a.tf").write_text(
-        'variable "x" {\n  sensitive = "true"\n  type = object({ # why\n    a = string\n    b = optional(map(number), {})\n  })\n}\n'
+        'variable "x" {\n  sensitive = "true"\n  type = object({ # why\n    a = string\n    b = optional(map(number), {})\n  })\n}\nvariable "z" {\n  sensitive = !true\n}\n'
     )
     (tmp_path / "b.tf.json").write_text(
         '{"variable": {"y": {"type": "set(string)", "default": null, "sensitive": true}}, "terraform": {"required_providers": '
@@ -138,6 +138,7 @@ def test_words_of_json_and_of_several_lines(tmp_path: Path) -> None:
         {
             "x": Variable("object({a = string, b = optional(map(number), {})})", True, True),
             "y": Variable("set(string)", False, True),
+            "z": Variable(None, True, False),
         },
         {"o": True},
         {"aws": "hashicorp/aws", "aws.peer": "hashicorp/aws"},
