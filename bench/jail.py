@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.row import Row, compared, known, limited
-from reconciler.runner.jail.cell import Cell
-from reconciler.runner.jail.keeper import Jailer
-from reconciler.runner.jail.tier import find_bwrap
+from reconciler.runner.jail.egress import Egress
+from reconciler.runner.jail.tier import STRICT, make_sandbox
 from reconciler.runner.terraform.binary import Engine
 from reconciler.runner.terraform.engine import Conversation, deadline_in
 
@@ -43,9 +42,10 @@ def _spent(work: Path, engine: Engine, *, jailed: bool) -> tuple[float, float]:
     work.mkdir(mode=0o700)
     (work / "main.tf.json").write_text(json.dumps(ROOT))
     (work / "values.tfvars.json").write_text("{}")
-    jail = Jailer(Cell(find_bwrap(), work, (engine.binary,), work.with_suffix(".refused"))) if jailed else None
-    talk = Conversation(engine, work, {}, work.with_suffix(".log"), jail=jail)
+    sandbox = make_sandbox(STRICT, work.parent)
     began, used = time.perf_counter(), sum(os.times()[:4])
+    jail = sandbox.jailer(work, (engine.binary,), Egress(), work.with_suffix(".refused")) if jailed else None
+    talk = Conversation(engine, work, {}, work.with_suffix(".log"), jail=jail)
     talk.init(deadline_in(SECONDS))
     talk.plan(deadline_in(SECONDS), refresh_only=True)
     return time.perf_counter() - began, sum(os.times()[:4]) - used

@@ -30,8 +30,6 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 _CONTROLLER_LATER = (("store.dynamodb", None), ("executor.fargate", None))
 _RUNNER_LATER = (
     ("memory.s3", None),
-    ("sandbox.tier", "fallback"),
-    ("sandbox.tier", "task"),
     ("environments.*.secrets.*.secretsmanager", None),
     ("environments.*.secrets.*.ssm", None),
     *(

@@ -184,7 +184,13 @@ class HostEnvironment(Closed):
 class Sandbox(Closed):
     """The jail that jobs run in."""
 
-    tier: Literal["strict", "fallback", "task"] = Field(description="below it, the runner does not start")
+    tier: Literal["strict", "fallback", "task"] = Field(
+        description="the least: the best that holds is taken, and below it the runner does not start"
+    )
+    first_user: Annotated[int, Field(ge=1000, le=2**31)] = Field(
+        default=70_000,
+        description="where the runner is root, jobs run as users of their own: this id and the 255 after it, which must be nobody's",
+    )
 
 
 class ProviderMirror(Closed):

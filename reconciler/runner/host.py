@@ -34,7 +34,7 @@ from reconciler.runner.jail.egress import (
     s3_endpoints,
 )
 from reconciler.runner.jail.keeper import Jailer
-from reconciler.runner.jail.tier import NONE, open_sandbox
+from reconciler.runner.jail.tier import NONE, STRICT, Sandbox, open_sandbox
 from reconciler.runner.memory import Memory, Trust, UnitMemory
 from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched, vouched_by
 from reconciler.runner.reviews import Reviews
@@ -67,13 +67,8 @@ class Host:
         self.memory = Memory(config.memory_path)
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
-        self.sandbox = open_sandbox(
-            config.sandbox.tier if config.sandbox else None,
-            self.engine.binary,
-            embedded=self.engine.kind == "embedded",
-            scratch=config.memory_path / "probes",
-        )
-        for name, listed in config.environments.items() if self.sandbox else ():
+        self.sandbox = _sandbox(config, self.engine)
+        for name, listed in config.environments.items() if self.sandbox and self.sandbox.tier == STRICT else ():
             check_no_proxy(name, listed.env)
         self.rules = tuple(map(rule_of, config.rules))
         self._proofs = open_proofs(config.memory_path)
@@ -257,6 +252,19 @@ def _engine(config: RunnerConfig) -> Engine:
     if isinstance(pinned, EngineConfig):
         return find_engine(str(pinned.binary), pinned.version, pinned.sha256.removeprefix("sha256:"), scratch)
     return find_engine(pinned, None, None, scratch)
+
+
+def _sandbox(config: RunnerConfig, engine: Engine) -> Sandbox | None:
+    if config.sandbox is None:
+        return None
+    return open_sandbox(
+        config.sandbox.tier,
+        engine.binary,
+        embedded=engine.kind == "embedded",
+        scratch=config.memory_path / "probes",
+        first_user=config.sandbox.first_user,
+        networked=[name for name, one in sorted(config.environments.items()) if _egress(one, one.env).endpoints],
+    )
 
 
 def _credentials(listed: HostEnvironment, operation: Operation) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Pin, ProviderPin
 from reconciler.runner.host import Host
+from reconciler.runner.jail.users import let_read
 from reconciler.runner.terraform.closure import cached_needs
 from reconciler.runner.terraform.depot import Depot
 from reconciler.runner.terraform.engine import Conversation, EngineError, deadline_in
@@ -53,6 +54,7 @@ def supply(host: Host, pin: Pin, tree: Path, variables: Mapping[str, str], log: 
     providers = tuple(_proven(host.engine.registry, depot, pin, one) for one in pin.providers)
     if given is None:
         depot.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        let_read(depot.folder)  # an engine may be started as another user
     if host.sandbox is not None:
         check_unpacked(pin, host.engine.registry, depot.folder)
     return Supply(depot.folder, replace(pin, providers=providers))

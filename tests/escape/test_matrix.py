@@ -12,6 +12,7 @@ import platform
 import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ from reconciler.errors import ConfigError
 from reconciler.runner.jail import probe
 from reconciler.runner.jail.cell import Cell
 from reconciler.runner.jail.egress import noted
-from reconciler.runner.jail.keeper import Jailer
-from reconciler.runner.jail.tier import STRICT, Sinks, find_bwrap, interpreter, open_sandbox, program
+from reconciler.runner.jail.tier import BEYOND, FALLBACK, STRICT, TASK, TIERS, open_sandbox
+from reconciler.runner.jail.trial import Sinks
 from reconciler.runner.terraform.binary import Engine
 from reconciler.runner.terraform.engine import Conversation, deadline_in
-from reconciler.runner.terraform.process import Command, Stop
+from reconciler.runner.terraform.process import Command, Jail, Stop
+from tests.kit.jails import Yard, yard
+from tests.kit.terraform import static_engine
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jails are made of Linux's namespaces")
 
@@ -68,9 +71,10 @@ ONLY_ROOT = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def bwrap() -> Path:
-    return find_bwrap()
+@pytest.fixture(params=TIERS)
+def place(request: pytest.FixtureRequest) -> Iterator[Yard]:
+    with yard(request.param) as found:
+        yield found
 
 
 def expected() -> set[str]:
@@ -79,95 +83,135 @@ def expected() -> set[str]:
     return probe.TRIES.keys() - NEVER - missing - (set() if WITH_ROOT else ONLY_ROOT)
 
 
-def tried(folder: Path, bwrap: Path | None) -> tuple[dict[str, Any], dict[str, str], bool]:
+def tried(place: Yard, *, jailed: bool) -> tuple[dict[str, Any], dict[str, str], bool]:
     """Every try in one process of `Command`, with or without a jail: the answers, what the sinks got, and who lives on."""
-    work, readable = folder / "work", folder / "readable"
+    work = place.work
     work.mkdir()
-    readable.mkdir()
-    jail = None
-    if bwrap is not None:
-        jail = Jailer(Cell(bwrap, work, (*interpreter(), readable), folder / "refused"))
-    with Sinks(folder / "outside") as sinks:
-        context = sinks.context(readable)
-        command = Command(
-            (*program(), json.dumps(context)), work, {}, output=work / "out", errors=work / "err", jail=jail
-        )
+    probes = place.probes()
+    jail: Jail | None = place.jailer(place.readable) if jailed else None
+    with Sinks(place.folder / "outside") as sinks:
+        context = sinks.context(place.readable)
+        command = Command((*probes, json.dumps(context)), work, {}, output=work / "out", errors=work / "err", jail=jail)
         command.wait(Stop(time.monotonic() + SECONDS, signal.SIGTERM, 5), lambda: None)
         got = sinks.got()
     return json.loads((work / "out").read_text()), got, is_locked(work / "survivor")
 
 
-def test_nothing_gets_out_of_the_strict_jail(tmp_path: Path, bwrap: Path) -> None:
-    answers, got, survived = tried(tmp_path, bwrap)
+def held(tier: str, answers: Mapping[str, Any], got: Mapping[str, str]) -> None:
+    """Nothing got out that the tier promises to keep in."""
     assert answers.keys() == probe.TRIES.keys()
-    assert len(answers) >= 33
-    assert {name: evidence for name, evidence in answers.items() if evidence is not None} == {}
-    assert got == {}
+    assert len(answers.keys() - BEYOND[tier]) >= 33
+    escaped = {name: evidence for name, evidence in {**answers, **got}.items() if evidence is not None}
+    assert {name: evidence for name, evidence in escaped.items() if name not in BEYOND[tier]} == {}
+
+
+def test_nothing_gets_out_of_the_jail(place: Yard) -> None:
+    answers, got, survived = tried(place, jailed=True)
+    held(place.tier, answers, got)
     assert not survived
-    assert len(noted(tmp_path / "refused")) == 4
+    assert len(noted(place.refused)) == (4 if place.tier == STRICT else 0)
 
 
-def test_control_without_a_jail_the_same_tries_get_out(tmp_path: Path) -> None:
-    answers, got, survived = tried(tmp_path, None)
-    try:
-        assert {name for name in expected() if answers[name] is None} == set()
-        assert {"sink-tcp", "sink-udp", "sink-unix", "sink-abstract"} <= got.keys()
-        assert survived
-    finally:
-        with suppress(ProcessLookupError, ValueError):
-            pid = int((tmp_path / "work" / "survivor").read_text())
-            os.killpg(os.getpgid(pid), signal.SIGKILL)
+def test_control_without_a_jail_the_same_tries_get_out() -> None:
+    with yard(STRICT) as place:
+        answers, got, survived = tried(place, jailed=False)
+        try:
+            assert {name for name in expected() if answers[name] is None} == set()
+            assert {"sink-tcp", "sink-udp", "sink-unix", "sink-abstract"} <= got.keys()
+            assert survived
+        finally:
+            with suppress(ProcessLookupError, ValueError):
+                pid = int((place.work / "survivor").read_text())
+                os.killpg(os.getpgid(pid), signal.SIGKILL)
 
 
-def hostile_engine(folder: Path, readable: Path, sinks: Sinks) -> Engine:
+def hostile_engine(place: Yard, sinks: Sinks) -> Engine:
     """An engine that tries to get out at every step, as a provider would that it starts."""
-    context = json.dumps(sinks.context(readable))
-    path = folder / "hostile"
+    context, probes = json.dumps(sinks.context(place.readable)), place.probes()
+    path = place.folder / "hostile"
     path.write_text(
-        f"#!{program()[0]} -IS\nimport os, sys\n"
+        f"#!{place.python} -IS\nimport os, sys\n"
         "handle = os.open(sys.argv[1] + '.answers', os.O_WRONLY | os.O_CREAT)\n"
         "os.dup2(handle, 1)\nos.close(handle)\n"
-        f"os.execv({program()[0]!r}, [*{list(program())!r}, {context!r}])\n"
+        f"os.execv({str(place.python)!r}, [*{list(probes)!r}, {context!r}])\n"
     )
     path.chmod(0o755)
     return Engine("terraform", path, "1.11.4", "registry.terraform.io")
 
 
-def test_nothing_gets_out_at_init_at_plan_and_at_apply(tmp_path: Path, bwrap: Path) -> None:
+def test_nothing_gets_out_at_init_at_plan_and_at_apply(place: Yard) -> None:
     """The steps as a job takes them, of an engine that is hostile from its first instruction."""
-    work, readable = tmp_path / "work", tmp_path / "readable"
+    work = place.work
     work.mkdir(mode=0o700)
-    readable.mkdir()
     (work / "main.tf.json").write_text("{}")
-    with Sinks(tmp_path / "outside") as sinks:
-        engine = hostile_engine(tmp_path, readable, sinks)
-        jail = Jailer(Cell(bwrap, work, (*interpreter(), engine.binary, readable), tmp_path / "refused"))
-        talk = Conversation(engine, work, {}, tmp_path / "log", jail=jail)
+    with Sinks(place.folder / "outside") as sinks:
+        engine = hostile_engine(place, sinks)
+        jail = place.jailer(engine.binary, place.readable)
+        talk = Conversation(engine, work, {}, place.folder / "log", jail=jail)
         talk.init(deadline_in(SECONDS))
         talk.plan(deadline_in(SECONDS))
         (work / "tfplan").write_text("")
         talk.apply(deadline_in(SECONDS))
         for step in STEPS:
-            answers = json.loads((work / f"{step}.answers").read_text())
-            assert answers.keys() == probe.TRIES.keys(), step
-            assert {name: evidence for name, evidence in answers.items() if evidence is not None} == {}, step
-        assert sinks.got() == {}
+            held(place.tier, json.loads((work / f"{step}.answers").read_text()), {})
+        held(place.tier, dict.fromkeys(probe.TRIES), sinks.got())
     assert not is_locked(work / "survivor")
 
 
-def test_a_jail_with_a_hole_is_noticed(tmp_path: Path, bwrap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tier_is_chosen_by_what_holds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The best that this machine offers, at least what is configured; what cannot run says so."""
+    engine = static_engine()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "a user namespace: Operation not permitted")
+
+    with yard(TASK) as place:
+        opened = open_sandbox(TASK, engine, embedded=False, scratch=place.folder / "probes")
+        assert opened.tier == STRICT
+        for name in ("enter", "enter_as"):
+            monkeypatch.setattr(f"reconciler.runner.jail.keeper.{name}", refused)
+        opened = open_sandbox(TASK, engine, embedded=False, scratch=place.folder / "probes", networked=("prod",))
+        assert opened.tier == TASK
+        told = capsys.readouterr().err
+        assert "no strict tier here: sandbox: The jail cannot be made" in told
+        assert "no fallback tier here: sandbox: tier fallback" in told
+        with pytest.raises(ConfigError, match="user namespace"):
+            open_sandbox(FALLBACK, engine, embedded=False, scratch=place.folder / "probes", networked=("prod",))
+
+
+def test_jobs_run_as_other_users_and_see_no_network_where_there_are_no_namespaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "a user namespace: Operation not permitted")
+
+    for name in ("enter", "enter_as"):
+        monkeypatch.setattr(f"reconciler.runner.jail.keeper.{name}", refused)
+    with yard(FALLBACK) as place:
+        place.folder.chmod(0o700)
+        with pytest.raises(ConfigError, match=f"run `chmod o\\+x {place.folder}`"):
+            open_sandbox(FALLBACK, static_engine(), embedded=False, scratch=place.folder / "probes")
+        place.folder.chmod(0o711)
+        opened = open_sandbox(FALLBACK, static_engine(), embedded=False, scratch=place.folder / "probes")
+        assert opened.tier == FALLBACK
+        assert opened.users is not None
+
+
+def test_a_jail_with_a_hole_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the start of a runner whose jails do not hold: here one that shows the whole host."""
     whole = Cell.command
+    folder = () if WITH_ROOT else ("--bind", str(tmp_path), str(tmp_path))
 
     def leaky(cell: Cell, *arguments: Any) -> list[str]:
         words = whole(cell, *arguments)
         at = words.index("--remount-ro")
-        return [*words[:at], "--bind", "/proc", "/proc", "--bind", str(tmp_path), str(tmp_path), *words[at + 2 :]]
+        return [*words[:at], "--bind", "/proc", "/proc", *folder, *words[at + 2 :]]
 
     monkeypatch.setattr(Cell, "command", leaky)
     with pytest.raises(ConfigError) as error:
         open_sandbox(STRICT, Path("/bin/true"), embedded=False, scratch=tmp_path / "probes")
-    for name in ("read-credentials", "read-own-environment", "write-outside", "write-root"):
+    others = () if WITH_ROOT else ("read-credentials", "write-outside")
+    for name in ("read-own-environment", "write-root", *others):
         assert f"{name} (" in str(error.value)
     assert "user namespaces" in str(error.value)
 
@@ -176,7 +220,8 @@ def test_a_host_without_user_namespaces_says_so(tmp_path: Path, monkeypatch: pyt
     def refused(*_: object) -> None:
         raise PermissionError(1, "a user namespace: Operation not permitted")
 
-    monkeypatch.setattr("reconciler.runner.jail.keeper.enter", refused)
+    for name in ("enter", "enter_as"):
+        monkeypatch.setattr(f"reconciler.runner.jail.keeper.{name}", refused)
     with pytest.raises(ConfigError, match=r"The jail could not be made: .*user namespace") as error:
         open_sandbox(STRICT, Path("/bin/true"), embedded=False, scratch=tmp_path)
     assert "kernel.apparmor_restrict_unprivileged_userns" in str(error.value)

@@ -351,7 +351,6 @@ RUNNER_MISTAKES = [
     ("{static_file: apply.env}", "{}",
      [("config.yaml:19:57: environments.prod.credentials.apply: write exactly one of static_file, assume_role, profile, "
       "web_identity, command, environment")]),
-    ("controller_uid: 991", "sandbox: {tier: fallback}", ["config.yaml:9:11: sandbox.tier: fallback is not supported yet; remove it"]),
     ("max_destroy: 10", "max_destroy: -1",
      ["config.yaml:15:18: environments.prod.max_destroy: the number -1 is out of bounds; write at least 0"]),
 ]  # fmt: skip

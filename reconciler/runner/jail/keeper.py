@@ -16,17 +16,18 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from reconciler.runner.jail import seccomp
+from reconciler.runner.jail import bare, seccomp
 from reconciler.runner.jail.cell import HOSTS, Cell
 from reconciler.runner.jail.egress import Refusal, note
 from reconciler.runner.jail.proxy import Proxy
-from reconciler.runner.jail.space import confine, enter, too_much
+from reconciler.runner.jail.space import confine, enter, enter_as, too_much
+from reconciler.runner.jail.users import end_all, hand_over
 
 FAILED = 1  # as an engine that did nothing
 LOOK = 0.2  # seconds between looks at how much the engine has written
@@ -37,8 +38,8 @@ IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)  # by Python, and not for those whom 
 class Kept:
     """A jail's keeper, to wait for as for a `subprocess.Popen`."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, pid: int, cell: Cell | None = None) -> None:
+        self.pid, self._cell = pid, cell
         self.returncode: int | None = None
 
     def wait(self, timeout: float | None = None) -> int:
@@ -50,6 +51,8 @@ class Kept:
         if self.returncode is None:
             self._await(timeout)
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+            if self.returncode < 0 and self._cell is not None:  # it was killed, and ended nobody but the engine
+                _end_rest(self._cell)
         return self.returncode
 
     def _await(self, timeout: float | None) -> None:
@@ -71,16 +74,23 @@ class Jailer:
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
     ) -> Kept:
         """Start it, with its streams in these files. The keeper holds the locks; the program inside holds nothing."""
+        user, kept = self.cell.user, locks
         _make_scratch(self.cell.work / "tmp")
-        seccomp.program()  # here, where it is remembered
+        if user is not None:
+            for folder in self.cell.writable(env):
+                hand_over(folder, user.uid)
+            kept = (*locks, user.handle)
+        if self.cell.bwrap is None:
+            bare.adopt()  # what outlives its keeper comes to us
+        seccomp.program(network=self.cell.bwrap is not None or self.cell.network)  # here, where it is remembered
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)  # none is lost before the keeper can hand it on
         try:
             pid = os.fork()
             if pid == 0:
-                _become(self.cell, argv, env, (output, errors), locks)
+                _become(self.cell, argv, env, (output, errors), kept)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return Kept(pid)
+        return Kept(pid, self.cell)
 
 
 def _make_scratch(path: Path) -> None:
@@ -125,29 +135,41 @@ class _Keeper:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._bwrap = self._engine = 0
+        self._child = self._engine = 0
         self._asked = False
 
     def keep(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> int:
         """Start the program, keep it company, and return its exit code."""
-        ours, theirs = socket.socketpair()
-        info, told = os.pipe()
         for number in ASKED:
             signal.signal(number, self._hand_on)
-        self._bwrap = os.fork()
-        if self._bwrap == 0:
+        start = self._start_bare if self._cell.bwrap is None else self._start_housed
+        start(argv, env)
+        threading.Thread(target=self._measure, args=(self._cell.writable(env),), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)  # in this thread alone: it is the one to wake
+        code = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        if self._cell.bwrap is None:
+            _end_rest(self._cell)
+        return code if code >= 0 else 128 - code
+
+    def _start_bare(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> None:
+        bare.adopt()
+        self._engine = self._child = os.fork()
+        if self._child == 0:
+            _turn_into_engine(self._cell, argv, env)
+
+    def _start_housed(self, argv: Sequence[str | Path], env: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        info, told = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
             ours.close()
-            _turn_into(self._cell, argv, env, theirs, told)
+            _turn_into_bubblewrap(self._cell, argv, env, theirs, told)
         theirs.close()
         os.close(told)
         handles = _received(ours, len(self._cell.ways))
         with os.fdopen(info, "rb") as said:
             self._engine = _number_in(said.read())
         self._serve(handles)
-        threading.Thread(target=self._measure, daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)  # in this thread alone: it is the one to wake
-        code = os.waitstatus_to_exitcode(os.waitpid(self._bwrap, 0)[1])
-        return code if code >= 0 else 128 - code
 
     def _serve(self, handles: list[int]) -> None:
         proxy = Proxy(self._cell.egress, self._refused)
@@ -159,11 +181,11 @@ class _Keeper:
         with suppress(OSError):
             note(self._cell.refusals, refusal)
 
-    def _measure(self) -> None:
+    def _measure(self, folders: tuple[Path, ...]) -> None:
         """End an engine that fills the disk."""
         while True:
             time.sleep(LOOK)
-            if what := too_much(self._cell.work, self._cell.limits):
+            if what := next(filter(None, (too_much(one, self._cell.limits) for one in folders)), None):
                 os.write(2, f"The engine was ended: its folder holds {what}.\n".encode())
                 self._kill()
                 return
@@ -181,32 +203,65 @@ class _Keeper:
 
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
-            os.kill(self._engine or self._bwrap, signal.SIGKILL)
+            os.kill(self._engine or self._child, signal.SIGKILL)
 
 
-def _turn_into(
+def _turn_into_bubblewrap(
     cell: Cell, argv: Sequence[str | Path], env: Mapping[str, str], keeper: socket.socket, info: int
 ) -> NoReturn:
     """Become bubblewrap, in a network and with mounts of its own."""
-    try:
-        for number in ASKED:
-            signal.signal(number, signal.SIG_DFL)
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        listeners = enter(cell.work, [address for address, _ in cell.ways])
-        socket.send_fds(keeper, [b"."], [one.fileno() for one in listeners])
+    assert cell.bwrap is not None  # noqa: S101 - that is how it was chosen
+    with _last_frame():
+        _reset_signals()
+        listening = [address for address, _ in cell.ways]
+        found: Mapping[Path, Path] = {}
         handles = (_in_memory(seccomp.program()), info, _in_memory(HOSTS))
+        if cell.user is None:
+            listeners = enter(cell.work, listening)
+        else:
+            listeners, found = enter_as(cell.user.uid, cell.outside, listening)
+        socket.send_fds(keeper, [b"."], [one.fileno() for one in listeners])
         for handle in handles:
             os.set_inheritable(handle, True)
         confine(cell.limits)
-        os.execve(cell.bwrap, cell.command(argv, env, *handles), cell.environment(env))  # noqa: S606 - no shell
-    except BaseException as error:  # noqa: BLE001 - the last frame of a forked process
+        words = cell.command(argv, env, *handles, found)
+        os.execve(found.get(cell.bwrap, cell.bwrap), words, cell.environment(env))  # noqa: S606 - no shell
+
+
+def _turn_into_engine(cell: Cell, argv: Sequence[str | Path], env: Mapping[str, str]) -> NoReturn:
+    """Become the engine itself."""
+    with _last_frame():
+        _reset_signals()
+        os.closerange(3, max(os.sysconf("SC_OPEN_MAX"), 1 << 16))
+        bare.shut_in(cell, env)
+        os.execve(argv[0], [os.fspath(word) for word in argv], cell.environment(env))  # noqa: S606 - no shell
+
+
+@contextmanager
+def _last_frame() -> Iterator[None]:
+    """Of a forked process that becomes another program, or ends: nothing may return into the keeper's."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - see above
         os.write(
             2, f"The jail could not be made: {error}. `reconciler runner describe` tells of its probes.\n".encode()
         )
     finally:
         os._exit(FAILED)
+
+
+def _reset_signals() -> None:
+    for number in (*ASKED, *IGNORED):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _end_rest(cell: Cell) -> None:
+    """Whatever the engine has left behind, where no namespace ends that."""
+    if cell.bwrap is None and cell.user is not None:
+        end_all(cell.user.uid)
+    elif cell.bwrap is None:
+        bare.end_shut_in()
 
 
 def _received(keeper: socket.socket, most: int) -> list[int]:

@@ -75,8 +75,8 @@ def number(name: str, machine: str | None = None) -> int | None:
 
 
 @cache
-def program(machine: str | None = None) -> bytes:
-    """The filter for this machine, or for that one, as `bwrap --seccomp` reads it.
+def program(machine: str | None = None, *, network: bool = True) -> bytes:
+    """The filter for this machine, or for that one, as `bwrap --seccomp` reads it. Without `network` only unix sockets are left.
 
     Raises:
         ConfigError: there is none for it.
@@ -94,15 +94,25 @@ def program(machine: str | None = None) -> bytes:
     for numbers in CALLS.values():
         found = numbers[here.column]
         lines += [] if found is None else _refuse(found, errno.EPERM)
-    lines += _looked_into(here.column)
+    lines += _looked_into(here.column, _families() if network else _no_families())
     return b"".join([*lines, _line(RETURN, ALLOW)])
 
 
-def _looked_into(column: int) -> list[bytes]:
+def _looked_into(column: int, families: list[bytes]) -> list[bytes]:
     """Calls that depend on their arguments. Those of clone3 lie in memory, out of the filter's sight."""
     clone, clone3, ioctl, socket = (LOOKED_INTO[name][column] for name in ("clone", "clone3", "ioctl", "socket"))
     typed = [line for request in TERMINAL_INPUT for line in _refuse(request, errno.EPERM)]
-    families = [
+    return [
+        *_refuse(clone3, errno.ENOSYS),
+        *_when(clone, [_load(0), *_refuse(NAMESPACES, errno.EPERM, test=ANY_OF)]),
+        *_when(ioctl, [_load(1), *typed]),
+        *_when(socket, families),
+    ]
+
+
+def _families() -> list[bytes]:
+    """What `socket` may be asked for."""
+    return [
         _load(0),
         *(_line(EQUAL, family, 7 - place, 0) for place, family in enumerate((UNIX, INET, INET6))),
         _line(EQUAL, NETLINK, 1, 0),
@@ -111,12 +121,11 @@ def _looked_into(column: int) -> list[bytes]:
         _line(EQUAL, ROUTE, 1, 0),
         _line(RETURN, REFUSE | errno.EAFNOSUPPORT),
     ]
-    return [
-        *_refuse(clone3, errno.ENOSYS),
-        *_when(clone, [_load(0), *_refuse(NAMESPACES, errno.EPERM, test=ANY_OF)]),
-        *_when(ioctl, [_load(1), *typed]),
-        *_when(socket, families),
-    ]
+
+
+def _no_families() -> list[bytes]:
+    """Unix sockets alone: engines talk to their providers over them."""
+    return [_load(0), _line(EQUAL, UNIX, 1, 0), _line(RETURN, REFUSE | errno.EAFNOSUPPORT)]
 
 
 def _when(call: int, then: list[bytes]) -> list[bytes]:

@@ -10,16 +10,20 @@ import fcntl
 import os
 import resource
 import socket
+import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from reconciler.runner.jail.users import become
 
 NEW_USER, NEW_MOUNTS, NEW_NETWORK = 0x10000000, 0x20000, 0x40000000
 NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND, RECURSIVE, PRIVATE = 2, 4, 8, 0x20, 0x1000, 0x4000, 0x40000
 SET_FLAGS = 0x8914  # SIOCSIFFLAGS
 UP = 1
 BACKLOG = 64
+STAGE = Path("/tmp")  # noqa: S108 - every host has it and everybody may search it; only this process sees what is there then
 
 Address = tuple[str, int]
 
@@ -28,7 +32,7 @@ Address = tuple[str, int]
 class Limits:
     """What one jailed process may use at most, and all of a job's files together (`work`, `files`). Sizes are bytes.
 
-    The AWS provider works with these (measured). Processes are not counted where the runner is root.
+    The AWS provider works with these (measured). Linux counts no processes of root's.
     """
 
     memory: int = 3 << 30
@@ -50,11 +54,45 @@ def enter(work: Path, listening: Iterable[Address]) -> list[socket.socket]:
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    return _furnish(work, listening)
+
+
+def _furnish(work: Path, listening: Iterable[Address]) -> list[socket.socket]:
+    """The mounts, and the network."""
     _mount(None, "/", RECURSIVE | PRIVATE)
     _mount(str(work), str(work), BIND)
     _mount(None, str(work), BIND | REMOUNT | NO_SUID | NO_DEVICES | NO_EXEC)
     _raise_loopback()
     return [_listener(address) for address in listening]
+
+
+def enter_as(
+    uid: int, outside: Sequence[Path], listening: Iterable[Address]
+) -> tuple[list[socket.socket], Mapping[Path, Path]]:
+    """As root: enter, and become that user. `outside` are a work folder and paths that the user need not be able to reach:
+    returns where he finds each of them instead.
+
+    Raises:
+        OSError: the system does not let us.
+    """
+    _check(_libc().unshare(NEW_NETWORK | NEW_MOUNTS), "a network and mounts")
+    listeners = _furnish(outside[0], listening)
+    handles = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in outside]
+    _mount("tmpfs", str(STAGE), NO_SUID | NO_DEVICES, "tmpfs", b"mode=0755,size=1m")
+    found = {path: _staged(number, handle) for number, (path, handle) in enumerate(zip(outside, handles, strict=True))}
+    become(uid)
+    return listeners, found
+
+
+def _staged(number: int, handle: int) -> Path:
+    """A place for it that everybody can reach."""
+    place = STAGE / str(number)
+    if stat.S_ISDIR(os.fstat(handle).st_mode):
+        place.mkdir()
+    else:
+        place.touch()
+    _mount(f"/proc/self/fd/{handle}", str(place), BIND)
+    return place
 
 
 def confine(limits: Limits) -> None:
@@ -107,9 +145,10 @@ def _listener(address: Address) -> socket.socket:
     return found
 
 
-def _mount(source: str | None, target: str, flags: int) -> None:
-    given = None if source is None else os.fsencode(source)
-    _check(_libc().mount(given, os.fsencode(target), None, ctypes.c_ulong(flags), None), f"a mount at {target}")
+def _mount(source: str | None, target: str, flags: int, kind: str | None = None, options: bytes | None = None) -> None:
+    given, named = (None if text is None else os.fsencode(text) for text in (source, kind))
+    answer = _libc().mount(given, os.fsencode(target), named, ctypes.c_ulong(flags), options)
+    _check(answer, f"a mount at {target}")
 
 
 def _check(answer: int, what: str) -> None:

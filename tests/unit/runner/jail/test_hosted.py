@@ -11,7 +11,8 @@ from reconciler.cli.runner import _lines
 from reconciler.errors import ConfigError, HeldError
 from reconciler.model import JobId
 from reconciler.runner.host import Host
-from reconciler.runner.jail.tier import find_bwrap, open_sandbox
+from reconciler.runner.jail.tier import FALLBACK, find_bwrap, open_sandbox
+from reconciler.runner.jail.users import Users
 from reconciler.runner.supply import check_unpacked
 from reconciler.runner.terraform.packages import unpacked, wanted
 from tests.kit.plane import ground, open_host
@@ -41,6 +42,7 @@ def test_it_tells_its_tier_and_what_may_be_reached(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert environments["prod"]["egress"] == listed
     folder = host.spool.job(JobId("one"))
+    tmp_path.chmod(0o755)  # the user that a job runs as has to read it
     jailer = host.jail(host.environment("prod"), folder, tmp_path)
     assert jailer is not None
     assert (jailer.cell.work, jailer.cell.readable) == (folder.work, (host.engine.binary, tmp_path))
@@ -61,6 +63,18 @@ def test_without_one_it_says_so_aloud(tmp_path: Path) -> None:
     assert host.facts().sandbox == host.about()["sandbox_tier"] == "none"
     assert host.jail(host.environment("prod"), host.spool.job(JobId("one"))) is None
     assert any(line.startswith("NO SANDBOX: modules and providers run with all") for line in _lines(host.about()))
+
+
+def test_a_network_is_not_promised_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that needs one does not fall back to a tier without."""
+    static_engine()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setattr("reconciler.runner.jail.tier.open_users", Users)
+    with pytest.raises(ConfigError) as caught:
+        open_sandbox(FALLBACK, Path("/x"), embedded=False, scratch=tmp_path / "m" / "probes", networked=("prod",))
+    assert "bubblewrap (bwrap) is not on PATH" in str(caught.value)
+    assert "tier fallback gives jobs no network, and prod need one" in str(caught.value)
 
 
 @linux

@@ -15,11 +15,11 @@ NEW_USER, THREAD = 0x10000000, 0x50F00
 HARMLESS = {"x86_64": (0, 1, 9, 39, 59, 202, 257), "aarch64": (63, 64, 222, 172, 221, 98, 56)}  # read ... openat
 
 
-def run(machine: str, call: int, *arguments: int, audit: int | None = None) -> int:
+def run(machine: str, call: int, *arguments: int, audit: int | None = None, network: bool = True) -> int:
     """What the filter says of a call."""
     given = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data = struct.pack("<IIQ6Q", call, MACHINES[machine].audit if audit is None else audit, 0, *given)
-    code = program(machine)
+    code = program(machine, network=network)
     at = accumulator = 0
     while True:
         what, yes, no, value = struct.unpack_from("<HBBI", code, at)
@@ -88,6 +88,15 @@ def test_sockets_are_of_four_families(machine: str) -> None:
         assert run(machine, socket, family, 1, 0) == expected, family
     assert run(machine, socket, 16, 3, 9) == FAMILY  # netlink's audit
     assert run(machine, socket, 2, 1, 6) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_without_a_network_only_unix_sockets_are_left(machine: str) -> None:
+    socket = number("socket", machine) or 0
+    for family in range(64):
+        assert run(machine, socket, family, 1, 0, network=False) == (ALLOW if family == 1 else FAMILY), family
+    assert run(machine, number("ptrace", machine) or 0, network=False) == EPERM
+    assert run(machine, 63, network=False) == run(machine, 63)
 
 
 def test_there_is_none_for_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
