@@ -6,7 +6,6 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -36,12 +35,12 @@ from reconciler.model import (
 )
 from reconciler.runner import checks, claims, values, versions
 from reconciler.runner.allowances import Allowed, open_now
+from reconciler.runner.brought import Brought
 from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
 from reconciler.runner.record import Change, Origin
-from reconciler.runner.reviews import Review, shown, slipped_in
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -252,39 +251,14 @@ class Case:
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
 
-    def _reviews(self) -> tuple[Review, ...]:
-        """What was shown of the unit, also under the name that it had until its state moved here: none is shaken off by that."""
-        reviews, memory, old = self._host.reviews, self._host.memory, self._unit.entry.moved_from
-        before = reviews.of(old) if old and memory.unit(old).moved_to == self._unit.id else ()
-        return tuple(sorted((*before, *reviews.of(self._unit.id)), key=lambda one: one.at))
+    def _brought(self) -> Brought:
+        progress, applied = self._progress, self._memory.applied
+        assert progress.commit is not None  # noqa: S101 - every job has one since it was resolved
+        return Brought(self._host, self._unit, progress.commit, applied.commit if applied else None)
 
     def _shown(self) -> Shown | None:
-        """What the review showed of what this job is about to bring."""
-        known, found = self._reviews(), self._progress.fingerprint
-        upstream = found.upstream if found else ""
-        return shown(known, self._merged(known), self._unit.intent, upstream) or self._slipped_in()
-
-    def _slipped_in(self) -> Shown | None:
-        """Of a unit that no review names: that it was shown not to be touched, where all that was merged since was shown."""
-        commit, applied = self._progress.commit, self._memory.applied
-        if commit is None:
-            return None
-        reviews, history = self._host.reviews, self._host.history
-        newest = history.pull_of(commit)
-        scope = reviews.scope(newest) if newest is not None else None
-        since = applied.commit if applied else scope.base if scope else None
-        merged = history.only_merged_since(since, commit) if since and scope else ()
-        return slipped_in({pull: reviews.scope(pull) for pull in merged}, self._unit.id)
-
-    def _merged(self, known: Sequence[Review]) -> tuple[int, ...]:
-        """The pull requests of the commits that this job brings the unit to, newest first.
-
-        None that was merged since it began: what those were shown to do binds the job that brings them.
-        """
-        commit, applied = self._progress.commit, self._memory.applied
-        if not known or commit is None:
-            return ()
-        return self._host.history.merged_since(applied.commit if applied else known[0].base, commit)
+        found = self._progress.fingerprint
+        return self._brought().shown(found.upstream if found else "")
 
     def _open_lines(self) -> Allowed:
         return self._host.memory.trust().allowances.get(self._unit.id, Allowed())
@@ -388,7 +362,7 @@ class Case:
             state=state.mark if state else None,
         )
         self._memory = replace(self._memory, release=versions.release_of(unit.pin, self._memory.release))
-        merged = self._merged(self._reviews())
+        merged = self._brought().merged()
         self._host.memory.save(finished(self._memory, progress.applied, self._memory.corrected))
         self._host.reviews.applied(unit.id, merged)  # the old name may be another unit's by now
         return said
