@@ -31,14 +31,14 @@ def make_key(file: Path) -> Path:
 class SshServer:
     """sshd, one process per connection, serving the repositories of this account with git-shell.
 
-    `mode` and `host_key` are looked at when a connection comes. The mode is `serve`, `silent` (accepts and says nothing) or `stuck` (lets the user
-    in, then never answers).
+    `mode` and `host_key` are looked at when a connection comes. The mode is `serve`, `silent` (accepts and says nothing,
+    until the mode is another) or `stuck` (lets the user in, then never answers).
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
-        self.mode = "serve"
+        self._mode = "serve"
         self.host_key = make_key(folder / "host_key")
         self.user_key = make_key(folder / "user_key")
         shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
@@ -48,6 +48,16 @@ class SshServer:
         self.port: int = self._listener.getsockname()[1]
         self.known_hosts = self.trusting(self.host_key, folder / "known_hosts")
         self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        while self._held:  # as if it were started again
+            self._held.pop().close()
 
     def url(self, repository: Path) -> str:
         """The address of a repository on this server."""
@@ -68,8 +78,7 @@ class SshServer:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(30)
-        for connection in self._held:
-            connection.close()
+        self.mode = "serve"
         for process in self._processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -114,13 +123,13 @@ class SshServer:
 class HttpsServer:
     """https with a private authority, before `git http-backend`.
 
-    `mode` is looked at for every request: `serve`, `redirect` (to `target`), `silent` (never answers), `crawl` (a byte
-    now and then), `broken` (500), `cut` (half of the answer). With a `login`, every request must bring it.
+    `mode` is looked at for every request: `serve`, `redirect` (to `target`), `silent` (never answers, until the mode is
+    another), `crawl` (a byte now and then), `broken` (500), `cut` (half of the answer). With a `login`, every request must bring it.
     """
 
     def __init__(self, folder: Path, root: Path, *, name: str = "127.0.0.1") -> None:
         folder.mkdir()
-        self.mode = "serve"
+        self._mode, self._changed = "serve", threading.Condition()
         self.target = ""
         self.login = ""
         self.requests: list[str] = []
@@ -136,6 +145,24 @@ class HttpsServer:
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        with self._changed:
+            self._mode = mode
+            self._changed.notify_all()
+
+    def silence(self) -> bool:
+        """Whether a request is not answered: then it is kept until the mode is another, as by a server that is started again."""
+        with self._changed:
+            if self._mode != "silent":
+                return False
+            self._changed.wait_for(lambda: self._mode != "silent", 120)
+            return True
+
     def url(self, repository: Path) -> str:
         """The address of a repository under the root."""
         return f"https://127.0.0.1:{self.port}/{repository.relative_to(self.root)}"
@@ -149,6 +176,7 @@ class HttpsServer:
 
     def stop(self) -> None:
         self.stopping.set()
+        self.mode = "serve"
         self._server.shutdown()
         self._thread.join(30)
         self._server.server_close()
@@ -198,8 +226,7 @@ class _Backend(BaseHTTPRequestHandler):
             return self._plain(302, ("Location", owner.target + self.path))
         if owner.mode == "broken":
             return self._plain(500)
-        if owner.mode == "silent":
-            owner.stopping.wait(60)
+        if owner.silence():
             return None
         return self._serve(body)
 
