@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.workspace import Value
 from tests.kit.aws import BUCKET, NEEDS_AWS, REGION, Aws, provider_pin
 from tests.kit.terraform import until
-from tests.kit.workbench import SECONDS, UNIT, Workbench, pin
+from tests.kit.workbench import SECONDS, UNIT, Workbench, apply_while, pin
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -140,10 +139,7 @@ def test_interrupted_apply_releases_the_lock(bench: Workbench, aws: Aws) -> None
         until(lambda: f"{UNIT}.tfstate.tflock" in aws.objects(), "the lock")
         talk.interrupt()
 
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    result = talk.apply(deadline_in(SECONDS))
-    watcher.join()
+    result = apply_while(talk, interrupt)
     assert result.interrupted
     assert not result.killed
     assert f"{UNIT}.tfstate.tflock" not in aws.objects()

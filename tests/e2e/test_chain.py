@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -53,20 +50,8 @@ class Site:
     """A host, a unit `prod/page` that is attacked, and a unit `prod/other` that has nothing to do with it."""
 
     def __init__(self, folder: Path, engine: Path, **catalog: Any) -> None:
-        self.folder, self.said, self.engine = folder, folder / "said", folder / "engine"
-        self.said.touch()
-        self.engine.write_text(
-            f'#!/bin/sh\necho "$1" >> {shlex.quote(str(self.said))}\nexec {shlex.quote(str(engine))} "$@"\n'
-        )
-        self.engine.chmod(0o755)
-        version = json.loads(subprocess.run([engine, "version", "-json"], capture_output=True, check=True).stdout)
-        runner: dict[str, Any] = {
-            "engine": {
-                "binary": str(self.engine), "version": version["terraform_version"],
-                "sha256": hashlib.sha256(self.engine.read_bytes()).hexdigest(),
-            },
-            "catalog_repos": {"acme": catalog},
-        }  # fmt: skip
+        self.folder, self.engine = folder, plane.NotedEngine(folder, engine)
+        runner: dict[str, Any] = {"engine": self.engine.config(), "catalog_repos": {"acme": catalog}}
         entries = {f"{plane.PROD}/page.yaml": ENTRY % "1.1.0", f"{plane.PROD}/other.yaml": plane.note()}
         self.ground = Playground.create(folder / "ground", {**plane.ENVIRONMENT, **entries}, RELEASES, runner=runner)
         self.host: Host = plane.open_host(self.ground)
@@ -79,9 +64,9 @@ class Site:
 
     def refused(self) -> tuple[str, str]:
         """The reason and message of a job that came to no `init`, and whose neighbour is well."""
-        before = self.inits()
+        before = self.engine.inits()
         result = self.run()
-        assert self.inits() == before, result
+        assert self.engine.inits() == before, result
         assert result.applied is None
         assert result.outcome.value in {"Held", "Failed"}
         return result.reason, result.message
@@ -89,9 +74,6 @@ class Site:
     def others_go_on(self) -> None:
         result = self.run("prod/other")
         assert result.outcome.value == "Succeeded", result
-
-    def inits(self) -> int:
-        return self.said.read_text().split().count("init")
 
     def pin(self, version: str = "1.1.0") -> Pin:
         lock = parse_lock(LOCK, self.ground.read(LOCK).encode())
@@ -126,10 +108,10 @@ def site(tmp_path: Path, engine: Path) -> Site:
 def test_as_it_should_be(site: Site) -> None:
     assert site.run().reason == "Applied"
     site.others_go_on()
-    assert site.inits() == 2
+    assert len(site.engine.inits()) == 2
     remembered = site.host.memory.unit(UnitId("prod/page"))
     assert remembered.engine is not None
-    assert remembered.engine.sha256 == hashlib.sha256(site.engine.read_bytes()).hexdigest()
+    assert remembered.engine.sha256 == site.engine.sha256()
     assert remembered.release is not None
     assert (remembered.release.module, remembered.release.version) == ("acme/page", "1.1.0")
 
@@ -242,12 +224,12 @@ def test_a_moved_tag_changes_nothing(site: Site) -> None:
 
 def test_an_engine_that_was_exchanged(site: Site) -> None:
     assert site.run().reason == "Applied"
-    text = site.engine.read_text()
-    site.engine.write_text(text + "# another\n")
+    text = site.engine.file.read_text()
+    site.engine.file.write_text(text + "# another\n")
     reason, message = site.refused()
     assert reason == "EngineChanged"
     assert "write engine.version and engine.sha256 in runner.yaml" in message
-    site.engine.write_text(text)  # the same bytes again
+    site.engine.file.write_text(text)  # the same bytes again
     assert site.run().reason == "InSync"
 
 
@@ -284,9 +266,9 @@ def test_a_downgrade_needs_its_line(site: Site) -> None:
     site.ground.merge(
         {f"{plane.PROD}/page.yaml": None, f"{plane.PROD}/new.yaml": ENTRY % "1.0.0" + "moved_from: page\n"}, "Moved"
     )
-    before = site.inits()
+    before = site.engine.inits()
     assert site.run("prod/new").reason == "Downgrade"
-    assert site.inits() == before
+    assert site.engine.inits() == before
     site.ground.merge(
         {f"{plane.PROD}/new.yaml": ENTRY % "1.0.0" + "moved_from: page\nallow_downgrade: true\n"}, "Meant"
     )

@@ -27,7 +27,7 @@ from reconciler.runner.terraform.plan import secrets_in, summarise
 from reconciler.runner.terraform.state import WORK_STATE, secrets_of
 from reconciler.runner.terraform.workspace import Value
 from tests.kit.terraform import provider_env, until
-from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, UNIT, Workbench, any_engine, bench, pin
+from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, UNIT, Workbench, any_engine, apply_while, bench, pin
 from tests.provider.log import calls, doubled
 
 __all__ = ["any_engine", "bench"]  # fixtures
@@ -218,10 +218,7 @@ def test_interrupted_apply_keeps_what_it_did(bench: Workbench) -> None:
         until(lambda: waiting(bench), "the create")
         talk.interrupt()
 
-    watcher = threading.Thread(target=interrupt)
-    watcher.start()
-    result = talk.apply(deadline_in(SECONDS))
-    watcher.join()
+    result = apply_while(talk, interrupt)
     assert result.interrupted
     assert not result.killed
     assert result.failure is not None
@@ -250,10 +247,7 @@ def test_apply_that_heeds_nothing_is_killed_and_says_so(bench: Workbench) -> Non
         os.kill(leader(bench.work), signal.SIGSTOP)
         talk.interrupt()
 
-    watcher = threading.Thread(target=freeze_and_interrupt)
-    watcher.start()
-    result = talk.apply(deadline_in(SECONDS), grace=0.3)
-    watcher.join()
+    result = apply_while(talk, freeze_and_interrupt, grace=0.3)
     assert result.interrupted
     assert result.killed
     until(lambda: not processes(bench.work), "the end of the engine and its providers")
@@ -267,10 +261,7 @@ def test_apply_that_something_else_ends_is_killed_too(bench: Workbench) -> None:
         until(lambda: waiting(bench), "the create")
         os.killpg(leader(bench.work), signal.SIGKILL)
 
-    watcher = threading.Thread(target=murder)
-    watcher.start()
-    result = talk.apply(deadline_in(SECONDS))
-    watcher.join()
+    result = apply_while(talk, murder)
     assert result.killed
     assert not result.interrupted
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shlex
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -51,29 +48,19 @@ def served(tmp_path: Path) -> Iterator[Registry]:
 
 
 class Site:
-    """A host whose engine is a wrapper that notes what it is asked, and in which folder."""
+    """A host whose engine is a script that notes what it is asked."""
 
     def __init__(self, folder: Path, engine: Path, source: str, env: dict[str, str], given: Path | None) -> None:
-        self.said = folder / "said"
-        self.said.touch()
-        self.engine = folder / "engine"
-        self.wrap(f'exec {shlex.quote(str(engine))} "$@"')
-        version = subprocess.run([engine, "version", "-json"], capture_output=True, text=True, check=True).stdout
-        number = version.partition('"terraform_version": "')[2].partition('"')[0]
-        found = hashlib.sha256(self.engine.read_bytes()).hexdigest()
+        self.engine = plane.NotedEngine(folder, engine)
         releases = {"v1.0.0": {"modules/page/main.tf": MODULE % source}}
         runner: dict[str, Any] = {
-            "engine": {"binary": str(self.engine), "version": number, "sha256": found},
+            "engine": self.engine.config(),
             "provider_mirror": {"path": str(given)} if given else None,
             "environments": {"prod": {"env": env}},
         }
         entries = {f"{plane.PROD}/{name}.yaml": ENTRY % name for name in ("a", "b")}
         self.ground = Playground.create(folder / "ground", {**plane.ENVIRONMENT, **entries}, releases, runner=runner)
         self.jobs = 0
-
-    def wrap(self, last: str) -> None:
-        self.engine.write_text(f'#!/bin/sh\necho "$PWD $1" >> {shlex.quote(str(self.said))}\n{last}\n')
-        self.engine.chmod(0o755)
 
     def pin(self) -> Pin:
         lock = parse_lock(LOCK, self.ground.read(LOCK).encode())
@@ -89,11 +76,6 @@ class Site:
         host = host or plane.open_host(self.ground)
         (host.memory.folder / "fetched").unlink(missing_ok=True)
         return plane.carry_out(host, plane.job(unit, self.ground.environments.head, self.jobs))
-
-    def inits(self) -> list[str]:
-        """The folders in which `init` was run."""
-        lines = (line.rpartition(" ") for line in self.said.read_text().splitlines())
-        return [folder for folder, _, word in lines if word == "init"]
 
     def own(self) -> Path:
         """The runner's own mirror."""
@@ -124,7 +106,7 @@ def test_the_first_job_fetches_and_every_other_installs_from_there(filled: Site,
     one, other = filled.run(), filled.run("prod/b")
     assert [(r.reason, r.message) for r in (one, other)] == [("Applied", "1 objects changed.")] * 2
     assert served.downloads() == 1
-    assert len(filled.inits()) == 3  # one to fetch, one for each job
+    assert len(filled.engine.inits()) == 3  # one to fetch, one for each job
 
     package = filled.own() / served.source / mirror.VERSION / this_platform()
     assert [oct(path.stat().st_mode & 0o777) for path in (package, package / mirror.LAUNCHER)] == ["0o555", "0o555"]
@@ -151,7 +133,7 @@ def test_another_package_from_the_registry_is_refused(filled: Site, served: Regi
     assert (result.outcome.value, result.reason) == ("Failed", "ProviderFetchFailed")
     assert "match" in result.message
     assert not list(filled.own().rglob(mirror.LAUNCHER))
-    assert all(".filling-" in folder for folder in filled.inits())
+    assert all(".filling-" in folder for folder in filled.engine.inits())
 
 
 def test_two_jobs_at_once_fetch_once(filled: Site, served: Registry) -> None:
@@ -182,8 +164,8 @@ def test_a_fetch_that_dies_half_way_leaves_nothing(filled: Site, served: Registr
     (provider,) = filled.pin().providers
     wanted = Wanted(served.host, "reconciler/files", provider.version, frozenset(provider.hashes[served.host]))
     env = {"SSL_CERT_FILE": str(served.ca_file)}
-    cramped = filled.engine.read_text().replace("exec ", "ulimit -f 1\nexec ")
-    filled.engine.write_text(cramped)
+    cramped = filled.engine.file.read_text().replace("exec ", "ulimit -f 1\nexec ")
+    filled.engine.file.write_text(cramped)
     depot = Depot(filled.own(), host.memory.folder / "providers", Fetch(host, env, filled.ground.folder / "log"))
     with pytest.raises(UnitError) as caught:
         depot.provide(wanted)
@@ -195,7 +177,7 @@ def test_a_fetch_that_dies_half_way_leaves_nothing(filled: Site, served: Registr
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"x")
     left.chmod(0o555)
-    filled.engine.write_text(cramped.replace("ulimit -f 1\n", ""))
+    filled.engine.file.write_text(cramped.replace("ulimit -f 1\n", ""))
     assert depot.provide(wanted) == mirror.h1(mirror.PACKAGE)
     assert not left.exists()
 
@@ -220,13 +202,13 @@ def test_a_mirror_of_the_hosts_is_read_once_and_again_when_it_looks_different(
     marks = list((host.memory.folder / "providers").glob("*.json"))
     assert len(marks) == 1
     program = given / host.engine.registry / "reconciler/files" / mirror.VERSION / this_platform() / mirror.LAUNCHER
-    before = len(made.inits())
+    before = len(made.engine.inits())
     program.write_text(program.read_text().replace("exec", "#exe"))  # a swapped binary of the same size
 
     result = made.run("prod/b", host)
     assert (result.outcome.value, result.reason) == ("Held", "ProviderHashMismatch")
     assert "catalog-lock.yaml has no such hash of it: find out which of the two was changed" in result.message
-    assert len(made.inits()) == before
+    assert len(made.engine.inits()) == before
 
 
 @pytest.mark.parametrize(
@@ -254,17 +236,17 @@ def test_a_lock_that_is_not_the_whole_truth_starts_no_engine(
     result = made.run()
     assert (result.outcome.value, result.reason) == ("Held", reason)
     assert said in result.message
-    assert made.inits() == []
+    assert made.engine.inits() == []
 
 
 def test_a_hash_that_another_pin_brought_does_not_count(filled: Site, served: Registry) -> None:
     """The package is there, proven by one pin; another pin of the same version with other hashes is held."""
     assert filled.run().reason == "Applied"
     filled.lock(pinned(served.source, "zh:" + "0" * 64))
-    before = len(filled.inits())
+    before = len(filled.engine.inits())
     result = filled.run("prod/b")
     assert (result.outcome.value, result.reason) == ("Held", "ProviderHashMismatch")
-    assert len(filled.inits()) == before
+    assert len(filled.engine.inits()) == before
 
 
 def test_an_archive_in_the_hosts_mirror(tmp_path: Path) -> None:

@@ -66,11 +66,12 @@ def test_a_limit_that_is_raised_counts_from_the_next_merge_on_which_wakes_what_w
         # It survives a restart of both, and any time.
         home.stop()
         home.start()
-        look(home, "prod/a")
+        for _ in range(3):  # then the back-off is 40 s at least
+            look(home, "prod/a")
         home.held("prod/a", "DestroyLimit", saying=NEXT)
         before = len(results(home, "prod/b"))
         next_merge(home)
-        home.synced(patience=20)  # nobody asks: no back-off is waited for
+        home.synced(patience=35)  # nobody asks: no back-off is waited for
         assert len(results(home, "prod/b")) == before  # and only what waited is woken
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +41,33 @@ output "id" { value = terraform_data.this.output }
 """
 CATALOG: dict[str, Files] = {"v1.0.0": {"modules/note/main.tf": NOTE}}
 ENVIRONMENT: Files = {f"{PROD}/environment.yaml": "class: protected\n"}
+
+
+class NotedEngine:
+    """The engine behind a script that notes each command, and the folder that it was given in."""
+
+    def __init__(self, folder: Path, engine: Path) -> None:
+        self.file, self._said = folder / "engine", folder / "said"
+        self._said.touch()
+        self.file.write_text(
+            f'#!/bin/sh\necho "$PWD $1" >> {shlex.quote(str(self._said))}\nexec {shlex.quote(str(engine))} "$@"\n'
+        )
+        self.file.chmod(0o755)
+        said = subprocess.run([engine, "version", "-json"], capture_output=True, check=True).stdout
+        self.version: str = json.loads(said)["terraform_version"]
+
+    def sha256(self) -> str:
+        """Of the script: it is what the runner starts."""
+        return hashlib.sha256(self.file.read_bytes()).hexdigest()
+
+    def config(self) -> dict[str, str]:
+        """What runner.yaml says of it."""
+        return {"binary": str(self.file), "version": self.version, "sha256": self.sha256()}
+
+    def inits(self) -> list[str]:
+        """The folders in which `init` was run."""
+        lines = (line.rpartition(" ") for line in self._said.read_text().splitlines())
+        return [folder for folder, _, word in lines if word == "init"]
 
 
 def note(text: str = "one", more: str = "") -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ class Workbench:
 
     def root(self) -> dict[str, Any]:
         return dict(json.loads((self.work / "main.tf.json").read_bytes()))
+
+
+def apply_while(talk: Conversation, happens: Callable[[], None], **options: Any) -> ApplyResult:
+    """Apply what was planned; meanwhile something happens, in a thread of its own."""
+    watcher = threading.Thread(target=happens)
+    watcher.start()
+    result = talk.apply(deadline_in(SECONDS), **options)
+    watcher.join()
+    return result
 
 
 @pytest.fixture(scope="session", params=["auto", "embedded"])
