@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
@@ -153,9 +153,9 @@ def _endpoint(desk: Desk, answer: Endpoint) -> Callable[[Request], Any]:
     return serve
 
 
-def _refused(desk: Desk, request: Request, error: RefusedError) -> Response:
+def _refused(desk: Desk, request: Request, error: RefusedError, more: Mapping[str, str] | None = None) -> Response:
     desk.said.trigger_answered(error.result, error.caller, _peer(request), str(error))
-    headers = {"www-authenticate": "Bearer"} if error.code == 401 else {}
+    headers = {**(more or {}), **({"www-authenticate": "Bearer"} if error.code == 401 else {})}
     if isinstance(error, LimitedError):
         headers = {"retry-after": str(int(error.wait) + 1)}
     return _json({"error": error.said, "reason": error.result.capitalize()}, error.code, headers)
@@ -165,7 +165,7 @@ def _outside(desk: Desk) -> Callable[[Request, Exception], Response]:
     def answer(request: Request, error: Exception) -> Response:
         code = error.status_code if isinstance(error, HTTPException) else 500
         words = "there is POST /v1/reconcile, GET /v1/reconcile/<id> and GET /v1/reconcile/<id>/events"
-        return _refused(desk, request, RefusedError(code, "invalid", words))
+        return _refused(desk, request, RefusedError(code, "invalid", words), getattr(error, "headers", None))
 
     return answer
 

@@ -25,6 +25,10 @@ _WORDS = {
     429: "too many requests; Retry-After says when",
     503: "it cannot be done now",
 }
+_EXAMPLES = {
+    "environment": {"scope": "prod"},
+    "afterMerge": {"scope": "prod", "commit": "0123456789abcdef0123456789abcdef01234567"},
+}
 
 
 def openapi() -> Shape:
@@ -87,14 +91,22 @@ def _answers(*codes: int) -> Shape:
 
 
 def _wake() -> Shape:
-    body = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Asked"}}}}
+    shape, examples = (
+        {"$ref": "#/components/schemas/Asked"},
+        {name: {"value": asked} for name, asked in _EXAMPLES.items()},
+    )
+    body = {"required": True, "content": {"application/json": {"schema": shape, "examples": examples}}}
     accepted = {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}}
+    links = {
+        name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+        for name in ("readOutcome", "readEvents")
+    }
     return {
         "operationId": "wake",
         "summary": "Have a scope looked at now. Content cannot be sent.",
         "requestBody": body,
         "responses": {
-            "202": {"description": "it is, or was already by the same proof", "content": accepted},
+            "202": {"description": "it is, or was already by the same proof", "content": accepted, "links": links},
             **_answers(400, 401, 403, 405, 413, 415, 429, 503),
         },
     }
