@@ -10,13 +10,14 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash fuzz needs check lint fast format bench lock clean
+.PHONY: help venv demo test crash fuzz asked needs check lint fast format bench lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
 	@echo 'make crash                 the whole matrix of kill -9, of which make test plays a tenth'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
+	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
 	@echo 'make bench | lock | format | venv | clean'
 
@@ -48,6 +49,11 @@ crash: needs
 SECONDS ?= 120
 fuzz: venv
 	$(BIN)/python -m tests.hostile.fuzz all $(SECONDS)
+
+# `make test` plays a fiftieth of it.
+REQUESTS ?= 1000000
+asked: needs
+	RECONCILER_TEST_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/hostile/test_asked.py $(ARGS)
 
 check: lint fast
 

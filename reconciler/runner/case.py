@@ -6,7 +6,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from reconciler.decide import corrects
@@ -44,6 +44,7 @@ from reconciler.runner.record import Change, Origin
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
+from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.state import State
 
 
@@ -72,25 +73,32 @@ class Progress:
     applied: Applied | None = None
     moved_from: UnitId | None = None
     unexplained: Unexplained | None = None
+    veil: Veil = field(default_factory=Veil)
 
     def result(self, outcome: Outcome, reason: str, message: str, *, transient: bool = True) -> Result:
-        """The job's result as of now."""
+        """The job's result as of now, without the secrets that the job came to know."""
         return Result(
             job=self.job,
             outcome=outcome,
             reason=reason,
-            message=message,
+            message=self.veil.hide_in_ours(message),
             started_at=self.started_at,
             ended_at=_now(),
             commit=self.commit,
             fingerprint=self.fingerprint,
             cause=self.cause,
-            plan=self.plan.told() if self.plan else None,
+            plan=self._told(self.plan) if self.plan else None,
             applied=self.applied,
             transient=transient,
             moved_from=self.moved_from,
             unexplained=self.unexplained,
         )
+
+    def _told(self, plan: PlanSummary) -> PlanSummary:
+        """What is told of the plan. A module can make a secret the key of an object."""
+        told, hide = plan.told(), self.veil.hide_in_address
+        changes = tuple(replace(change, address=hide(change.address)) for change in told.changes)
+        return replace(told, changes=changes, missing=tuple(map(hide, told.missing)))
 
 
 class Case:
@@ -123,6 +131,7 @@ class Case:
         unit, memory, progress = self._unit, self._memory, self._progress
         checks.still_unread(self._host.memory, unit)
         inputs = values.gather(self._host, unit)
+        progress.veil.learn(inputs.secrets)
         progress.fingerprint = fingerprint(unit, self._host.facts_of(self._hosted), self._hosted.part, inputs.seals)
         progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
         if unit.entry.moved_from is not None and memory.applied is None:
@@ -139,7 +148,7 @@ class Case:
         checks.no_downgrade(unit, memory, self._allowances())
         versions.not_yanked(unit, memory)
         self._folder.begin(Phase.PLANNING)
-        talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks)
+        talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks, progress.veil)
         progress.plan = plan = self._plan(talk)
         return self._act(talk, plan, progress.cause)
 

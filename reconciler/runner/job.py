@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
     except OSError as error:
         return progress.result(Outcome.FAILED, "HostFault", f"The runner's host: {error}.")
     except Exception as error:  # noqa: BLE001 - a bug ends this job, and is logged whole; the unit's journal makes the next one safe
-        traceback.print_exc()
+        sys.stderr.write(progress.veil.hide(traceback.format_exc()))
         return progress.result(Outcome.FAILED, "InternalError", f"{type(error).__name__} in the runner; see its log.")
     return progress.result(Outcome.SUCCEEDED, said.reason, said.message)
 

@@ -197,9 +197,7 @@ class Service:
             return {"ok": True}
         try:
             self._host.warm(job.unit)
-            pid = os.fork()
-            if pid == 0:
-                self._become(job, folder, lock)
+            pid = self._fork(job, folder, lock)
         finally:
             lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
         self._children[pid] = job.id
@@ -207,6 +205,13 @@ class Service:
         if self._started % PRUNE_EVERY == 0:
             self._host.spool.prune()
         return {"ok": True}
+
+    def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
+        """Carry the job out in a process of its own; its number."""
+        pid = os.fork()
+        if pid == 0:
+            self._become(job, folder, life)
+        return pid
 
     def _become(self, job: Job, folder: JobFolder, life: FileLock) -> None:
         """Be the job's process: never returns."""

@@ -71,6 +71,7 @@ class Showing:
             if error.reason in AWAITED and unit.id in self._proposal.follows:
                 return self._keep(None, None, f"{FOLLOWS} ({error})")
             raise
+        self._progress.veil.learn(inputs.secrets)
         facts = self._host.facts_of(self._hosted)
         found = fingerprint(unit, facts, self._hosted.part, inputs.seals)
         plan, message = self._plan(inputs)
@@ -139,7 +140,7 @@ class Showing:
         self._folder.begin(Phase.PLANNING)
         talk = Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),
-            lock=False, stored_as=source.memory.unit,
+            self._progress.veil, lock=False, stored_as=source.memory.unit,
         )  # fmt: skip
         plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
         return plan, f"{len(plan.changes)} objects would change."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from reconciler.durable import FileLock
 from reconciler.errors import UnitError
@@ -14,9 +15,9 @@ from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import supply
 from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
-from reconciler.runner.terraform.masking import mask
+from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.module import cached_module
-from reconciler.runner.terraform.plan import take_in
+from reconciler.runner.terraform.plan import scalars, take_in
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
@@ -45,11 +46,12 @@ class Talk:
         inputs: Inputs,
         state: State | None,
         locks: tuple[FileLock, ...],
+        veil: Veil,
         *,
         lock: bool = True,
         stored_as: UnitId | None = None,
     ) -> None:
-        """`state` is the unit's, as it is: what it keeps secret no log shows; `stored_as` the name that it has, if another.
+        """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another.
 
         `lock`: whether the engine locks the state. What only looks need not, and then keeps nobody waiting.
         """
@@ -57,7 +59,8 @@ class Talk:
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
         self.hosted, self.folder = hosted, folder
-        self._secrets = inputs.secrets | hosted.secrets | (secrets_of(state) if state else frozenset())
+        self._veil = veil
+        veil.learn(hosted.secrets | (secrets_of(state) if state else frozenset()))
         self._tree = host.history.tree(unit.pin)
         check_vetted(unit.pin, self._tree, host.config.catalog_repos, host.memory.folder / "vetted")
         module = self._tree / unit.pin.path
@@ -65,6 +68,7 @@ class Talk:
         self._interface = cached_module(memory, pin.digest, pin.path, module, host.engine.product)
         if unit.presence is Presence.PRESENT:
             check_entry(unit.entry, self._interface)
+        veil.learn(text for name in self._private() for text in scalars(inputs.values[name].value))
         self._supply = supply(host, unit.pin, self._tree, hosted.variables, folder.log)
         self._conversation = Conversation(
             host.engine,
@@ -99,14 +103,14 @@ class Talk:
         except UnitError as error:
             raise self._told(error) from error
         found = take_in(planned.json, self._host.memory.key)
-        self._secrets |= found.secrets
+        self._veil.learn(found.secrets)
         self.drifted = found.drifted
         return found.summary
 
     def apply(self) -> Ending:
         """Apply the plan that `plan` made, and bring the state back."""
         timeout = self._unit.environment.timeouts.apply.total_seconds()
-        ended = self._conversation.apply(deadline_in(timeout))
+        ended = self._conversation.apply(deadline_in(timeout), learn=self._learn)
         if ended.killed:
             return Ending(None, "Terraform was killed before it ended; the next job refreshes and plans afresh.")
         if ended.errored_state is not None:
@@ -115,15 +119,27 @@ class Talk:
         self.hosted.backend.take_back(self._unit.id, self.folder.work)
         return Ending(self._told(ended.failure) if ended.failure else None, None)
 
+    def _learn(self) -> None:
+        """What the apply itself has made: a password that a provider thought of is in the new state first."""
+        with suppress(UnitError, OSError):  # who needs that state says what is wrong with it
+            left = self.hosted.backend.left(self._stored_as, self.folder.work)
+            self._veil.learn(secrets_of(left) if left else ())
+
+    def _private(self) -> list[str]:
+        """The inputs whose variable the module itself marks, and that no reference has marked."""
+        variables, values = self._interface.variables, self._inputs.values
+        return [name for name in values if name in variables and variables[name].sensitive]
+
     def _write_root(self, sensitive: frozenset[str]) -> None:
-        unit, host = self._unit, self._host
+        unit, host, private = self._unit, self._host, self._private()
+        values = {n: replace(v, sensitive=True) if n in private else v for n, v in self._inputs.values.items()}
         spec = RootSpec(
             unit=unit.id,
             installation=host.config.installation,
             pin=self._supply.pin,
             registry=host.engine.registry,
             interface=self._interface,
-            inputs={n: v for n, v in self._inputs.values.items() if n in self._interface.variables},
+            inputs={n: v for n, v in values.items() if n in self._interface.variables},
             providers=self._unit.environment.providers,
             provider_map=unit.entry.providers,
             backend=self.hosted.backend.block(self._stored_as, self.folder.work),
@@ -143,7 +159,7 @@ class Talk:
 
     def _public(self, text: str) -> str:
         """The text without secrets, and without this host's paths to the pinned tree."""
-        return mask(text, self._secrets).replace(str(self._tree), self._unit.pin.module.partition("/")[0])
+        return self._veil.hide(text).replace(str(self._tree), self._unit.pin.module.partition("/")[0])
 
     def _wrong_account(self, error: EngineError) -> UnitError | None:
         """The credentials are of an account that the host does not allow: the remedy is on the host, not in a file of git."""

@@ -10,6 +10,7 @@ from reconciler.desired.template import render, spell
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Expression, Json, Presence, Reference, SecretReference, Text, Unit, UnitId
 from reconciler.runner.host import Host
+from reconciler.runner.terraform.plan import scalars
 from reconciler.runner.terraform.state import State
 from reconciler.runner.terraform.workspace import Value
 
@@ -42,7 +43,8 @@ def gather(host: Host, unit: Unit) -> Inputs:
             found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
     rendered = {name: _input(unit, name, found) for name in unit.entry.inputs}
     seals = {r: host.memory.seal(_whole(states[r.unit], r)) for r in unit.references} if present else {}
-    secrets = frozenset(text for value in found.values() if value.sensitive for text in _texts(value.value))
+    secret = (value for value in (*found.values(), *rendered.values()) if value.sensitive)
+    secrets = frozenset(text for value in secret for text in scalars(value.value))
     return Inputs(rendered, seals, secrets)
 
 
@@ -110,16 +112,3 @@ def _references(expression: Expression) -> Iterator[Reference | SecretReference]
         case dict():
             for item in expression.values():
                 yield from _references(item)
-
-
-def _texts(value: Json) -> Iterator[str]:
-    """Every string inside a value."""
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for item in value.values():
-                yield from _texts(item)

@@ -129,7 +129,8 @@ def diagnose(failure: UnitError, unit: Unit, mask: Callable[[str], str] = str) -
             else failure
         )
     reason, message = next(filter(None, (_input(e, unit) for e in failure.errors)), None) or _other(failure, unit)
-    return UnitError(reason, mask(_short(message)), transient=failure.transient)
+    # First hidden, then cut: half a secret would not be found.
+    return UnitError(reason, _short(mask(message)), transient=failure.transient)
 
 
 def _plain(failure: UnitError) -> bool:

@@ -137,10 +137,13 @@ class Conversation:
         shown = self._show(deadline) if code == 2 else _empty_plan(said.messages)
         return PlanResult(code == 2, shown, tuple(said.diagnostics))
 
-    def apply(self, deadline: float, *, grace: float = APPLY_GRACE) -> ApplyResult:
+    def apply(
+        self, deadline: float, *, grace: float = APPLY_GRACE, learn: Callable[[], None] = lambda: None
+    ) -> ApplyResult:
         """Apply the last plan, which cannot be applied again: it is set aside before anything is changed.
 
-        At the deadline the engine is interrupted and has `grace` seconds to come to an end.
+        At the deadline the engine is interrupted and has `grace` seconds to come to an end. `learn` is called when it has,
+        and before what went wrong is written to the log: `mask` may know more then.
 
         Raises:
             UnitError: "Cancelled": it was interrupted before it began.
@@ -149,7 +152,7 @@ class Conversation:
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         try:
             options = ("-input=false", "-no-color", "-json", self._locking, USED_PLAN)
-            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace))
+            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn)
         finally:
             used.unlink()
         failure = EngineError("apply", said.diagnostics) if ended.code else None
@@ -199,7 +202,15 @@ class Conversation:
             raise SensitiveOutputs(names, said.diagnostics)
         raise EngineError(step, said.diagnostics)
 
-    def _run(self, step: str, options: Iterable[str], stop: Stop, *, logged: bool = True) -> tuple[Transcript, Ended]:
+    def _run(
+        self,
+        step: str,
+        options: Iterable[str],
+        stop: Stop,
+        *,
+        logged: bool = True,
+        learn: Callable[[], None] | None = None,
+    ) -> tuple[Transcript, Ended]:
         self._check_cancelled()
         output, errors = self._folder / f"{step}.out", self._folder / f"{step}.err"
         with self._opened_log(quiet=not logged) as log, _temporary(self._folder) as temporary:
@@ -216,9 +227,11 @@ class Conversation:
             self._running = (command, step)
             if self._cancelled:  # that came while it started, and nothing has happened yet
                 command.ask(stop.signal)
-            said = Transcript(output, log, self.mask, self._root())
+            said = Transcript(output, log, self.mask, self._root(), patient=learn is not None)
             ended = command.wait(stop, said.read if logged else lambda: None)
             self._running = (None, "")
+            if learn is not None and (ended.code or said.waits):
+                learn()
             said.finish(errors, ended.code)
         return said, ended
 

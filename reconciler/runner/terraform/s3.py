@@ -48,6 +48,10 @@ class S3Backend:
     def take_back(self, unit: UnitId, folder: Path) -> None:
         """Nothing: the engine writes the bucket itself."""
 
+    def left(self, unit: UnitId, folder: Path) -> State | None:  # noqa: ARG002 - the protocol's
+        """See `Backend`."""
+        return self.read(unit)
+
     def move(self, old: UnitId, new: UnitId) -> None:
         """See `Backend`. The old object stays under another key.
 

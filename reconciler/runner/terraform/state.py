@@ -61,6 +61,9 @@ class Backend(Protocol):
     def take_back(self, unit: UnitId, folder: Path) -> None:
         """Keep what the engine has written; may be repeated. Raises UnitError "StateForeign"."""
 
+    def left(self, unit: UnitId, folder: Path) -> State | None:
+        """The state as the engine in the folder has just left it, kept or not yet. Raises as `read`."""
+
     def move(self, old: UnitId, new: UnitId) -> None:
         """Give the state another name; after a crash at any point it may be repeated. Raises UnitError "StateLost", "StateConflict"."""
 
@@ -198,6 +201,10 @@ class LocalBackend:
             write_atomic(file.with_name(f"{file.name}.backup"), kept.raw)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(file, new.raw)
+
+    def left(self, unit: UnitId, folder: Path) -> State | None:  # noqa: ARG002 - the protocol's
+        """See `Backend`."""
+        return _read(folder / WORK_STATE, open_plain)
 
     def move(self, old: UnitId, new: UnitId) -> None:
         """See `Backend`. The old file stays, renamed, beside where it was."""

@@ -12,22 +12,36 @@ from reconciler.runner.terraform.diagnose import Diagnostic, parse_diagnostic
 
 MOST_AT_ONCE = 1 << 20  # bytes of one look
 KEPT = frozenset({"resource_drift", "planned_change", "change_summary"})
+LONGEST_PIECE = 1000  # lines
 LAST_WORDS = 2000  # characters of plain text that stand in for a diagnostic
 
 
 class Transcript:
     """Follows one output file; call `read` whenever there may be more, and `finish` at the end.
 
-    The log is appended to a line at a time, each through `mask`. Its writer may be another program's: a file.
+    The log is appended to as it comes, all through `mask`: messages one by one, and plain text, which may be wrapped in the
+    middle of a secret, in one piece. `patient`: diagnostics and the ids of what was made are written at the end, when `mask` may know more. The writer of
+    the output may be another program's: a file.
     """
 
-    def __init__(self, output: Path, log: BinaryIO, mask: Callable[[str], str], root: Sequence[str]) -> None:
+    def __init__(
+        self,
+        output: Path,
+        log: BinaryIO,
+        mask: Callable[[str], str],
+        root: Sequence[str],
+        *,
+        patient: bool = False,
+    ) -> None:
         self._output = open_plain(output)
         self._log = log
         self._mask = mask
         self._root = root
         self._rest = b""
         self._plain: list[str] = []
+        self._piece: list[str] = []
+        self._patient = patient
+        self._kept: list[str] = []
         self.diagnostics: list[Diagnostic] = []
         self.messages: list[Mapping[str, Any]] = []
 
@@ -39,6 +53,11 @@ class Transcript:
                 self._take(line)
         self._log.flush()
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that is written at the end."""
+        return bool(self._kept)
+
     def finish(self, errors: Path, code: int) -> None:
         """Take in the rest, and what a command that failed without a diagnostic said in plain text."""
         self.read()
@@ -47,8 +66,11 @@ class Transcript:
         with open_plain(errors) as said:
             for line in said.read().splitlines():
                 self._text(line.decode(errors="replace"))
+        self._end_piece()
+        for text in self._kept:
+            self._write(text)
         if code not in (0, 2) and self._plain and not any(d.severity == "error" for d in self.diagnostics):
-            summary = "\n".join(self._plain)[-LAST_WORDS:]
+            summary = self._mask("\n".join(self._plain))[-LAST_WORDS:]  # first hidden, then cut
             self.diagnostics.append(Diagnostic("error", summary))
         self._log.flush()
 
@@ -57,6 +79,7 @@ class Transcript:
         if message is None:
             self._text(line.decode(errors="replace"))
             return
+        self._end_piece()
         if message.get("type") == "diagnostic" or "diagnostic" in message:
             try:
                 diagnostic = parse_diagnostic(message.get("diagnostic") or {}, self._root)
@@ -67,19 +90,42 @@ class Transcript:
             return
         if message.get("type") in KEPT:
             self.messages.append(message)
-        self._write(str(message.get("@message", "")).strip("\n"))
+        self._write(self._without_new_id(message, str(message.get("@message", "")).strip("\n")))
+
+    def _without_new_id(self, message: Mapping[str, Any], text: str) -> str:
+        """The id of an object that was just made may be a password. It is written at the end."""
+        hook = message.get("hook")
+        if not self._patient or not isinstance(hook, Mapping) or hook.get("action") not in ("create", "replace"):
+            return text
+        shown = f" [{hook.get('id_key')}={hook.get('id_value')}]"
+        if message.get("type") != "apply_complete" or shown not in text:
+            return text
+        resource = hook.get("resource")
+        address = resource.get("addr") if isinstance(resource, Mapping) else ""
+        self._kept.append(f"Made: {address}{shown}")
+        return text.replace(shown, "")
 
     def _diagnostic(self, diagnostic: Diagnostic, level: str) -> None:
         self.diagnostics.append(diagnostic)
         where = diagnostic.address or (f"{diagnostic.file}:{diagnostic.line}" if diagnostic.file else "")
         head = f"{(diagnostic.severity or level).capitalize()}: {diagnostic.summary}"
-        self._write(f"{head} ({where})" if where else head)
-        self._write("\n".join(f"  {line}" for line in diagnostic.detail.splitlines()))
+        detail = (f"  {line}" for line in diagnostic.detail.splitlines())
+        text = "\n".join((f"{head} ({where})" if where else head, *detail))
+        if self._patient:
+            self._kept.append(text)
+        else:
+            self._write(text)
 
     def _text(self, line: str) -> None:
         if line.strip():
             self._plain.append(line)
-            self._write(line)
+            self._piece.append(line)
+            if len(self._piece) >= LONGEST_PIECE:
+                self._end_piece()
+
+    def _end_piece(self) -> None:
+        self._write("\n".join(self._piece))
+        self._piece = []
 
     def _write(self, text: str) -> None:
         if text:

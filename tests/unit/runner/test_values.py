@@ -105,7 +105,7 @@ def test_whatever_touches_a_sensitive_value_is_sensitive(place: Place) -> None:
     )
     assert {name for name, value in gathered.values.items() if value.sensitive} == {"whole", "inside", "part", "own"}
     assert gathered.values["part"].value == "deep-secret"
-    assert gathered.secrets == {"s3cret!", "deep-secret", "prod correct horse battery staple"}
+    assert gathered.secrets == {"s3cret!", "p=s3cret!", "deep-secret", "prod correct horse battery staple"}
 
 
 def test_an_environment_is_read_where_its_host_says_so(place: Place) -> None:

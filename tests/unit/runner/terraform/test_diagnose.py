@@ -161,6 +161,12 @@ def test_message_is_masked_and_short() -> None:
     assert len(str(error)) < 1600
 
 
+def test_a_secret_is_hidden_before_the_message_is_cut() -> None:
+    failure = EngineError("apply", [Diagnostic("error", "no", "x" * 1490 + " secret")])
+    error = diagnose(failure, UNIT, lambda text: text.replace("secret", "(hidden)"))
+    assert "sec" not in str(error)
+
+
 def test_other_errors_keep_their_reason_and_are_masked() -> None:
     error = diagnose(
         UnitError("EngineTimeout", "a secret", transient=True), UNIT, lambda text: text.replace("secret", "-")

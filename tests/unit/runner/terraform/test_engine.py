@@ -18,6 +18,7 @@ from reconciler.durable import FileLock, is_locked
 from reconciler.errors import ConfigError
 from reconciler.runner.terraform.diagnose import Diagnostic
 from reconciler.runner.terraform.engine import Engine, find_engine
+from reconciler.runner.terraform.masking import mask
 from reconciler.runner.terraform.process import Command, Stop
 from reconciler.runner.terraform.transcript import Transcript
 from tests.kit.terraform import until
@@ -232,6 +233,38 @@ def test_plain_words_of_a_failure_stand_in_for_a_diagnostic(tmp_path: Path) -> N
     said.finish(tmp_path / "err", 11)
     assert said.diagnostics == [Diagnostic("error", "{not json\n\ufffd\npanic: oh")]
     assert log.getvalue().endswith(b"panic: oh\n")
+
+
+def test_a_secret_is_found_where_plain_words_are_wrapped_and_before_they_are_cut(tmp_path: Path) -> None:
+    secret = "correct horse battery staple"
+    (tmp_path / "out").touch()
+    (tmp_path / "err").write_text(f"panic: correct\n\u2502 horse battery\n\u2502 staple\n{'x' * 1988}")
+    log = io.BytesIO()
+    said = Transcript(tmp_path / "out", log, lambda text: mask(text, frozenset({secret})), [])
+    said.finish(tmp_path / "err", 11)
+    [failure] = said.diagnostics
+    assert failure.summary.startswith("(sensitive)\nxxx")
+    assert log.getvalue().startswith(b"panic: (sensitive)\nxxx")
+
+
+def test_what_an_apply_did_wrong_is_written_when_all_its_secrets_are_known(tmp_path: Path) -> None:
+    hook = {"action": "create", "id_key": "id", "id_value": "made-up", "resource": {"addr": "a.b"}}
+    (tmp_path / "out").write_bytes(
+        line(
+            "Error: No", type="diagnostic", diagnostic={"severity": "error", "summary": "No", "detail": "a made-up one"}
+        )
+        + line("a.b: Creation complete after 0s [id=made-up]", type="apply_complete", hook=hook)
+        + line("Apply ends")
+    )
+    (tmp_path / "err").touch()
+    known: set[str] = set()
+    log = io.BytesIO()
+    said = Transcript(tmp_path / "out", log, lambda text: mask(text, frozenset(known)), [], patient=True)
+    said.read()
+    assert log.getvalue() == b"a.b: Creation complete after 0s\nApply ends\n"
+    known.add("made-up")
+    said.finish(tmp_path / "err", 1)
+    assert log.getvalue().endswith(b"Apply ends\nError: No\n  a (sensitive) one\nMade: a.b [id=(sensitive)]\n")
 
 
 def test_plain_words_of_a_success_are_no_error(tmp_path: Path) -> None:
