@@ -27,7 +27,6 @@ from reconciler.observe import Observer
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
 from reconciler.runner.terraform import engine
-from reconciler.runner.terraform.module import preload
 from reconciler.runner.terraform.process import Command
 from reconciler.store.sqlite import SqliteStore
 from tests.kit.graph import CATALOG
@@ -43,7 +42,6 @@ def rows(folder: Path, units: int, jobs: int) -> Iterator[Row]:
     """First deploys of leaves, as the service forks them, and the two passes that start and collect each."""
     ground = Playground.create(folder / "jobs", graph(units).files(), CATALOG)
     host = Host(load_runner(ground.runner_config))
-    preload()
     head = ground.environments.head
     _run(host, Job(JobId("hub"), Operation.APPLY, UnitId("prod/hub"), head, 1))
     meaning = host.history.known()
