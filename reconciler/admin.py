@@ -28,7 +28,7 @@ LONGEST_PAUSE = timedelta(days=30)
 LONGEST_REASON = 500  # characters
 PATIENCE = 10.0  # seconds that a peer may take over its line
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_NO_REASON = "say why, in one line of at most 500 characters: --reason"
+_NO_REASON = "reason: say why, in one line of at most 500 characters: --reason"
 
 
 class Acted(Protocol):
@@ -194,7 +194,7 @@ class Desk:
                 return self._reconcile(scope, owner)
             case "accept-history":
                 return self._accept_history(request, owner)
-        raise _invalid(f"unknown action {action!r}: there is pause, resume, reconcile and accept-history")
+        raise _invalid(f"action: {action[:64]!a} is unknown: there is pause, resume, reconcile and accept-history")
 
     def _record(self, event: Event, owner: str) -> None:
         self._store.append(event, actor=owner)
@@ -212,7 +212,7 @@ class Desk:
         paused = [pause.scope for pause in self._store.ledger().pauses]
         if scope not in paused:
             has = ", ".join(paused) or "nothing"
-            raise _invalid(f"{scope!r} is not paused; paused is: {has}")
+            raise _invalid(f"scope: {scope[:64]!a} is not paused; paused is: {has}")
         self._record(Resumed(scope, owner), owner)
         return {"message": f"{scope} is resumed", "warning": None}
 
@@ -224,7 +224,7 @@ class Desk:
         return {"message": f"{len(units)} units of {scope} are looked at now", "warning": warning}
 
     def _accept_history(self, request: Message, owner: str) -> Message:
-        old, new = _commit(request.get("old")), _commit(request.get("new"))
+        old, new = _commit(request, "old"), _commit(request, "new")
         done = self._histories.accept_history(old, new, _reason(request.get("reason")), owner)
         proven = f"{len(done.chain)} commits were proven for it, and {len(done.abandoned)} are abandoned"
         message = (
@@ -241,11 +241,11 @@ class Desk:
         if scope == "all" or scope in known:
             return None
         if not scope or len(scope) > 500 or not scope.isprintable():
-            raise _invalid("a scope is `all`, an environment or a unit")
+            raise _invalid("scope: write `all`, an environment or a unit")
         if not known:
             return f"it is not known yet whether {scope} exists: no commit has been read"
         near = get_close_matches(scope, known, 5, 0.4) or sorted(name for name in known if "/" not in name)
-        raise _invalid(f"no environment or unit is called {scope!r}; there is: all, {', '.join(near)}")
+        raise _invalid(f"scope: no environment or unit is called {scope!r}; there is: all, {', '.join(near)}")
 
 
 def _covers(scope: str, unit: str) -> bool:
@@ -258,9 +258,12 @@ def _reason(said: object) -> str:
     return said.strip()
 
 
-def _commit(said: object) -> Commit:
+def _commit(request: Message, which: str) -> Commit:
+    said = request.get(which)
     if not isinstance(said, str) or not _COMMIT.fullmatch(said):
-        raise _invalid("OLD and NEW are whole commits, 40 lower-case hex digits each; `reconciler status` names both")
+        raise _invalid(
+            f"{which}: write a whole commit, 40 lower-case hex digits; `reconciler status` names OLD and NEW"
+        )
     return Commit(said)
 
 
@@ -270,12 +273,14 @@ def _until(said: object, now: datetime) -> datetime:
     except ValueError:
         until = None
     if until is None or until.tzinfo is None:
-        raise _invalid("say until when, with a time zone: --until 2h, --until 2026-11-24T10:00Z")
+        raise _invalid("until: say until when, with a time zone: --until 2h, --until 2026-11-24T10:00Z")
     if until <= now:
-        raise _invalid(f"--until {until.isoformat()} is over: it is {now.isoformat(timespec='seconds')}")
+        raise _invalid(f"until: {until.isoformat()} is over: it is {now.isoformat(timespec='seconds')}")
     if until > now + LONGEST_PAUSE:
         latest = (now + LONGEST_PAUSE).isoformat(timespec="minutes")
-        raise _invalid(f"a pause ends within 30 days, by {latest}; what stays longer belongs into the repository")
+        raise _invalid(
+            f"until: a pause ends within 30 days, by {latest}; what stays longer belongs into the repository"
+        )
     return until.astimezone(UTC)
 
 

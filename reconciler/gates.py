@@ -13,6 +13,7 @@ from datetime import datetime
 from reconciler.desired import freeze
 from reconciler.desired.policy import class_mismatch, class_of, from_the_next_merge_on
 from reconciler.desired.template import spell
+from reconciler.judge import REVIEW
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
     Cause,
@@ -233,6 +234,8 @@ def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold |
         return None
     if (failure.fingerprint, failure.policy) != (need.fingerprint, policy(unit)):
         return None
+    if failure.reason in REVIEW and failure.commit not in (None, world.desired.commit):
+        return None  # what was merged since may have been shown, and a comment changes no fingerprint
     at = failure.retry_at.strftime("%H:%M:%S UTC")
     return Hold(failure.reason, f"{failure.message} (attempt {failure.count}; next at {at})")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model import Allowances, Cause, Change, Hold, Limits, PlanSummary, Presence, ReviewMode
 
+REVIEW = frozenset({"PlanExceedsReview", "ReviewMissing"})  # what another reviewed merge may end
 MOST_NAMED = 5  # addresses that a message names before it counts the rest
 
 
@@ -35,13 +36,15 @@ class Shown:
     """What people were shown when they approved the pull request that brought the change.
 
     `follows`: not everything could be known then, because it follows what others bring about. `moved_on`: it is what an
-    earlier push of that pull request would have done, and the last one was not planned before it was merged.
+    earlier push of that pull request would have done, and the last one was not planned before it was merged. `also`: more
+    pull requests that were merged with it and not seen together; `changes` are those of all of them.
     """
 
     pull: int
     changes: tuple[Change, ...]
     follows: bool = False
     moved_on: bool = False
+    also: tuple[int, ...] = ()
 
 
 _REVIEWED = (Cause.DESIRED, Cause.CATALOG)  # the causes that a pull request brings; the others were never in one
@@ -64,11 +67,17 @@ def judge_review(
     beyond = () if shown is None else exceeding(plan, shown, drifted, tainted)
     if shown is None or not beyond:
         return None
-    whose = "an earlier push of pull request" if shown.moved_on else "the review of pull request"
     words = [f"{change.address} ({', '.join(change.actions)})" for change in beyond[:MOST_NAMED]]
     more = f" and {len(beyond) - MOST_NAMED} more" if len(beyond) > MOST_NAMED else ""
-    what = f"The plan does what {whose} #{shown.pull} did not show: {', '.join(words)}{more}"
+    what = f"The plan does what {_whose(shown)} did not show: {', '.join(words)}{more}"
     return Hold("PlanExceedsReview", f"{what}. {again}.")
+
+
+def _whose(shown: Shown) -> str:
+    if shown.also:
+        numbers = ", ".join(f"#{one}" for one in (shown.pull, *shown.also))
+        return f"the reviews of pull requests {numbers}, which were merged without a plan of them together,"
+    return f"{'an earlier push' if shown.moved_on else 'the review'} of pull request #{shown.pull}"
 
 
 def judge_letting_go(shown: Shown | None, mode: ReviewMode, cause: Cause, path: str) -> Hold | None:

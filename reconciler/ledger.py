@@ -228,6 +228,7 @@ def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
         count=before.count + 1 if before and again else 1,
         at=result.ended_at,
         retry_at=event.retry_at or result.ended_at,
+        commit=result.commit,
     )
 
 

@@ -567,7 +567,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint and policy."""
+    """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint and policy.
+
+    `commit` is where the runner resolved the unit, if it came so far.
+    """
 
     job: JobId
     outcome: Outcome
@@ -578,6 +581,7 @@ class Failure:
     count: int
     at: datetime
     retry_at: datetime
+    commit: Commit | None = None
 
 
 @dataclass(frozen=True, slots=True)

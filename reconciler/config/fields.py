@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from reconciler.config.address import has_secret, protocol_of
 from reconciler.desired.shape import MODULE_NAME, SEMVER, Closed, Duration, GitRef, Line, Name, Sha, matching
 from reconciler.errors import ConfigError
 from reconciler.vetting import LIFTABLE, RULES, Waiver
@@ -45,7 +46,6 @@ Installation = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a na
 Glob = Annotated[str, matching(r"environments/[A-Za-z0-9_./*?-]+", "a pattern of paths (environments/prod/**)")]
 ModuleGlob = Annotated[str, matching(r"[A-Za-z0-9_./*?-]+", "a pattern of modules (acme/*)")]
 AccountId = Annotated[str, matching(r"[0-9]{12}", "an AWS account id (12 digits in quotes)")]
-_URL = re.compile(r"(?:https|ssh|file)://[^\s]+|/[^\s]*|(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!/?/)[^\s]+")
 
 
 def word_or_mapping(value: object) -> str:
@@ -72,9 +72,9 @@ class Repository(Closed):
     @field_validator("url")
     @classmethod
     def _known_kind(cls, url: str) -> str:
-        if not _URL.fullmatch(url):
+        if protocol_of(url) is None:
             raise PydanticCustomError("url", "no repository's address; write https://, ssh:// or user@host:path")
-        if re.match(r"https://[^/]*@", url) or re.match(r"ssh://[^/]*:[^/]*@", url):
+        if has_secret(url):
             raise PydanticCustomError("url", "an address holds no user or password; put the token into token_file")
         return url
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -78,13 +79,21 @@ MODULE_NAME = r"[a-z0-9][a-z0-9_-]{0,62}/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _PROVIDER = r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?"
 _REF = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*"
 
+
+def _no_lock(ref: str) -> str:
+    """Git takes no ref of which a part ends so."""
+    if any(part.endswith(".lock") for part in ref.split("/")):
+        raise PydanticCustomError("ref", "git has no branch or tag whose name ends in .lock; rename it")
+    return ref
+
+
 Name = Annotated[str, matching(SEGMENT, "a name (lower-case letters, digits, - and _)")]
 UnitName = Annotated[str, matching(rf"/?{SEGMENT}(?:/{SEGMENT})*", "a unit (dns, net/hub or /shared/net/hub)")]
 ModuleName = Annotated[str, matching(MODULE_NAME, "<catalog repository>/<module>")]
 Version = Annotated[str, matching(SEMVER, "a version like 1.4.2")]
 Variable = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_-]{0,254}", "a name (letters, digits, _ and -)")]
 ProviderName = Annotated[str, matching(_PROVIDER, "a provider (aws or aws.alias)")]
-GitRef = Annotated[str, matching(_REF, "a branch or tag")]
+GitRef = Annotated[str, matching(_REF, "a branch or tag"), AfterValidator(_no_lock)]
 Sha = Annotated[str, matching(r"[0-9a-f]{40}", "a commit (40 hexadecimal digits)")]
 Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "a digest (sha256: and 64 hexadecimal digits)")]
 Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}", "one line of text")]

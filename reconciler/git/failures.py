@@ -72,7 +72,7 @@ _KINDS = (
         "only https and ssh are allowed, file only where the configuration says so: change the address",
     ),
     _kind(
-        r"fsck error|pack has bad object|object .*fsck|: (bad|has|missing|contains)\w+: ",
+        r"object [0-9a-f]{40}: \w+: |fsck error|pack has bad object|object .*fsck|: (bad|has|missing|contains)\w+: ",
         "ObjectRefused",
         "the server sent an object that git's own check refuses: find the commit that brought it (`git fsck`)",
     ),

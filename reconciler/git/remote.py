@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from reconciler.config.address import protocol_of
 from reconciler.errors import ConfigError, PassError
 
-_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]*@)?[A-Za-z0-9.][A-Za-z0-9.-]*:(?!/?/)[^\s]+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 # Nothing of the account's ssh configuration counts, and nothing is ever asked or forwarded.
@@ -76,14 +76,9 @@ class Remote:
     @property
     def protocol(self) -> str:
         """`https`, `ssh` or `file`: what git calls the transport of this address."""
-        scheme = self.url.partition("://")[0] if "://" in self.url else ""
-        if not _CONTROL.search(self.url) and "://-" not in self.url:  # a host or user that ssh would take for an option
-            if scheme in ("https", "ssh", "file"):
-                return scheme
-            if self.url.startswith("/"):
-                return "file"
-            if not scheme and "::" not in self.url and _SCP_LIKE.fullmatch(self.url):
-                return "ssh"
+        found = protocol_of(self.url)
+        if found is not None:
+            return found
         raise ConfigError(
             f"{self.url!r} is no address that a repository is fetched from: write https://host/path, "
             "ssh://user@host/path, user@host:path, or file:///path where files are allowed"

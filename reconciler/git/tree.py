@@ -92,7 +92,8 @@ def list_blobs(
         size = _size(git, blob_id, shown_size)
         total += size
         if number >= limits.entries or total > limits.total:
-            raise _too_large(git, f"commit {commit} has more than {limits.entries} files or {limits.total} bytes")
+            what = f"commit {commit} has more than {limits.entries} files or {limits.total} bytes"
+            raise _too_large(git, f"{what}, from {_shown(path, 'odd')} on")
         problem = _problem(mode, path, limits, modes, names)
         yield TreeEntry(mode, _shown(path, problem), blob_id, size, problem)
 
@@ -117,7 +118,8 @@ def changed_paths(
         problem = _problem(FILE if gone else mode, path, limits, (FILE,), ENTRY_PATH)
         changes.append(TreeChange(_shown(path, problem), "" if gone else mode, "" if gone else blob_id, problem))
         if len(changes) > limits.entries:
-            raise _too_large(git, f"more than {limits.entries} files differ between {old} and {new}")
+            what = f"more than {limits.entries} files differ between {old} and {new}"
+            raise _too_large(git, f"{what}, from {_shown(path, 'odd')} on")
     return changes
 
 

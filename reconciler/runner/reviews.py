@@ -134,16 +134,24 @@ def shown(reviews: Sequence[Review], merged: Sequence[int], intent: Digest, upst
     """What the pull requests that brought the change were shown to do. `merged`: their numbers, newest first.
 
     The review of exactly this intent counts. Where a request was planned, but not at what was merged in the end, what was
-    shown of it last counts, so that nothing slips in with a last push.
+    shown of it last counts, so that nothing slips in with a last push. Where several were merged, and nobody saw them together,
+    what each of them showed last counts: all of it was reviewed.
     """
-    for exact in (True, False):
-        for pull in merged:
-            found = [r for r in reviews if r.pull == pull and (r.intent == intent) is exact]
-            if found:
-                last = found[-1]
-                follows = last.follows or last.upstream != upstream
-                return Shown(pull, last.changes, follows, moved_on=not exact)
-    return None
+    found = {pull: [one for one in reviews if one.pull == pull] for pull in merged}
+    for pull, its in found.items():
+        if exact := [one for one in its if one.intent == intent]:
+            return Shown(pull, exact[-1].changes, _follows(exact[-1], upstream))
+    last = [its[-1] for its in found.values() if its]
+    if not last:
+        return None
+    changes = tuple(dict.fromkeys(change for one in last for change in one.changes))
+    follows = any(_follows(one, upstream) for one in last)
+    also = tuple(one.pull for one in last[1:])
+    return Shown(last[0].pull, changes, follows, moved_on=True, also=also)
+
+
+def _follows(review: Review, upstream: str) -> bool:
+    return review.follows or review.upstream != upstream
 
 
 def slipped_in(scopes: Mapping[int, Scope | None], unit: UnitId) -> Shown | None:

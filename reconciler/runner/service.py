@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import base64
 import gc
-import json
 import os
-import re
 import selectors
 import signal
 import socket
@@ -25,27 +23,22 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 from reconciler import codec, wire
 from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
-from reconciler.model import Job, JobId, Operation, Result
+from reconciler.model import Job, JobId, Result
 from reconciler.ports import Running
 from reconciler.runner.anchoring import Anchoring
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
+from reconciler.runner.request import checked_id, checked_job
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 
-JOB_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-UNIT_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62})+")
-COMMIT = re.compile(r"[0-9a-f]{40}")
-LAST_FENCE = 2**53  # every store can go beyond it by one
-LAST_PULL = 2**31
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
@@ -270,40 +263,7 @@ class Service:
             return {"data": base64.b64encode(file.read(LOG_CHUNK)).decode()}
 
     def _folder(self, request: wire.Message) -> JobFolder:
-        job_id = str(request.get("job"))
-        if not JOB_ID.fullmatch(job_id):
-            raise PassError("BadRequest", "A job id is up to 64 letters, digits and dashes.")
-        return self._host.spool.job(JobId(job_id))
-
-
-def checked_job(text: str) -> Job:
-    """The job of a request, every word of it checked.
-
-    Raises:
-        PassError: it is not a job.
-    """
-    try:
-        job = codec.decode(Job, text.encode())
-        extra = json.loads(text).keys() - {field.name for field in fields(Job)}
-    except (ValueError, ReconcilerError) as error:
-        raise PassError("BadRequest", f"That is no job: {error}") from error
-    good = (
-        not extra
-        and JOB_ID.fullmatch(job.id)
-        and UNIT_ID.fullmatch(job.unit)
-        and COMMIT.fullmatch(job.commit)
-        and 0 <= job.fence <= LAST_FENCE
-        and (job.pull is None or 0 < job.pull <= LAST_PULL)
-    )
-    if not good:
-        raise PassError(
-            "BadRequest",
-            "A job is an id, an operation, a unit, a commit of 40 hex digits, a fence of 0 to 2^53, perhaps the number "
-            "of a pull request; and nothing else.",
-        )
-    if job.pull is not None and job.operation is not Operation.PLAN:
-        raise PassError("BadRequest", "A pull request is planned and never applied: merge it first.")
-    return job
+        return self._host.spool.job(JobId(checked_id(str(request.get("job")))))
 
 
 def listen(path: Path, controller: int | None = None) -> socket.socket:

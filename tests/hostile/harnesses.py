@@ -31,7 +31,7 @@ from reconciler.git.signers import read_revoked, read_signers
 from reconciler.model import Commit, Desired, Job, Lock, PlanSummary, Problem, Result, UnitId
 from reconciler.runner.audit.chain import ChainError, Head, follow, link, read
 from reconciler.runner.audit.verify import verify
-from reconciler.runner.service import checked_job
+from reconciler.runner.request import checked_job
 from reconciler.runner.terraform.plan import parse_plan, take_in
 from reconciler.runner.terraform.state import parse_state, secrets_of
 from reconciler.runner.terraform.transcript import Transcript

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from reconciler.admin import Desk
-from reconciler.config import Forge as Configured
+from reconciler.config import load_controller
 from reconciler.desired.paths import classify
 from reconciler.errors import ConfigError, PassError
 from reconciler.git.mirror import branch_ref
 from reconciler.git.remote import Remote
 from reconciler.model import Problem
-from reconciler.runner.service import checked_job
+from reconciler.runner.request import checked_job
 from reconciler.wire import unpack
 from tests.hostile.site import ENTRY, ENVIRONMENT_PATH, load
 
@@ -38,15 +42,15 @@ Judge = Callable[[Any], list[Refusal]]
 class Trait:
     """A named class: cases that have the trait, and the minimal valid form that differs only in it.
 
-    `place` begins every refusal's place; `reasons`: one of them is told. `line`: the place names one. `ready`: makes of
-    a case what is judged; what that takes is not counted.
+    `place`, or one of them, begins the place of the first refusal; `reasons`: one of them is told. `line`: the place names
+    one. `ready`: makes of a case what is judged; what that takes is not counted.
     """
 
     name: str
     judge: Judge
     cases: Callable[[Random], Iterable[Any]]
     twin: Any
-    place: str
+    place: str | tuple[str, ...]
     reasons: frozenset[str]
     line: bool = False
     ready: Callable[[Any], Any] = lambda given: given
@@ -57,7 +61,7 @@ def trait(
     judge: Judge,
     cases: Callable[[Random], Iterable[Any]],
     twin: Any,
-    place: str,
+    place: str | tuple[str, ...],
     *reasons: str,
     line: bool = False,
 ) -> Trait:
@@ -96,28 +100,44 @@ def whole(given: dict[str, str]) -> list[Refusal]:
 
 
 def named(path: str) -> list[Refusal]:
-    """A sound entry under another name."""
+    """A sound entry under another name: told by that name."""
     found = classify(path)
     if found is None:
         return [Refusal("Ignored", path, "means nothing")]
     problems = load({path: ENTRY.encode() if path != ENVIRONMENT_PATH else b"class: protected\n"}).problems
-    return _told(problems)
+    return [one if tells(one.place, path) else replace(one, place="elsewhere") for one in _told(problems)]
+
+
+def tells(place: str, path: str) -> bool:
+    """Whether the place is of that path, whatever stands there for the characters that cannot be shown."""
+    parts = re.findall(r"[A-Za-z0-9/_.-]+", path[:100])
+    return re.search(".*?".join(map(re.escape, parts)), place) is not None
 
 
 def address(url: str) -> list[Refusal]:
-    """Where a repository is fetched from."""
-    return _configured("repository", lambda: Remote(url))
+    """Where a repository is fetched from, in the host's configuration; and what fetches would refuse it too."""
+    refused = _configured(f"url: {json.dumps(url)}, allow_file: true")
+    try:
+        Remote(url)
+    except ConfigError:
+        return refused
+    return []
 
 
 def branch(name: str) -> list[Refusal]:
-    """The name of a branch, as the host's configuration and a sandbox write it."""
-    return _configured("branch", lambda: branch_ref(name))
+    """The name of a branch, as the host's configuration writes it; and what fetches would refuse it too."""
+    refused = _configured(f"url: /srv/x, allow_file: true, branch: {json.dumps(name)}")
+    try:
+        branch_ref(name)
+    except ValueError:
+        return refused
+    return []
 
 
 def forge_config(given: dict[str, Any]) -> list[Refusal]:
     """The forge in the host's configuration."""
     sound = {"kind": "github", "repository": "acme/environments", "token_file": "/run/token"}
-    return _configured("forge", lambda: Configured.model_validate(sound | given))
+    return _configured(f"url: /srv/x, allow_file: true, forge: {json.dumps(sound | given)}")
 
 
 def job(line: bytes) -> list[Refusal]:
@@ -163,19 +183,28 @@ def _told(problems: Iterable[Problem]) -> list[Refusal]:
     return [Refusal(one.reason, str(one.place), one.message) for one in problems]
 
 
-def _configured(place: str, ask: Callable[[], object]) -> list[Refusal]:
+def _configured(repository: str) -> list[Refusal]:
+    """What is wrong with a reconciler.yaml that has this repository: the field, the file and the line."""
+    file = Path(os.environ["RECONCILER_TEST_FOLDER"]) / "reconciler.yaml"
+    file.write_text(
+        f"environments_repo: {{signatures: off, {repository}}}\n"
+        "store: {path: journal.db}\nexecutor: {local: {socket: runner.sock}}\n",
+        "utf-8",
+    )
     try:
-        ask()
-    except (ConfigError, ValueError) as error:
-        return [Refusal(getattr(error, "reason", "ConfigInvalid"), place, str(error))]
+        load_controller(file, {})
+    except ConfigError as error:
+        place, message = str(error.place), str(error).partition(f"{error.place}: ")[2]
+        return [Refusal(error.reason, f"{message.partition(':')[0]} in {Path(place).name}", message)]
     return []
 
 
 def _asked(ask: Callable[[], object]) -> list[Refusal]:
+    """What a peer is told: first the word of its request that is wrong."""
     try:
         ask()
     except PassError as error:
-        return [Refusal(error.reason, "request", str(error))]
+        return [Refusal(error.reason, str(error).partition(":")[0], str(error))]
     except ValueError as error:  # as the sockets' loops answer it
         return [Refusal("BadRequest", "request", str(error))]
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import zlib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit
 from tests.hostile.site import ENTRY, ENTRY_PATH, ENVIRONMENT_PATH, LOCK, LOCK_PATH
-from tests.hostile.table import Judge, Refusal, Trait, these, trait
+from tests.hostile.table import Judge, Refusal, Trait, tells, these, trait
 from tests.kit.gitrepo import Memory, RepoBuilder
 
 Entry = tuple[str, bytes, str]  # mode, name, object id
@@ -42,6 +43,7 @@ class Standing:
     good: Commit
     bad: Commit
     place: Path
+    names: tuple[bytes, ...]  # of what stands beside the good entry
 
 
 def trees(folder: Path) -> tuple[Trait, ...]:
@@ -52,7 +54,8 @@ def trees(folder: Path) -> tuple[Trait, ...]:
 
 def _row(row: Row, judge: Judge, ready: Callable[[Build], Standing]) -> Trait:
     name, reasons, builds = row
-    one = trait(name, judge, these(*builds), lambda _repo, blob: [(PLAIN, b"other.yaml", blob)], "", *reasons)
+    place = "file://" if reasons == ("GitUnreachable",) else ("environments/prod/", "object ")  # the server's own fault
+    one = trait(name, judge, these(*builds), lambda _repo, blob: [(PLAIN, b"other.yaml", blob)], place, *reasons)
     return replace(one, ready=ready)
 
 
@@ -61,7 +64,14 @@ def _standing(folder: Path, files: dict[str, str]) -> Callable[[Build], Standing
         place = folder / secrets.token_hex(8)
         repo = RepoBuilder.create(place / "repo.git")
         good = repo.commit(files)
-        return Standing(repo, good, _commit(repo, build, good), place)
+        names: list[bytes] = []
+
+        def noted(repo: RepoBuilder, blob: str) -> list[Entry]:
+            made = build(repo, blob)
+            names.extend(name.removeprefix(b"!") for _, name, _ in made)
+            return made
+
+        return Standing(repo, good, _commit(repo, noted, good), place, tuple(names))
 
     return ready
 
@@ -82,7 +92,7 @@ def environments(given: Standing) -> list[Refusal]:
     parent = good if any(one.reason in UNTAKEN for one in refused) else bad
     repo.point("main", repo.commit_tree(repo.git("rev-parse", f"{good}^{{tree}}"), "mended", (parent,)))
     assert branch.load(_polled(source)).units.keys() == before.units.keys()
-    return refused
+    return [_placed(given, one) for one in refused]
 
 
 def catalogs(given: Standing) -> list[Refusal]:
@@ -92,8 +102,18 @@ def catalogs(given: Standing) -> list[Refusal]:
         catalog.update()
         catalog.contents(given.bad)
     except (PassError, UnitError) as error:
-        return [Refusal(error.reason, given.repo.url, str(error))]
+        return [_placed(given, Refusal(error.reason, given.repo.url, str(error)))]
     return []
+
+
+def _placed(given: Standing, refused: Refusal) -> Refusal:
+    """Where a person is sent: to the path in the tree; or, of what git itself did not take, to the object."""
+    if refused.reason in UNTAKEN:
+        found = re.search(r"object [0-9a-f]{40}", refused.message)
+        return replace(refused, place=found[0]) if found else refused
+    said = f"{refused.place} {refused.message}"
+    told = any(tells(said, f"environments/prod/{name.decode('latin-1')}") for name in given.names)
+    return replace(refused, place=said[said.find("environments/prod/") :] if told else "elsewhere")
 
 
 def _polled(source: EnvironmentsSource) -> Commit:

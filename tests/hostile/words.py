@@ -35,7 +35,9 @@ HTTPS = "https://host/acme/environments.git"
 
 
 def url(name: str, *bad: str, good: str = HTTPS) -> Trait:
-    return trait(name, address, these(*bad), good, "repository", "ConfigInvalid")
+    return trait(
+        name, address, these(*bad), good, "environments_repo.url in reconciler.yaml:", "ConfigInvalid", line=True
+    )
 
 
 ADDRESSES = (
@@ -47,14 +49,15 @@ ADDRESSES = (
     url("hosts that are options", "-oProxyCommand=x:path", "-x@host:path", "user@-host:p ath", "host:", "a b:c", "-host:path", "ssh://-oProxyCommand=x/y", "ssh://-x@host/y", good="git@host:acme/x.git"),
 )  # fmt: skip
 
+BRANCH, FORGE = "environments_repo.branch in reconciler.yaml:", "environments_repo.forge"
 BRANCHES = (
-    trait("branches that mean more in a refspec", branch, these("+main", "main:x", "*", "a*", "^main", "main~1", "main^", "a:b:c", "@", "@{u}", "a@{1}", "?x", "[a]"), "main", "branch"),
-    trait("branches that climb", branch, these("..", "a..b", "../x", "a/../b", "a//b", "/a", "a/", "a.", "a/.", ".a", "a.lock", "a.lock/b"), "release/1.0", "branch"),
-    trait("branches that are options", branch, these("-x", "--help", "-", "--upload-pack=x"), "x-y", "branch"),
-    trait("branches with other characters", branch, these("a b", "a\nb", "a\0b", "a\tb", "é", "a\\b", "а", "main\u202e", "", " ", "a\x7f"), "a_b", "branch"),
+    trait("branches that mean more in a refspec", branch, these("+main", "main:x", "*", "a*", "^main", "main~1", "main^", "a:b:c", "@", "@{u}", "a@{1}", "?x", "[a]"), "main", BRANCH, line=True),
+    trait("branches that climb", branch, these("..", "a..b", "../x", "a/../b", "a//b", "/a", "a/", "a.", "a/.", ".a", "a.lock", "a.lock/b"), "release/1.0", BRANCH, line=True),
+    trait("branches that are options", branch, these("-x", "--help", "-", "--upload-pack=x"), "x-y", BRANCH, line=True),
+    trait("branches with other characters", branch, these("a b", "a\nb", "a\0b", "a\tb", "é", "a\\b", "а", "main\u202e", "", " ", "a\x7f"), "a_b", BRANCH, line=True),
     trait("forges that lead elsewhere", forge_config, these({"repository": "../x"}, {"repository": "a"}, {"repository": "/a/b"}, {"repository": "a/b c"}, {"repository": "a/b?c"},
           {"repository": "a/b\n"}, {"repository": "a/.."}, {"repository": "a/b#c"}, {"kind": "svn"}, {"url": "http://x"}, {"url": "file:///x"}, {"url": "https://u:p@x"},
-          {"min_approvals": 0}, {"min_approvals": -1}), {"min_approvals": 2}, "forge"),
+          {"min_approvals": 0}, {"min_approvals": -1}), {"min_approvals": 2}, FORGE, line=True),
 )  # fmt: skip
 
 
@@ -62,8 +65,8 @@ def start(**words: Any) -> bytes:
     return json.dumps({"verb": "start", "job": json.dumps(SOUND | words)}).encode()
 
 
-def asked(name: str, *bad: bytes) -> Trait:
-    return trait(name, job, these(*bad), start(), "request", "BadRequest")
+def asked(name: str, *bad: bytes, at: str | tuple[str, ...]) -> Trait:
+    return trait(name, job, these(*bad), start(), at, "BadRequest")
 
 
 def cut(random: Random) -> bytes:
@@ -76,31 +79,31 @@ def told(**words: Any) -> bytes:
     return json.dumps(PAUSE | words).encode()
 
 
-def ordered(name: str, *bad: bytes, good: bytes | None = None) -> Trait:
-    return trait(name, admin, these(*bad), good or told(), "request", "RequestInvalid", "BadRequest")
+def ordered(name: str, *bad: bytes, at: str | tuple[str, ...]) -> Trait:
+    return trait(name, admin, these(*bad), told(), at, "RequestInvalid", "BadRequest")
 
 
 REQUESTS = (
-    trait("lines that are cut and flipped", job, several(cut, 60), start(), "request", "BadRequest"),
-    asked("lines that are no JSON object", b"", b"[]", b"null", b"1", b'"x"', b"{", b"\xff\xfe", b"{}x", DEEP.encode(), b'{"job":' + b"9" * 5000 + b"}"),
+    trait("lines that are cut and flipped", job, several(cut, 60), start(), ("request", "job", *SOUND), "BadRequest"),
+    asked("lines that are no JSON object", b"", b"[]", b"null", b"1", b'"x"', b"{", b"\xff\xfe", b"{}x", DEEP.encode(), b'{"job":' + b"9" * 5000 + b"}", at=("request", "job")),
     asked("jobs that are none", b"{}", b'{"job": 1}', b'{"job": null}', b'{"job": {}}', b'{"job": "{}"}', b'{"job": "[]"}', json.dumps({"job": DEEP}).encode(),
-          json.dumps({"job": '"\\ud800"'}).encode(), b'{"job": "\\ud800"}'),
-    asked("jobs with more words", start(variables={"a": 1}), start(args=["-auto-approve"]), start(env={}), start(target="x"), start(commit2="x"), start(__class__="x")),
-    asked("jobs with ids that are paths", *(start(id=one) for one in ("../x", "a/b", "", "a" * 65, "a b", "a\n", ".", "-x", "é", "a\0", 1, None, ["x"]))),
+          json.dumps({"job": '"\\ud800"'}).encode(), b'{"job": "\\ud800"}', at=("job", "id")),
+    asked("jobs with more words", start(variables={"a": 1}), start(args=["-auto-approve"]), start(env={}), start(target="x"), start(commit2="x"), start(__class__="x"), at=("variables", "args", "env", "target", "commit2", "__class__")),
+    asked("jobs with ids that are paths", *(start(id=one) for one in ("../x", "a/b", "", "a" * 65, "a b", "a\n", ".", "-x", "é", "a\0", 1, None, ["x"])), at="id"),
     asked("jobs of units that are paths", *(start(unit=one) for one in ("../x", "prod", "prod/", "/prod/x", "prod/../x", "prod/x/", "Prod/x", "prod/" + "a" * 64, "prod/x\n",
-          "prod/-x", "prod/%2e", "", "*", "all", 1, None))),
-    asked("jobs at what is no commit", *(start(commit=one) for one in ("HEAD", "main", "c" * 39, "c" * 41, "C" * 40, "c" * 40 + "\n", "refs/heads/main", "-x", "", None, 1))),
-    asked("jobs with fences beyond all", *(start(fence=one) for one in (-1, 2**53 + 1, 2**64, 1.5, "1", None, True, 10**400))),
-    asked("operations that do not exist", *(start(operation=one) for one in ("destroy", "APPLY", "", "plan ", None, 1, "init", "apply\n"))),
-    asked("a pull request that is applied", start(operation="apply", pull=1), start(pull=0), start(pull=-1), start(pull=2**31 + 1), start(pull="1"), start(pull=1.0)),
-    ordered("orders that do not exist", told(action="destroy"), told(action=""), told(action=None), told(action=["pause"]), told(action="\ud800"), told(action="Pause"), b"{}"),
-    ordered("scopes that do not exist", *(told(scope=one) for one in ("", "prod/x", "..", "*", "Prod", "\n", "\ud800", "a" * 501, None, ["prod"], {"a": 1}, "prod ", "prоd"))),
-    ordered("reasons that are none", *(told(reason=one) for one in ("", " ", "a\nb", "x" * 501, None, 1, ["x"], "\x1b[31m", "\ud800", "\u202ex"))),
+          "prod/-x", "prod/%2e", "", "*", "all", 1, None)), at="unit"),
+    asked("jobs at what is no commit", *(start(commit=one) for one in ("HEAD", "main", "c" * 39, "c" * 41, "C" * 40, "c" * 40 + "\n", "refs/heads/main", "-x", "", None, 1)), at="commit"),
+    asked("jobs with fences beyond all", *(start(fence=one) for one in (-1, 2**53 + 1, 2**64, 1.5, "1", None, True, 10**400)), at="fence"),
+    asked("operations that do not exist", *(start(operation=one) for one in ("destroy", "APPLY", "", "plan ", None, 1, "init", "apply\n")), at="operation"),
+    asked("a pull request that is applied", start(operation="apply", pull=1), start(pull=0), start(pull=-1), start(pull=2**31 + 1), start(pull="1"), start(pull=1.0), at="pull"),
+    ordered("orders that do not exist", told(action="destroy"), told(action=""), told(action=None), told(action=["pause"]), told(action="\ud800"), told(action="Pause"), b"{}", at="action"),
+    ordered("scopes that do not exist", *(told(scope=one) for one in ("", "prod/x", "..", "*", "Prod", "\n", "\ud800", "a" * 501, None, ["prod"], {"a": 1}, "prod ", "prоd")), at="scope"),
+    ordered("reasons that are none", *(told(reason=one) for one in ("", " ", "a\nb", "x" * 501, None, 1, ["x"], "\x1b[31m", "\ud800", "\u202ex")), at="reason"),
     ordered("times that are none", *(told(until=one) for one in ("", "tomorrow", "2026-11-24", "2026-11-24T12:00:00", "2020-01-01T00:00:00Z", "2027-11-24T12:00:00Z", None, 1, "9" * 5000,
-            "2026-13-45T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"))),
+            "2026-13-45T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")), at="until"),
     ordered("histories that are no commits", *(json.dumps({"action": "accept-history", "reason": "x", "old": a, "new": b}).encode() for a, b in
-            (("HEAD", "c" * 40), ("c" * 40, "HEAD"), ("", ""), (None, None), ("C" * 40, "c" * 40), ("c" * 40 + "\n", "d" * 40), (1, 2), ("-x", "c" * 40)))),
-    ordered("ends of what was never stopped", *(json.dumps({"action": "resume", "scope": one}).encode() for one in ("prod", "", "..", "\ud800"))),
-    ordered("lines of an admin that are no JSON object", b"", b"[]", b"null", b"{", b"\xff", DEEP.encode(), b"9" * 5000),
+            (("HEAD", "c" * 40), ("c" * 40, "HEAD"), ("", ""), (None, None), ("C" * 40, "c" * 40), ("c" * 40 + "\n", "d" * 40), (1, 2), ("-x", "c" * 40))), at=("old", "new")),
+    ordered("ends of what was never stopped", *(json.dumps({"action": "resume", "scope": one}).encode() for one in ("prod", "", "..", "\ud800")), at="scope"),
+    ordered("lines of an admin that are no JSON object", b"", b"[]", b"null", b"{", b"\xff", DEEP.encode(), b"9" * 5000, at=("request", "action")),
 )  # fmt: skip
 WORDS = (*PATHS, *ADDRESSES, *BRANCHES, *REQUESTS)

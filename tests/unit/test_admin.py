@@ -132,7 +132,7 @@ def test_a_resume_ends_it(office: Office) -> None:
 
 def test_what_is_not_paused_cannot_be_resumed(office: Office) -> None:
     office.pause("stage")
-    assert office.ask("resume")["error"] == "'prod' is not paused; paused is: stage"
+    assert office.ask("resume")["error"] == "scope: 'prod' is not paused; paused is: stage"
 
 
 def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
@@ -157,7 +157,7 @@ def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
         ({"until": (NOW + timedelta(days=31)).isoformat()}, "within 30 days"),
         ({"scope": "prd"}, "no environment or unit is called 'prd'; there is: all, prod"),
         ({"scope": "zzzzzz"}, "there is: all, prod, stage"),
-        ({"scope": ""}, "a scope is `all`"),
+        ({"scope": ""}, "scope: write `all`"),
         ({"action": "destroy"}, "there is pause, resume, reconcile and accept-history"),
     ],
 )

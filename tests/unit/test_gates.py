@@ -15,6 +15,7 @@ from reconciler.gates import GATES, Need, World, policy, readers_of
 from reconciler.model import (
     Allowances,
     Cause,
+    Commit,
     Desired,
     DriftMode,
     EnvironmentClass,
@@ -422,6 +423,13 @@ def test_the_same_thing_is_not_tried_at_once(
     retry_at: datetime, changes: dict[str, object], expected: str | None
 ) -> None:
     assert reason(gates.back_off, after_failure(retry_at, **changes)) == expected
+
+
+@pytest.mark.parametrize("why", ["PlanExceedsReview", "ReviewMissing"])
+def test_what_a_review_holds_is_tried_again_with_the_next_merge(why: str) -> None:
+    assert reason(gates.back_off, after_failure(SOON, reason=why, commit=TWO.commit)) == why
+    assert reason(gates.back_off, after_failure(SOON, reason=why, commit=Commit("e" * 40))) is None
+    assert reason(gates.back_off, after_failure(SOON, commit=Commit("e" * 40))) == "ApplyFailed"
 
 
 def test_who_has_not_failed_is_not_held_back() -> None:

@@ -23,7 +23,8 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
-from reconciler.runner.service import checked_job, listen
+from reconciler.runner.request import checked_job
+from reconciler.runner.service import listen
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from tests.kit.modules import excused
@@ -434,3 +435,16 @@ def test_a_socket_that_somebody_listens_on_is_left_alone(tmp_path: Path) -> None
         assert (tmp_path / "s").exists()
     with listen(tmp_path / "s"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("id", "../x"), ("unit", "prod"), ("commit", "HEAD"), ("fence", -1), ("fence", "1"), ("operation", "destroy"),
+     ("pull", 0), ("pull", 7), ("target", "x"), ("job", None)],
+)  # fmt: skip
+def test_a_refused_job_names_the_word_that_is_wrong_and_not_what_was_written(word: str, value: object) -> None:
+    said = "null" if word == "job" else json.dumps(GOOD | {"operation": "apply", word: value})
+    with pytest.raises(PassError) as refused:
+        checked_job(said)
+    assert str(refused.value).startswith(f"{word}: ")
+    assert "\n" not in str(refused.value)
