@@ -53,16 +53,17 @@ class Poller:
         self._one_at_a_time = threading.Lock()
         self._desired: Desired | None = None
         self._seen: Seen | None = None
+        self._unwritten: Hold | None = None  # a verdict that never ends by itself, and is not in the journal
         self.error: PassError | None = None
 
     def latest(self) -> Desired | None:
-        """See `Source`."""
-        return self._desired
+        """See `Source`. Nothing is begun while a verdict is known that the journal has not taken."""
+        return None if self._unwritten else self._desired
 
     def standing(self) -> Standing:
         """How this plane stands to the branch."""
         ledger = self._store.ledger()
-        return Standing(ledger.head, ledger.base, ledger.frozen, ledger.frozen_at, self._seen)
+        return Standing(ledger.head, ledger.base, self._unwritten or ledger.frozen, ledger.frozen_at, self._seen)
 
     def resume(self) -> None:
         """Take up the accepted head from the mirror, before any network is asked. Without a mirror, wait for it."""
@@ -105,6 +106,7 @@ class Poller:
                 raise _disk(error) from error
             accepted = HistoryAccepted(old, new, found.chain, found.abandoned, reason)
             self._store.append(accepted, actor=actor)
+            self._unwritten = None
             self._observer.head_accepted(REPOSITORY, new)
             self._seen = Seen(self._clock.now())
             self._observer.unproven(REPOSITORY, None)
@@ -114,6 +116,8 @@ class Poller:
             return accepted
 
     def _look(self) -> None:
+        if self._unwritten is not None:  # the branch may have been put back meanwhile
+            self._freeze(self._unwritten)
         try:
             head = self._branch.source.poll()
         except PassError as error:
@@ -161,8 +165,20 @@ class Poller:
         ledger = self._store.ledger()
         if ledger.frozen != hold:
             same = ledger.frozen is not None and ledger.frozen.reason == hold.reason
-            self._store.append(Frozen(hold, ledger.frozen_at if same else self._clock.now()), actor="poller")
+            self._journal(Frozen(hold, ledger.frozen_at if same else self._clock.now()))
             self._wake()
+
+    def _journal(self, frozen: Frozen) -> None:
+        """Write the verdict down; or keep it in mind, so that it stands when the branch is put back before the disk has room."""
+        hold = frozen.hold
+        try:
+            self._store.append(frozen, actor="poller")
+            self._unwritten = None
+        except PassError as error:
+            if is_final(hold.reason):
+                self._unwritten = hold
+            what = f"{hold.message} And the journal did not take that, so nothing is begun until it does"
+            raise PassError(error.reason, f"{what}: {error}") from error
 
 
 def _disk(error: OSError) -> PassError:

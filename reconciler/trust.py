@@ -52,6 +52,19 @@ class Standing:
     seen: Seen | None = None
 
 
+def in_the_way(standing: Standing, since: datetime | None = None) -> tuple[str, str] | None:
+    """Reason and message of what keeps new commits out until somebody does something; None where they may come by themselves.
+
+    `since`: what was seen of the branch before says nothing, for it may have been put right meanwhile.
+    """
+    if standing.frozen is not None:
+        return standing.frozen.reason, standing.frozen.message
+    seen = standing.seen
+    if seen is None or seen.unproven is None or seen.unproven.reason in AWAY or (since and seen.at < since):
+        return None
+    return seen.unproven.reason, seen.unproven.message
+
+
 def is_final(reason: str) -> bool:
     """Whether what froze everything never ends by itself: only `accept-history` ends it."""
     return reason == REWRITTEN

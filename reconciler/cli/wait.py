@@ -15,8 +15,8 @@ from reconciler.cli.times import Duration
 
 _PACE = 0.5  # seconds between two questions
 
-# What still waits, as rows of the API's, and whether the daemon knows the answer yet.
-Question = Callable[[], tuple[list[Answer], str]]
+# What still waits, as rows of the API's; why the daemon has no answer yet; and whether waiting for one helps.
+Question = Callable[[], tuple[list[Answer], str, bool]]
 
 
 @click.command("wait")
@@ -28,7 +28,8 @@ Question = Callable[[], tuple[list[Answer], str]]
 def command(unit: str | None, commit: str | None, timeout: timedelta, server: str, as_json: bool) -> int:
     """Wait until UNIT is as its entry says, or until a commit is applied everywhere.
 
-    Ends early with 3 when all that still waits is degraded or held: then waiting does not help. Exits with 4 when the time is up.
+    Ends early with 3 when waiting does not help: all that still waits is degraded or held, or the commit is not accepted and a
+    person has to act. Exits with 4 when the time is up.
     """
     if (unit is None) == (commit is None):
         raise click.UsageError("say what to wait for: a UNIT, or --commit SHA")
@@ -49,21 +50,30 @@ def _row(one: Answer) -> list[str]:
 
 
 def _unit(api: Api, unit: str) -> Question:
-    def ask() -> tuple[list[Answer], str]:
+    def ask() -> tuple[list[Answer], str, bool]:
         seen = api.get(f"/api/v1/units/{unit}")
         done = seen["sync"] == "Synced" and not seen["job"]
         names = ("unit", "sync", "health", "reason", "message", "held")
-        return ([] if done else [{name: seen[name] for name in names}]), ""
+        return ([] if done else [{name: seen[name] for name in names}]), "", True
 
     return ask
 
 
 def _commit(api: Api, sha: str) -> Question:
-    def ask() -> tuple[list[Answer], str]:
+    before: list[
+        object
+    ] = []  # the last look at the branch when this began: what stopped it then may be put right by now
+
+    def ask() -> tuple[list[Answer], str, bool]:
         seen = api.get(f"/api/v1/commits/{sha}")
-        return seen["waiting"], "" if seen[
-            "accepted"
-        ] else f"the daemon has not accepted {sha[:12]} yet; see `reconciler status`"
+        if seen["accepted"]:
+            return seen["waiting"], "", True
+        before.append(seen["verified_at"])
+        why = f"the daemon has not accepted {sha[:12]} yet; see `reconciler status`"
+        if (stopped := seen["stopped"]) is not None:
+            why = f"the daemon has not accepted {sha[:12]}: {stopped['reason']}: {stopped['message']}"
+        helps = not stopped or (seen["frozen"] is None and seen["verified_at"] == before[0])
+        return [], why, helps
 
     return ask
 
@@ -72,9 +82,11 @@ def _wait(ask: Question, deadline: float) -> tuple[int, list[Answer], str]:
     """Ask until there is an answer or the time is up: the exit code, what still waits, and why nothing is known."""
     said = -1
     while True:
-        waiting, why = ask()
+        waiting, why, helps = ask()
         if not waiting and not why:
             return FINE, [], ""
+        if not helps:
+            return TROUBLE, waiting, why
         if waiting and all(one["held"] or one["health"] == "Degraded" for one in waiting):
             return TROUBLE, waiting, "waiting does not help: `reconciler explain UNIT` says what does"
         if time.monotonic() >= deadline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from random import SystemRandom
 from typing import Protocol
 
 from reconciler.errors import PassError
@@ -12,7 +13,8 @@ from reconciler.forge.facts import RULES, Merged, Protection, Pull
 from reconciler.model import Commit
 
 MERGED_AT_ONCE = 5  # pull requests that one commit without a second parent may have come by
-LOOKED_AT = 8  # those that the forge connects with a commit; those that it says to have given it come first
+LOOKED_AT = 8  # those that the forge connects with a commit; more than MERGED_AT_ONCE, so that no part is taken for all
+_CHANCE = SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,17 @@ def _flaw(opinion: Opinion, head: Commit, makers: Sequence[Account]) -> str | No
 
 def _doubled(who: Account, counted: Sequence[Account]) -> str | None:
     return "counts already" if any(who.same(other) for other in counted) else None
+
+
+def looked_at(giving: Sequence[int], others: Sequence[int]) -> list[int]:
+    """Those of the pull requests that are looked at, by their numbers: first those that the forge says to have given the commit.
+
+    Anybody may open more of the same head. Where there are too many, each look is at others, by chance: so the right one is
+    found in the end, and a look costs no more.
+    """
+    if len(giving) > LOOKED_AT:
+        return sorted(_CHANCE.sample(giving, LOOKED_AT))
+    return [*giving, *others][:LOOKED_AT]
 
 
 def answers(said: dict[str, tuple[bool, str]]) -> tuple[Protection, ...]:

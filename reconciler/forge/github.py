@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from reconciler.errors import PassError
-from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
+from reconciler.forge.dialect import Account, Closed, Opened, Opinion, answers, looked_at
 from reconciler.forge.facts import Protection
 from reconciler.forge.home import Home
 from reconciler.forge.rest import Answer, Id, Moment, Reply, Rest, Sha, Word
@@ -173,9 +173,9 @@ class GitHub:
     def pulls_of(self, commit: Commit) -> Sequence[Closed]:
         """See `Dialect`."""
         listed = self._rest.all(Listed, *self._repo, "commits", commit, "pulls")
-        listed.sort(key=lambda pull: (pull.merge_commit_sha != commit, pull.number))
-        numbers = dict.fromkeys(pull.number for pull in listed)
-        return [self._closed(number) for number in [*numbers][:LOOKED_AT]]
+        giving = {pull.number for pull in listed if pull.merge_commit_sha == commit}
+        others = {pull.number for pull in listed} - giving
+        return [self._closed(number) for number in looked_at(sorted(giving), sorted(others))]
 
     def parents(self, commit: Commit) -> Sequence[str]:
         """See `Dialect`."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from reconciler.errors import PassError
-from reconciler.forge.dialect import LOOKED_AT, Account, Closed, Opened, Opinion, answers
+from reconciler.forge.dialect import Account, Closed, Opened, Opinion, answers, looked_at
 from reconciler.forge.facts import Protection
 from reconciler.forge.home import check_name
 from reconciler.forge.rest import PAGE, Answer, Id, Moment, Rest, Sha, Word
@@ -164,8 +164,9 @@ class GitLab:
         listed = self._rest.all(MergeRequest, *self._repo, "repository", "commits", commit, "merge_requests")
         # A fork's merge requests have numbers of their own, which mean others here.
         ours = [one for one in listed if one.target_project_id == self._id]
-        ours.sort(key=lambda one: (one.result != commit, one.iid))
-        return [self._closed(number) for number in [*dict.fromkeys(one.iid for one in ours)][:LOOKED_AT]]
+        giving = {one.iid for one in ours if one.result == commit}
+        others = {one.iid for one in ours} - giving
+        return [self._closed(number) for number in looked_at(sorted(giving), sorted(others))]
 
     def parents(self, commit: Commit) -> Sequence[str]:
         """See `Dialect`."""

@@ -200,7 +200,12 @@ class History:
                 return
             same = before is not None and before.reason == hold.reason
             since = trust.frozen_at if same else datetime.now(UTC)
-            self._memory.save_trust(replace(trust, frozen=hold, frozen_at=since))
+            try:
+                self._memory.save_trust(replace(trust, frozen=hold, frozen_at=since))
+            except OSError:
+                if is_final(hold.reason):
+                    self._memory.mark_rewritten()
+                raise
 
     def _waiting(self) -> str:
         """What of the branch is not proven, for a job that may have asked for it."""

@@ -10,17 +10,19 @@ import hashlib
 import hmac
 import json
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import FileLock, write_atomic
+from reconciler.durable import FileLock, sync_folder, write_atomic
 from reconciler.errors import PassError, UnitError
 from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
+from reconciler.trust import REWRITTEN, is_final, remedy
 
 KEY_BYTES = 32
 _TAKEN_OVER = (
@@ -118,6 +120,7 @@ class Memory:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._key = self._load_key()
+        self._trust = folder / "trust.json"
 
     def _load_key(self) -> bytes:
         path = self.folder / "key"
@@ -140,8 +143,24 @@ class Memory:
 
     def trust(self) -> Trust:
         """The accepted head and the open allowances."""
-        path = self.folder / "trust.json"
-        return codec.decode(Trust, path.read_bytes()) if path.exists() else Trust()
+        path = self._trust
+        trust = codec.decode(Trust, path.read_bytes()) if path.exists() else Trust()
+        if trust.commit is None or (trust.frozen and is_final(trust.frozen.reason)):
+            return trust
+        found = path.stat()
+        if not found.st_mode & stat.S_IXUSR:
+            return trust
+        what = f"The branch was found rewritten while {path} could not be written: make room on its disk, find out who did it"
+        hold = Hold(REWRITTEN, f"{what}, and then: {remedy(trust.commit, Commit('NEW'))}", plans=True)
+        return replace(trust, frozen=hold, frozen_at=datetime.fromtimestamp(found.st_ctime, UTC))
+
+    def mark_rewritten(self) -> None:
+        """Remember, on a disk that has no room, that the branch was rewritten: until `save_trust` says it in words.
+
+        A mode bit takes no room, and a file that is written anew does not have it.
+        """
+        self._trust.chmod(0o700)
+        sync_folder(self.folder)
 
     @contextmanager
     def trusting(self) -> Iterator[None]:
@@ -151,7 +170,7 @@ class Memory:
 
     def save_trust(self, trust: Trust) -> None:
         """Replace `trust`; only inside `trusting`."""
-        write_atomic(self.folder / "trust.json", codec.encode(trust))
+        write_atomic(self._trust, codec.encode(trust))
 
     # --- units
 

@@ -12,7 +12,7 @@ from reconciler.gates import policy
 from reconciler.model import Commit, Desired, Failure, Health, Ledger, Presence, Sync, Unit, UnitId, UnitRecord
 from reconciler.status import WAITING, Picture, UnitStatus
 from reconciler.trigger.callers import ALL, within
-from reconciler.trust import AWAY, Standing
+from reconciler.trust import Standing, in_the_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,8 @@ Early = tuple[Verdict, str, str]
 
 def _not_accepted(wanted: Wanted, standing: Standing) -> Early:
     """Why the wanted commit counts for nothing yet: it may come, or a person has to do something."""
-    seen = standing.seen
-    if standing.frozen is not None:
-        return Verdict.TROUBLED, standing.frozen.reason, standing.frozen.message
-    fresh = seen is not None and seen.at >= wanted.at
-    if fresh and seen is not None and seen.unproven is not None and seen.unproven.reason not in AWAY:
-        return Verdict.TROUBLED, seen.unproven.reason, seen.unproven.message
+    if (why := in_the_way(standing, wanted.at)) is not None:
+        return Verdict.TROUBLED, *why
     return Verdict.WAITING, "CommitAwaited", f"commit {wanted.commit} is no part of the accepted branch yet"
 
 

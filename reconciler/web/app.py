@@ -17,6 +17,7 @@ from reconciler.decide import waits_for
 from reconciler.errors import PassError
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.status import Picture, UnitStatus
+from reconciler.trust import in_the_way
 from reconciler.web.guard import LOCAL, Guard
 from reconciler.web.shape import detail, pull_shape, row, summary
 from reconciler.web.view import View
@@ -194,7 +195,10 @@ def commit(request: Request, view: View) -> Response:
     picture = view.picture()
     shown = picture.desired.commit if picture.desired else None
     resolved = shown is not None and (shown == sha or (known and shown == picture.ledger.head))
+    standing = view.standing()
+    why, seen = None if known else in_the_way(standing), standing.seen
     answer = {"commit": sha, "accepted": resolved, "head": picture.ledger.head, "frozen": picture.ledger.frozen}
+    answer |= {"stopped": why and {"reason": why[0], "message": why[1]}, "verified_at": seen and seen.at}
     return _json({**answer, "waiting": [row(one) for one in _waiting(picture)] if resolved else []})
 
 

@@ -134,6 +134,40 @@ def test_a_rewrite_says_what_to_run_and_says_anew_when_the_branch_was_put_back(o
     assert office.poller.error is None  # the poll itself was good
 
 
+def test_a_verdict_that_the_disk_did_not_take_stands_when_the_branch_is_put_back_first(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, poller = office.stage.scene, office.poller
+    scene.push(scene.chain("a", "genesis", 1))
+    poller.poll()
+    assert poller.latest() is not None
+    scene.commit("x", "genesis")
+    scene.push("x")
+
+    def full(*_: object, **__: object) -> None:
+        raise PassError("StoreFull", "make room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(office.store, "append", full)
+        for back in (False, True):
+            if back:
+                scene.push("a-1")
+            poller.poll()
+            assert poller.latest() is None  # nothing is begun
+            frozen = poller.standing().frozen
+            assert frozen is not None
+            assert (frozen.reason, office.ledger.frozen) == (REWRITTEN, None)
+            assert poller.error is not None
+            assert poller.error.reason == "StoreFull"
+            assert "find out who rewrote the branch" in str(poller.error)
+            assert "make room" in str(poller.error)
+    poller.poll()
+    assert office.ledger.frozen is not None
+    assert office.ledger.frozen.reason == REWRITTEN
+    assert poller.latest() is not None
+    assert poller.error is None
+
+
 def test_accepting_a_history_is_one_event_with_its_actor(office: Office) -> None:
     scene = office.stage.scene
     scene.push(scene.chain("a", "genesis", 2))

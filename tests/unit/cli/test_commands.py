@@ -20,7 +20,7 @@ from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
 from reconciler.model import Commit, Hold, Outcome, UnitId
-from reconciler.trust import Seen, Unproven
+from reconciler.trust import Seen, Standing, Unproven
 from reconciler.web.view import Check
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, pause, plan, planned, result, unit
 from tests.kit.served import Installation, Served, serve
@@ -335,6 +335,36 @@ def test_wait_ends_with_the_time(shell: Shell) -> None:
     assert "has not accepted bbbbbbbbbbbb yet" in shell.err
     seen = shell.data("wait", "--commit", "b" * 40, "--timeout", "0s")
     assert (seen["exit"], seen["waiting"]) == (4, [])
+
+
+def unproven(reason: str, at: datetime) -> Seen:
+    return Seen(at, Unproven(Commit("d" * 40), reason, "let somebody approve #7", Commit("e" * 40)))
+
+
+def test_wait_tells_why_a_commit_is_not_accepted_as_soon_as_a_new_look_says_so(shell: Shell) -> None:
+    looks = iter([NOW, NOW, NOW + timedelta(seconds=30)])
+
+    def standing() -> Standing:
+        return Standing(HEAD, HEAD, seen=unproven("ApprovalMissing", next(looks)))
+
+    shell.installation.standing = standing  # type: ignore[method-assign]
+    assert shell("wait", "--commit", "e" * 40, "--timeout", "20s") == 3
+    assert "has not accepted eeeeeeeeeeee: ApprovalMissing: let somebody approve #7" in shell.err
+
+
+def test_wait_goes_on_while_only_the_forge_is_away_and_ends_where_the_branch_was_rewritten(shell: Shell) -> None:
+    looks = iter(range(100))
+
+    def standing() -> Standing:
+        return Standing(HEAD, HEAD, seen=unproven("ForgeUnreachable", NOW + timedelta(seconds=next(looks))))
+
+    shell.installation.standing = standing  # type: ignore[method-assign]
+    assert shell("wait", "--commit", "e" * 40, "--timeout", "1s") == 4
+    hold = Hold("HistoryRewritten", "find out who")
+    shell.installation.store.append(Frozen(hold, NOW))
+    shell.installation.standing = lambda: Standing(HEAD, HEAD, hold, NOW)  # type: ignore[method-assign]
+    assert shell("wait", "--commit", "e" * 40, "--timeout", "20s") == 3
+    assert "HistoryRewritten: find out who" in shell.err
 
 
 # --- pause, resume, reconcile ------------------------------------------------------------------------------------

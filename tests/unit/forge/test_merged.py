@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from reconciler.config import Forge as Configured
 from reconciler.errors import PassError
 from reconciler.forge import Bounds, Forge, Merged, open_forge
+from reconciler.forge.dialect import LOOKED_AT
 from reconciler.model import Commit
 from tests.kit.forge import KINDS, TOKEN, ForgeSite, PullRequest
 from tests.kit.merges import NAME, WAYS, Scene, Way, approved, approved_by_who_pushed_last, unknown_commit
@@ -100,6 +102,22 @@ def test_nobody_holds_a_merge_by_opening_more_pull_requests_of_its_head(scene: S
         also_merged(scene, scene.repo.pulls[0].head, commit)
     found = opened(scene.site, kind).merged(commit)
     assert (found.pull, found.approvers) == (1, ("bob",))
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])
+def test_more_pull_requests_than_are_looked_at_once_hold_a_merge_for_some_looks_only(scene: Scene, kind: str) -> None:
+    first = scene.opened()
+    commit = first.merge()
+    for _ in range(LOOKED_AT):
+        also_merged(scene, first.head, commit)
+    right = also_merged(scene, first.head, commit)
+    right.review(scene.who("bob"))
+    forge = opened(scene.site, kind)
+    for _ in range(60):  # each finds it with eight chances of ten
+        with suppress(PassError):
+            assert forge.merged(commit).pull == right.number
+            return
+    pytest.fail("the approved one was never looked at")
 
 
 @pytest.mark.parametrize("kind", ["github", "gitlab"])

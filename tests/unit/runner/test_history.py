@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -19,7 +20,7 @@ from reconciler.model import Allowances, Commit, Operation, UnitId
 from reconciler.runner.allowances import open_now
 from reconciler.runner.history import FRESH, History
 from reconciler.runner.host import Host
-from reconciler.runner.memory import Anew, Trust
+from reconciler.runner.memory import Anew, Memory, Trust
 from tests.kit.gitrepo import RepoBuilder
 from tests.kit.plane import NOW, PROD, ground, note, open_host
 from tests.kit.terraform import until
@@ -169,6 +170,38 @@ def test_a_rewritten_branch_stays_so_while_the_server_does_not_answer(place: Pla
         place.history.newest(good, APPLY)
     assert still.value.reason == "HistoryRewritten"
     assert place.history.newest(good, Operation.PLAN).commit == good
+
+
+def test_a_verdict_that_the_disk_did_not_take_stands_when_the_branch_is_put_back_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = place.ground.environments.head
+    good = place.merge(app=note("two"))
+    place.accept(good)
+    place.ground.environments.point("main", first)
+    place.merge(app=note("three"))
+    place.age()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "save_trust", full)
+        with pytest.raises(OSError, match="No space left"):
+            place.history.newest(good, APPLY)
+    place.ground.environments.point("main", good)
+    place.age()
+    again = open_place(place.ground)  # another process
+    assert again.trust.frozen is not None
+    assert f"accept-history {good} NEW" in again.trust.frozen.message
+    with pytest.raises(HeldError) as held:
+        again.history.newest(good, APPLY)
+    assert held.value.reason == "HistoryRewritten"
+    assert again.history.newest(good, PLAN).commit == good
+    assert f"accept-history {good} {good}" in again.trust.frozen.message  # in words, by now
+    said = Anew(good, good, "who did it is known", "ada", NOW)
+    again.history.accept_history(said, lambda _: None)
+    assert again.trust.frozen is None
 
 
 def test_a_file_that_is_no_entry_says_nothing(place: Place) -> None:

@@ -3,18 +3,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 from reconciler.judge import Shown, judge_review
-from reconciler.model import Cause, Change, Commit, PlanSummary, ReviewMode, UnitId
+from reconciler.model import Cause, Change, Commit, Digest, PlanSummary, ReviewMode, UnitId
 from reconciler.runner.reviews import Review, shown
 from tests.kit import facts as make
 
 A, B, C = (Change(f"module.unit.file.{letter}", "file", ("update",)) for letter in "abc")
-TOGETHER = "digest of what both merges made"
+TOGETHER = Digest("digest of what both merges made")
 
 
 def review(pull: int, *changes: Change, intent: str = "", at: int = 0, upstream: str = "up") -> Review:
     intent = intent or f"intent of {pull}"
     moment = make.NOW + timedelta(minutes=at)
-    return Review(UnitId("prod/app"), pull, Commit("a" * 40), make.HEAD, intent, moment, changes, upstream=upstream)
+    return Review(
+        UnitId("prod/app"), pull, Commit("a" * 40), make.HEAD, Digest(intent), moment, changes, upstream=upstream
+    )
 
 
 def test_what_several_merged_requests_showed_counts_together_where_nobody_saw_them_together() -> None:

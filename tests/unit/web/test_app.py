@@ -287,6 +287,8 @@ def test_which_units_wait_for_a_commit(client: httpx.Client, installation: Insta
         "accepted": True,
         "head": HEAD,
         "frozen": None,
+        "stopped": None,
+        "verified_at": None,
         "waiting": [],
     }
     assert get(client, f"/api/v1/commits/{'b' * 40}")["accepted"] is False
