@@ -37,7 +37,7 @@ from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trigger.outcome import Passed
 from reconciler.trigger.server import TriggerServer
-from reconciler.trust import Standing
+from reconciler.trust import PROVING, Standing
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
 from reconciler.web.guard import LOCAL
@@ -255,6 +255,9 @@ class Daemon:
         self._poller.poll()
         if self._poller.error is None:
             self._polled_at = self._clock.now()
+        seen = self._poller.standing().seen
+        if self._poller.error is None and seen and seen.unproven and seen.unproven.reason == PROVING:
+            self.poll_now()
 
     def poll_now(self) -> None:
         """A repository on this host has changed, or who may sign: do not wait for the next poll."""

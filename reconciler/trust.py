@@ -13,10 +13,12 @@ BRANCH_MISSING = "BranchMissing"
 REVOKED = "SignatureRevoked"
 FREEZING = frozenset({REWRITTEN, ROLLED_BACK, BRANCH_MISSING, REVOKED})  # while one of these lasts nothing is applied
 
+PROVING = "StillProving"  # a chain so long that one look does not come to its end; the next goes on from there
+
 # Reasons why nobody could say whether a commit is proven: it waits, and is not rejected.
 AWAY = frozenset(
     {"ForgeUnreachable", "ForgeLimited", "ForgeRefused", "ForgeUnknown", "ForgeNonsense"}
-    | {"GitTimeout", "GitUnreachable", "Stopping"}
+    | {"GitTimeout", "GitUnreachable", "Stopping", PROVING}
 )
 
 

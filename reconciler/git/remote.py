@@ -36,7 +36,7 @@ _SSH_OPTIONS = (
 class Patience:
     """How long a peer may take. All in seconds but `low_speed_bytes`, in bytes per second.
 
-    `deadline` ends any single git command, `clone_deadline` the first fetch into an empty mirror; a transfer slower
+    `proving` is how long one look proves new commits before it lets others have their turn; `deadline` ends any single git command, `clone_deadline` the first fetch into an empty mirror; a transfer slower
     than `low_speed_bytes` during `low_speed` ends too, so does a connection that is not there after `connect`. Once
     `ending` is set, every command ends.
     """
@@ -46,6 +46,7 @@ class Patience:
     connect: int = 15
     low_speed_bytes: int = 1000
     low_speed: int = 20
+    proving: float = 30.0
     ending: threading.Event | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from reconciler.git.head import AcceptedHead, CommitProver, Head, OtherHistory
 from reconciler.git.mirror import Mirror, branch_ref
 from reconciler.git.tree import TreeChange, TreeEntry, TreeLimits, object_id
 from reconciler.model import Commit
-from reconciler.trust import REWRITTEN, ROLLED_BACK, Unproven, remedy
+from reconciler.trust import PROVING, REWRITTEN, ROLLED_BACK, Unproven, remedy
 
 _HEAD = "refs/reconciler/head"
 _KEPT = "refs/reconciler/accepted"  # only so that no tidying takes it, once the branch has lost it
@@ -49,6 +50,7 @@ class EnvironmentsSource:
         # With `+`: the ratchet is about what was accepted. Whatever else the branch once showed is none of its business.
         refspec = f"+{_configured(branch, 'branch', branch_ref)}:{_HEAD}"
         self._mirror = Mirror(folder, remote, (refspec,), allow_file=allow_file, patience=patience)
+        self._proving = (patience or Patience()).proving
         self._place = f"{remote.url} ({branch})"
         self._accepted = accepted
         self._provers = tuple(provers)
@@ -63,7 +65,8 @@ class EnvironmentsSource:
     def poll(self) -> Head:
         """Fetch and judge what came. Changes nothing but the mirror; one git process when nothing is new.
 
-        The head is the end of the longest chain of proven commits; the first that is not proven is told in it.
+        The head is the end of the longest chain of proven commits; the first that is not proven is told in it. A chain for which
+        `Patience.proving` does not suffice is proven by several polls.
 
         Raises:
             PassError: the fetch failed; one of `trust.FREEZING`; or, on trust at first use, the head is not proven.
@@ -289,6 +292,7 @@ class EnvironmentsSource:
         """The head that the proven part of the chain makes. Raises PassError where that is none at all."""
         self._begin(self._head(links, since, None))
         proven: list[Link] = []
+        ends = time.monotonic() + self._proving
         for one in links:
             try:
                 self._prove(one.commit)
@@ -297,6 +301,9 @@ class EnvironmentsSource:
                     raise
                 return self._head(proven, since, Unproven(one.commit, error.reason, str(error), commit))
             proven.append(one)
+            if (left := links[len(proven) :]) and time.monotonic() > ends:
+                what = f"{len(left)} commits are still to be proven; the next look goes on"
+                return self._head(proven, since, Unproven(left[0].commit, PROVING, what, commit))
         return self._head(proven, since, None)
 
     def _begin(self, head: Head) -> None:

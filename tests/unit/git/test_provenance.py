@@ -253,6 +253,18 @@ def test_a_stolen_old_key_on_a_branch_that_lies_still(plane: Plane) -> None:
     assert plane.refused().reason == "SignerUnknown"  # it does not get old enough by waiting
 
 
+def test_a_replica_that_lags_for_once_moves_no_first_sight(tmp_path: Path) -> None:
+    genesis, a, b = (Commit(one * 40) for one in "0ab")
+    for hours, chain in enumerate([(), (a, b), (a,), (), (a, b)]):
+        sights = Sights(tmp_path)
+        sights.look(Head(chain[-1] if chain else genesis, chain, AT, genesis), AT + timedelta(hours=hours))
+    assert [sights.looked_before(one) for one in (a, b)] == [AT, AT]
+    for number in range(300):  # and what it ever showed does not pile up
+        one = Commit(f"{number:040x}")
+        Sights(tmp_path).look(Head(one, (one,), AT, genesis), AT)
+    assert len(json.loads((tmp_path / "sights.json").read_bytes())) == 101
+
+
 def test_what_came_while_nobody_looked_stays_so_however_long_it_waits(tmp_path: Path) -> None:
     a, b, c, d = (Commit(letter * 40) for letter in "abcd")
     genesis = Commit("0" * 40)

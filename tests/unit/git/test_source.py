@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ConfigError, PassError
-from reconciler.git.command import Git, Remote
+from reconciler.git.command import Git, Patience, Remote
 from reconciler.git.head import CommitProver, Head
 from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit
-from reconciler.trust import Unproven
+from reconciler.trust import PROVING, Unproven
 from tests.kit.gitrepo import Memory, RepoBuilder, loosen
 
 
@@ -25,7 +25,12 @@ class World:
         self.memory = Memory()
 
     def source(
-        self, genesis: Commit | None = None, *, required: bool = True, provers: tuple[CommitProver, ...] = ()
+        self,
+        genesis: Commit | None = None,
+        *,
+        required: bool = True,
+        provers: tuple[CommitProver, ...] = (),
+        patience: Patience | None = None,
     ) -> EnvironmentsSource:
         return EnvironmentsSource(
             Remote(self.repo.url),
@@ -35,6 +40,7 @@ class World:
             genesis=genesis or (self.genesis if required else None),
             genesis_required=required,
             provers=provers,
+            patience=patience,
             allow_file=True,
         )
 
@@ -223,6 +229,28 @@ def test_every_new_commit_is_proven_and_the_genesis_is_not(world: World) -> None
     assert prover.seen == chain
     assert prover.begun == [first, second]  # also where nothing is new
     assert prover.upheld == [(world.genesis, first.commit)]
+
+
+def test_a_long_chain_is_proven_by_several_looks_and_each_goes_on_where_the_last_one_ended(world: World) -> None:
+    class Slow:
+        def begin(self, head: Head) -> None: ...
+
+        def uphold(self, git: Git, base: Commit, accepted: Commit) -> None: ...
+
+        def prove(self, git: Git, commit: Commit) -> None:
+            proven.append(commit)
+
+    proven: list[Commit] = []
+    chain = [world.repo.commit({"b": f"{number}"}) for number in range(4)]
+    source = world.source(provers=(Slow(),), patience=Patience(proving=-1.0))
+    for number, commit in enumerate(chain):
+        head = world.accept(source)
+        assert (head.commit, head.chain) == (commit, (commit,))
+        left = len(chain) - number - 1
+        message = f"{left} commits are still to be proven; the next look goes on"
+        assert head.unproven == (Unproven(chain[number + 1], PROVING, message, chain[-1]) if left else None)
+    assert proven == chain
+    assert world.source(patience=Patience()).poll().commit == chain[-1]
 
 
 def test_a_commit_without_proof_holds(world: World) -> None:
