@@ -24,6 +24,7 @@ from reconciler.model import (
     Presence,
     Result,
     RunnerFacts,
+    TrustFacts,
     Unexplained,
     UnitRecord,
 )
@@ -59,6 +60,9 @@ class Watcher(Protocol):
 
     def audit_seen(self, facts: AuditFacts) -> None:
         """How far the runner's audit log and its anchor are."""
+
+    def trust_seen(self, facts: TrustFacts) -> None:
+        """How the runner stands to the protected branch."""
 
     def pull_shown(self, shown: PullShown) -> None:
         """What a pull request would do to a unit was found out, or why it cannot be."""
@@ -174,6 +178,8 @@ def _refresh_facts(rt: Runtime, now: datetime) -> None:
     _raise_fence(rt, said.fence)
     if said.audit is not None:
         rt.watcher.audit_seen(said.audit)
+    if said.trust is not None:
+        rt.watcher.trust_seen(said.trust)
     rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
 
 

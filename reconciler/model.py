@@ -504,6 +504,15 @@ class AuditFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustFacts:
+    """How the runner stands to the protected branch: why it applies nothing at all, and why it waits with a commit, if so."""
+
+    frozen: str = ""
+    frozen_at: datetime | None = None
+    unproven: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunnerFacts:
     """What a runner publishes (`runner describe`): the other half of every fingerprint.
 
@@ -517,6 +526,7 @@ class RunnerFacts:
     fence: int = field(default=0, compare=False)
     audit: AuditFacts | None = field(default=None, compare=False)
     sandbox: str = field(default="none", compare=False)
+    trust: TrustFacts | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from reconciler.model import (
     Phase,
     PlanSummary,
     Result,
+    TrustFacts,
     Unexplained,
     UnitId,
 )
@@ -137,6 +138,13 @@ class Observer:
         self.audit_failing: Gauge = named(
             Gauge, "audit_failing", "Whether the audit log or its anchor is not as it shall be."
         )
+        text = "Since when the runner applies nothing at all, for this reason; 0: it is not so."
+        self.runner_frozen: Gauge = named(Gauge, "runner_frozen_since_timestamp_seconds", text, "reason")
+        self.runner_unverified: Gauge = named(
+            Gauge,
+            "runner_unverified_head",
+            "Whether a commit of the branch waits on the runner, as it is not proven there.",
+        )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
         self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
 
@@ -151,6 +159,7 @@ class Observer:
                 self.rejections.labels(repository, reason)
         for place in ("log", "anchor"):
             self.audit_records.labels(place)
+        self.trust_seen(TrustFacts())
         for outcome in Outcome:
             self.pull_plans.labels(outcome.value)
         for result in TRIGGER_RESULTS:
@@ -316,6 +325,13 @@ class Observer:
         job = dispatched.job
         self.unexplained.labels(environment_of(job.unit)).inc()
         self.log.error(str(found), action="serial-unexplained", unit=job.unit, job=job.id, reason=SERIAL_UNEXPLAINED)
+
+    def trust_seen(self, facts: TrustFacts) -> None:
+        """How the runner stands to the protected branch, by its own look."""
+        for reason in FREEZING:
+            since = facts.frozen_at.timestamp() if facts.frozen_at else 1.0
+            self.runner_frozen.labels(reason).set(since if facts.frozen == reason else 0.0)
+        self.runner_unverified.set(bool(facts.unproven))
 
     def audit_seen(self, facts: AuditFacts) -> None:
         """How far the runner's audit log and its anchor are."""

@@ -301,9 +301,9 @@ class EnvironmentsSource:
                     raise
                 return self._head(proven, since, Unproven(one.commit, error.reason, str(error), commit))
             proven.append(one)
-            if (left := links[len(proven) :]) and time.monotonic() > ends:
-                what = f"{len(left)} commits are still to be proven; the next look goes on"
-                return self._head(proven, since, Unproven(left[0].commit, PROVING, what, commit))
+            if len(proven) < len(links) and time.monotonic() > ends:
+                what = f"{len(links) - len(proven)} commits are still to be proven; the next look goes on"
+                return self._head(proven, since, Unproven(links[len(proven)].commit, PROVING, what, commit))
         return self._head(proven, since, None)
 
     def _begin(self, head: Head) -> None:

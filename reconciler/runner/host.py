@@ -20,7 +20,7 @@ from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.forge.facts import Forge
 from reconciler.git.head import Head
 from reconciler.git.provenance import open_proofs
-from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, UnitId
+from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, TrustFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.allow import rule_of
 from reconciler.runner.credentials import read_secret, static_credentials
@@ -179,7 +179,12 @@ class Host:
         """What this runner publishes of itself: nothing that could be guessed back."""
         parts = {name: self._part(name, listed) for name, listed in self.config.environments.items()}
         fence, tier = self.memory.fence(), self.sandbox.tier if self.sandbox else NONE
-        return RunnerFacts(self.engine.kind, self.engine.version, parts, fence, self._audit(), tier)
+        return RunnerFacts(self.engine.kind, self.engine.version, parts, fence, self._audit(), tier, self._stands())
+
+    def _stands(self) -> TrustFacts:
+        standing = self.history.standing()
+        frozen, unproven = standing.frozen, standing.seen.unproven if standing.seen else None
+        return TrustFacts(frozen.reason if frozen else "", standing.frozen_at, unproven.reason if unproven else "")
 
     def _audit(self) -> AuditFacts:
         """How far the audit log and its anchor are; what is wrong with them is said, and stops nothing here."""

@@ -58,6 +58,7 @@ from reconciler.model import (
     Reference,
     Result,
     RunnerFacts,
+    TrustFacts,
     Unexplained,
     Unit,
     UnitId,
@@ -172,6 +173,8 @@ class Bystander:
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
 
     def audit_seen(self, facts: AuditFacts) -> None: ...
+
+    def trust_seen(self, facts: TrustFacts) -> None: ...
 
     def pull_shown(self, shown: PullShown) -> None: ...
 

@@ -28,6 +28,7 @@ from reconciler.model import (
     Result,
     RunnerFacts,
     StateMark,
+    TrustFacts,
     Unexplained,
     UnitId,
     UnitRecord,
@@ -123,6 +124,9 @@ class Watcher:
 
     def audit_seen(self, facts: AuditFacts) -> None:
         self.told.append(f"audit {facts.records}")
+
+    def trust_seen(self, facts: TrustFacts) -> None:
+        self.told.append(f"trust {facts.frozen}")
 
     def pull_shown(self, shown: PullShown) -> None:
         self.told.append(f"pull {shown.pull} {shown.unit} {shown.outcome}")
@@ -238,11 +242,12 @@ def test_a_serial_that_nothing_explains_is_told_once(world: World) -> None:
 
 def test_how_far_the_runner_s_audit_log_is_reaches_the_metrics_although_nothing_else_changed(world: World) -> None:
     world.tick()
-    world.runner.facts = replace(FACTS, audit=AuditFacts(3))
+    world.runner.facts = replace(FACTS, audit=AuditFacts(3), trust=TrustFacts("HistoryRewritten"))
     facts = world.rt.facts
     world.pass_time(FACTS_MAX_AGE)
     world.tick()
     assert "audit 3" in world.watcher.told
+    assert "trust HistoryRewritten" in world.watcher.told
     assert world.rt.facts is facts  # and nothing is decided anew for it
 
 

@@ -17,7 +17,7 @@ from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
 from reconciler.ledger import Frozen, JobDispatched, JobEnded, Paused
 from reconciler.logs import LibraryLog, open_log
-from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, Unexplained, UnitId
+from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, TrustFacts, Unexplained, UnitId
 from reconciler.observe import Observer
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
@@ -311,6 +311,21 @@ def test_a_serial_that_nothing_explains_is_an_error_in_the_log_and_counted(insta
     alarm = Unexplained(StateMark("lineage", 4), StateMark("lineage", 2))
     installation.observer.serial_unexplained(dispatched(), alarm)
     assert 'unexplained_serials_total{environment="prod"} 1.0' in installation.metrics().decode()
+
+
+def test_how_the_runner_stands_to_the_branch(installation: Installation) -> None:
+    def shown() -> dict[str, str]:
+        lines = installation.metrics().decode().splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if line.startswith("reconciler_runner_"))
+
+    since = "reconciler_runner_frozen_since_timestamp_seconds"
+    assert set(shown().values()) == {"0.0"}
+    installation.observer.trust_seen(TrustFacts("HistoryRewritten", NOW, "SignatureMissing"))
+    assert float(shown()[since + '{reason="HistoryRewritten"}']) == NOW.timestamp()
+    assert shown()[since + '{reason="BranchMissing"}'] == "0.0"
+    assert shown()["reconciler_runner_unverified_head"] == "1.0"
+    installation.observer.trust_seen(TrustFacts())
+    assert set(shown().values()) == {"0.0"}
 
 
 def test_how_far_the_audit_log_and_its_anchor_are(installation: Installation) -> None:

@@ -194,6 +194,9 @@ def test_a_verdict_that_the_disk_did_not_take_stands_when_the_branch_is_put_back
     again = open_place(place.ground)  # another process
     assert again.trust.frozen is not None
     assert f"accept-history {good} NEW" in again.trust.frozen.message
+    told = again.host.facts().trust
+    assert told is not None
+    assert (told.frozen, told.frozen_at is None, told.unproven) == ("HistoryRewritten", False, "")
     with pytest.raises(HeldError) as held:
         again.history.newest(good, APPLY)
     assert held.value.reason == "HistoryRewritten"
