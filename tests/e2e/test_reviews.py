@@ -16,7 +16,7 @@ from reconciler.demo.example import Releases
 from reconciler.demo.forge import Files
 from reconciler.model import Commit, Job, JobId, Operation, UnitId
 from tests.kit import modules
-from tests.kit.forge import ForgeSite, PullRequest, Repo, forge_site
+from tests.kit.forge import KINDS, ForgeSite, PullRequest, Repo, forge_site
 from tests.kit.house import House, house
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, note
 
@@ -67,10 +67,10 @@ class Street:
 
 
 @contextmanager
-def living(folder: Path, entries: Files, catalog: Releases) -> Iterator[Street]:
+def living(folder: Path, entries: Files, catalog: Releases, kind: str = "github") -> Iterator[Street]:
     with ExitStack() as stack:
         site = stack.enter_context(forge_site(folder / "site"))
-        over = {"environments_repo": {"forge": site.config("github", "acme/environments"), "poll_interval": "1s"}}
+        over = {"environments_repo": {"forge": site.config(kind, "acme/environments"), "poll_interval": "1s"}}
         built = stack.enter_context(
             house(folder / "house", entries, catalog, controller=over, runner={**over, "allow": ALLOW})
         )
@@ -82,13 +82,22 @@ def living(folder: Path, entries: Files, catalog: Releases) -> Iterator[Street]:
         yield Street(built, site, repo)
 
 
+ENTRIES: Files = {**ENVIRONMENT, entry("a"): note(), entry("z"): note("z")}
+
+
 @pytest.fixture
 def street(tmp_path: Path) -> Iterator[Street]:
-    with living(tmp_path, {**ENVIRONMENT, entry("a"): note(), entry("z"): note("z")}, CATALOG) as made:
+    with living(tmp_path, ENTRIES, CATALOG) as made:
         yield made
 
 
-def test_what_was_shown_is_applied_and_what_slipped_in_is_held(street: Street) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_shown_is_applied_and_what_slipped_in_is_held(tmp_path: Path, kind: str) -> None:
+    with living(tmp_path, ENTRIES, CATALOG, kind) as street:
+        shown_and_slipped_in(street)
+
+
+def shown_and_slipped_in(street: Street) -> None:
     first = street.open({entry("a"): note("two")}, "first")
     shown = street.state(first, "prod/a", "planned")
     assert [(c["address"], c["actions"]) for c in shown["changes"]] == [("module.unit.terraform_data.this", ["update"])]

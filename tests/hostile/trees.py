@@ -71,7 +71,7 @@ def _standing(folder: Path, files: dict[str, str]) -> Callable[[Build], Standing
             names.extend(name.removeprefix(b"!") for _, name, _ in made)
             return made
 
-        return Standing(repo, good, _commit(repo, noted, good), place, tuple(names))
+        return Standing(repo, good, commit_with(repo, noted, good), place, tuple(names))
 
     return ready
 
@@ -130,7 +130,7 @@ def _refused(branch: ProtectedBranch, source: EnvironmentsSource) -> list[Refusa
     return [Refusal(one.reason, str(one.place), one.message) for one in found.problems]
 
 
-def _commit(repo: RepoBuilder, build: Build, good: Commit) -> Commit:
+def commit_with(repo: RepoBuilder, build: Build, good: Commit) -> Commit:
     """A commit whose environments/prod has the good files, and what is built."""
     kept: list[Entry] = []
     for line in repo.git("ls-tree", f"{good}:environments/prod").splitlines():

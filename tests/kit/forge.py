@@ -78,7 +78,7 @@ class PullRequest:
         commit = self.source.git.commit(files, "More", branch=self.branch, author=(by or self.author).mail)
         if self.state != "merged":
             self.heads.append((commit, self.home.site.moment()))
-            self.home.point(f"refs/pull/{self.number}/head", commit, self.source)
+            self.home.show(self.number, commit, self.source)
         return commit
 
     def review(self, who: Person, verdict: Verdict = "approve", head: Commit | None = None) -> Review:
@@ -154,9 +154,14 @@ class Repo:
         commit = where.git.commit(files, f"Change {number}", branch=branch, author=author.mail)
         title = f"Change {number}"
         made = PullRequest(number, self, where, branch, base, author, title, [(commit, self.site.moment())], draft)
-        self.point(f"refs/pull/{number}/head", commit, where)
+        self.show(number, commit, where)
         self.pulls.append(made)
         return made
+
+    def show(self, number: int, head: Commit, where: Repo) -> None:
+        """The refs at which forges let a pull request be fetched: GitHub's and Gitea's, and GitLab's."""
+        for kind in ("pull", "merge-requests"):
+            self.point(f"refs/{kind}/{number}/head", head, where)
 
     def merge(self, number: int, by: Person | None = None, method: Method = "merge") -> Commit:
         return self.pulls[number - 1].merge(by, method)
