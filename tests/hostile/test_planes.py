@@ -14,8 +14,9 @@ from reconciler.branch import open_branch
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.daemon import SystemClock
 from reconciler.errors import PassError
+from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, Operation, UnitId
-from reconciler.observe import Observer, open_log
+from reconciler.observe import Observer
 from reconciler.poller import AcceptedInStore, Poller
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory
