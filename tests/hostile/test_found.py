@@ -31,7 +31,7 @@ from reconciler.runner.terraform.state import parse_state
 from reconciler.runner.terraform.transcript import Transcript
 from tests.hostile.site import ENTRY, ENTRY_PATH, ENVIRONMENT_PATH, LOCK, LOCK_PATH, load
 from tests.kit.gitrepo import Memory, RepoBuilder
-from tests.kit.stopwatch import within
+from tests.kit.stopwatch import beside, within
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
 
@@ -128,7 +128,7 @@ def test_a_commit_too_large_is_compared_with_nothing(site: Site) -> None:
 def test_ten_thousand_mistakes_of_one_entry_are_told_within_within() -> None:
     dangling = "".join(f"${{{{a{number:04x}.b}}}}" for number in range(4500))
     for more in (f"inputs:\n  a: '{dangling}'\n", "depends_on:\n" + "".join(f"- a{n:04x}\n" for n in range(7000))):
-        with within():
+        with within(), beside(256):
             found = load({ENTRY_PATH: (ENTRY + more).encode()})
         assert len(found.problems) == 50
         assert all(problem.place.path == ENTRY_PATH and problem.place.line for problem in found.problems)
@@ -145,7 +145,7 @@ def test_the_places_of_many_references_are_found_in_one_go() -> None:
 
 @pytest.mark.parametrize("text", [b"a: 1\n", b"- a\n", b"- {}\n", b"- []\n"])
 def test_a_lock_of_eight_megabytes_is_bounded_by_what_is_in_it(text: bytes) -> None:
-    with within():
+    with within(), beside(256):
         found = read_lock(LOCK_PATH, b"lock_version: 1\nmodules:\n" + text * ((8 << 20) // len(text) - 20))
     assert found.unreadable
     assert found.unreadable.place.path == LOCK_PATH

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reconciler.vetting import RULES, Files, vet
 from tests.kit.hostile_modules import CASES, Case, files
-from tests.kit.stopwatch import within
+from tests.kit.stopwatch import beside, within
 
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(["main.tf", "main.tf.json", "x.tofu", "x.tofu.json", "x.tpl", "x_override.tf", "a.bin"])
@@ -24,7 +24,7 @@ BAD = 'resource "terraform_data" "bad" {\n  provisioner "local-exec" {\n    comm
 
 
 def judged(tree: Files) -> None:
-    with within():
+    with within(), beside(256):
         found = vet(tree, "modules/m", frozenset(("hashicorp/aws",)))
     for one in found:
         assert one.rule in RULES

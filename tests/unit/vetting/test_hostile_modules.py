@@ -11,7 +11,7 @@ PROVIDERS = frozenset(("hashicorp/aws", "hashicorp/null", "hashicorp/a"))
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_hostile_module_is_found_at_its_line_and_its_twin_passes(case: Case) -> None:
-    with within():
+    with within(), beside(256):
         found = vet(files(case.bad, case.programs), "modules/m", PROVIDERS)
     assert (case.rule, case.place) in {(one.rule, place(one)) for one in found}, found
     assert vet(files(case.twin), "modules/m", PROVIDERS) == ()
@@ -81,8 +81,8 @@ def test_bombs_are_judged_in_time_and_space(unit: str, name: str, head: str) -> 
         vet(tree, "m")
 
 
-def test_thousands_of_files_are_judged_in_time() -> None:
+def test_thousands_of_files_are_judged_in_time_and_space() -> None:
     tree = {f"m/{number}.tf": ("100644", b"locals {\n}\n") for number in range(20_000)}
-    with within():
+    with within(), beside(256):
         found = vet(tree, "m")
     assert found == ()
