@@ -22,7 +22,12 @@ class Brought:
     def shown(self, upstream: str) -> Shown | None:
         """What the review showed of it. `upstream` is that part of the unit's fingerprint."""
         known = self._reviews()
-        return shown(known, self._merged(known), self.unit.intent, upstream) or self._slipped_in()
+        merged = self._merged(known)
+
+        def was_merged(head: Commit) -> bool:
+            return head in self.host.history.heads_since(self.applied or known[0].base, self.commit)
+
+        return shown(known, merged, self.unit.intent, upstream, was_merged) or self._slipped_in()
 
     def merged(self) -> tuple[int, ...]:
         """The pull requests of the commits, newest first.

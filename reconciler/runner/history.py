@@ -82,6 +82,13 @@ class History:
         found = self._brought(since, until)
         return () if None in found else tuple(pull for pull in found if pull is not None)
 
+    def heads_since(self, since: Commit, until: Commit) -> frozenset[Commit]:
+        """What was merged in between, as it was then: the second parents. Of a squashed commit nothing is known."""
+        if not self._branch.contains(since, until):
+            return frozenset()
+        out = self._branch.source.git.run("rev-list", "--first-parent", "--parents", operands=(until, f"^{since}"))
+        return frozenset(Commit(head) for line in out.decode().splitlines() for head in line.split()[2:])
+
     def _brought(self, since: Commit, until: Commit) -> tuple[int | None, ...]:
         """Of each commit between the two, newest first, by which pull request it came; each named once."""
         if not self._branch.contains(since, until):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -130,20 +130,27 @@ def _lives(review: Review, now: datetime, is_open: bool) -> bool:
     return now - review.at < (LIFE if is_open else CLOSED)
 
 
-def shown(reviews: Sequence[Review], merged: Sequence[int], intent: Digest, upstream: str) -> Shown | None:
+def shown(
+    reviews: Sequence[Review],
+    merged: Sequence[int],
+    intent: Digest,
+    upstream: str,
+    was_merged: Callable[[Commit], bool] = lambda _: False,
+) -> Shown | None:
     """What the pull requests that brought the change were shown to do. `merged`: their numbers, newest first.
 
     The review of exactly this intent counts. Where a request was planned, but not at what was merged in the end, what was
     shown of it last counts, so that nothing slips in with a last push. Where several were merged, and nobody saw them together,
-    what each of them showed last counts: all of it was reviewed.
+    what each of the others showed counts as well, if `was_merged` says that this very head was.
     """
     found = {pull: [one for one in reviews if one.pull == pull] for pull in merged}
     for pull, its in found.items():
         if exact := [one for one in its if one.intent == intent]:
             return Shown(pull, exact[-1].changes, _follows(exact[-1], upstream))
-    last = [its[-1] for its in found.values() if its]
-    if not last:
+    each = [its[-1] for its in found.values() if its]
+    if not each:
         return None
+    last = [each[0], *(one for one in each[1:] if was_merged(one.head))]
     changes = tuple(dict.fromkeys(change for one in last for change in one.changes))
     follows = any(_follows(one, upstream) for one in last)
     also = tuple(one.pull for one in last[1:])

@@ -253,6 +253,20 @@ def test_a_commit_that_is_not_on_the_branch_is_not_run(fresh: bool, place: Place
         assert held.value.reason == "CommitNotAccepted"
 
 
+def test_the_heads_that_were_merged_are_the_second_parents_of_what_came_in_between(place: Place) -> None:
+    first = place.ground.environments.head
+    repo = RepoBuilder(place.ground.environments.folder)
+    tree = repo.git("rev-parse", f"{first}^{{tree}}")
+    side = repo.commit_tree(tree, "side", (first,))
+    merge = repo.commit_tree(tree, "merge", (first, repo.commit_tree(tree, "later", (side,))))
+    squashed = repo.commit_tree(tree, "squashed", (merge,))
+    repo.point("main", squashed)
+    place.accept(squashed)
+    (head,) = place.history.heads_since(first, squashed)
+    assert repo.git("rev-parse", f"{head}^") == side
+    assert place.history.heads_since(merge, squashed) == place.history.heads_since(squashed, first) == frozenset()
+
+
 def test_the_second_parent_of_a_merge_is_not_the_branch(place: Place) -> None:
     head = place.merge(app=note("two"))
     place.accept()
