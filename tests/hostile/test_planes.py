@@ -83,7 +83,7 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
         yield Planes(repo, poller, history, runner.memory_path / "fetched")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "build"), [(name, builds[0]) for name, _, builds in ROWS])
 def test_a_hostile_head_stops_nothing_but_itself_on_either_plane(planes: Planes, name: str, build: Build) -> None:
     repo, good = planes.repo, planes.repo.head()

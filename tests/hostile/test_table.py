@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SEED = os.environ.get("RECONCILER_TEST_HOSTILE_SEED", "1")
-WAIT = 600 if os.environ.get("RECONCILER_TEST_HOSTILE_WHOLE") else 110  # seconds
+WAIT = 600 if os.environ.get("RECONCILER_TEST_HOSTILE_WHOLE") else 300  # seconds
 ROOT = Path(__file__).parent.parent.parent
 CLASSES = {"files": 80, "words": 30, "trees": 29}
 CASES = {"files": 900, "words": 350, "trees": 95}
