@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,11 +21,13 @@ from reconciler.desired.paths import classify
 from reconciler.desired.strict import VALUES_LIMIT
 from reconciler.errors import ConfigError, PassError, Place, UnitError
 from reconciler.forge.github import Review
-from reconciler.git.head import Head
+from reconciler.git.head import Head as BranchHead
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
 from reconciler.git.tree import TOO_LARGE, TreeLimits
 from reconciler.model import Commit, Desired, Entry, Problem, UnitId
+from reconciler.runner.audit.chain import Head, follow, link
+from reconciler.runner.audit.verify import verify
 from reconciler.runner.folding import Folding
 from reconciler.runner.memory import Trust
 from reconciler.runner.terraform.plan import parse_plan, take_in
@@ -111,7 +115,7 @@ def test_the_runner_s_allowances_pass_over_a_commit_that_is_too_large(site: Site
     for chain in ((bomb, mended), (mended,)):
         site.source.poll()
         before = Trust(first if len(chain) == 2 else bomb, {})
-        trust = Folding(site.source).after(before, Head(mended, chain, site.source.poll().committed_at, first))
+        trust = Folding(site.source).after(before, BranchHead(mended, chain, site.source.poll().committed_at, first))
         assert trust.commit == mended
         assert trust.allowances[UnitId("prod/network")].seen.destroy == 2
 
@@ -183,6 +187,28 @@ def test_a_line_of_the_engine_that_only_looks_like_a_diagnostic(tmp_path: Path) 
     said.finish(errors, 1)
     assert [one.severity for one in said.diagnostics] == ["error"]  # what a command said in plain text
     assert log.getvalue().count(b"\n") == len(odd) + 1
+
+
+@pytest.mark.parametrize("kind", [{}, [], None, 1, True, "other"])
+def test_a_line_of_the_engine_whose_type_is_no_word(kind: object, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text(json.dumps({"type": kind, "@message": "hello"}) + "\n")
+    (tmp_path / "err").write_bytes(b"")
+    log = io.BytesIO()
+    read = Transcript(tmp_path / "out", log, str, [])
+    read.finish(tmp_path / "err", 0)
+    assert log.getvalue() == b"hello\n"
+    assert read.messages == []
+
+
+def test_a_line_with_a_hash_that_fits_is_no_record_for_that() -> None:
+    whole = link(Head(), datetime(2026, 1, 1, tzinfo=UTC), "e", {"a": 1})
+    broken = whole.replace(b'{"a":1}', b'{"a":1')
+    text = broken[: broken.index(b',"hash"')]
+    line = text + b',"hash":"%b"}' % hashlib.sha256(text).hexdigest().encode()
+    assert follow(Head(), line).count == 1
+    found = verify([("000000000001.jsonl", line + b"\n")])
+    assert found.head == Head()
+    assert str(found.wrong).startswith("000000000001.jsonl: record 1 is no record: ")
 
 
 def test_a_moment_without_a_zone_is_no_answer_of_a_forge() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.runner.audit.anchor import Anchored
-from reconciler.runner.audit.chain import ChainError, Head, follow
+from reconciler.runner.audit.chain import ChainError, Head, follow, read
 from reconciler.runner.audit.log import first_of, segments
 
 Segment = tuple[str, bytes]  # its file's name, and what is in it
@@ -57,6 +57,7 @@ class _Walk:
         """Go on by one record."""
         try:
             head = follow(self.head, line)
+            read(line)
         except ChainError as error:
             return Wrong(self.head.count + 1, name, str(error))
         for said in self.wanted.get(head.count, ()):

@@ -88,7 +88,8 @@ class Transcript:
             else:
                 self._diagnostic(diagnostic, str(message.get("@level", "")))
             return
-        if message.get("type") in KEPT:
+        kind = message.get("type")
+        if isinstance(kind, str) and kind in KEPT:
             self.messages.append(message)
         self._write(self._without_new_id(message, str(message.get("@message", "")).strip("\n")))
 
