@@ -24,7 +24,7 @@ from reconciler.model import Job
 from reconciler.runner.allow import Wish, allowed
 from reconciler.runner.host import Host
 from reconciler.runner.service import Service
-from reconciler.runner.spool import JobFolder
+from reconciler.runner.spool import KEPT, JobFolder
 from tests.hostile.asked import Known, enumerated, generated, is_job
 from tests.kit.plane import CATALOG, note
 from tests.kit.terraform import engine_binary, until
@@ -110,7 +110,9 @@ def test_in_process_only_a_job_of_six_sound_words_is_begun(tmp_path: Path) -> No
             )
             sound += 1
         folders = {path.name for path in (made.folder / "runner" / "spool").iterdir()}
-        assert folders == {job.id for job in begun.jobs}
+        names_of = {job.id for job in begun.jobs}
+        assert folders <= names_of  # the oldest are forgotten
+        assert len(folders) >= min(len(names_of), KEPT)
         assert sound >= min(MANY, 2000) // 200
         assert files_in(made.folder).keys() - before.keys() == set()
         for job in begun.jobs:  # what the process that was not forked would be let do
