@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+import httpx
 import pytest
 import trustme
 
@@ -86,5 +87,33 @@ def test_a_caller_with_a_certificate(tmp_path: Path) -> None:
                 without=["ignored_auth"],
             )  # fmt: skip
             nothing_else_happened(watched, "trigger:ci")
+    finally:
+        issuer.close()
+
+
+OTHERS = [
+    "/", "/metrics", "/healthz", "/api/v1/status", "/api/v1/units", "/api/v1/units/prod/app", "/api/v1/history", "/api/v1/jobs/j1/log",
+    "/api/v1/pulls", f"/api/v1/commits/{HEAD}", "/v1/pause", "/v1/resume", "/v1/accept-history", "/v1/state/prod/app", "/v1/jobs", "/v1",
+    "/v1/reconcile/", "/v1/reconcile/../pause", "/v1/reconcile/%2e%2e/pause", "//v1/reconcile", "/admin", "/start",
+]  # fmt: skip
+
+
+def test_the_identity_of_ci_can_only_trigger(tmp_path: Path) -> None:
+    """Proven, and with every scope: no other verb, no pause, no state, nothing of the other interface is there for it."""
+    issuer = Issuer(tmp_path / "issuer")
+    try:
+        with triggered(tmp_path, issuer, bounds=SHORT) as (watched, server):
+            begin(watched)
+            headers = {"authorization": f"Bearer {issuer.token(now=NOW.timestamp())}"}
+            asked = {"action": "pause", "scope": "all", "reason": "r", "until": "2027-01-01T00:00:00Z"}
+            with httpx.Client(trust_env=False, headers=headers) as client:
+                for path in OTHERS:
+                    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
+                        answer = client.request(method, f"{server}{path}", json=asked)
+                        assert answer.status_code in (404, 405), (method, path, answer.text)
+                refused = client.post(f"{server}/v1/reconcile", json=asked)
+            assert refused.status_code == 400
+            assert [one.action for one in watched.store.history("all", 9)] == ["head-accepted"]
+            assert (watched.polls, watched.wakes) == (0, 0)
     finally:
         issuer.close()
