@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reconciler.config.controller import ControllerConfig
+from reconciler.config.credentials import Credential
 from reconciler.config.fields import CatalogRepo, EnvironmentsRepo, Forge, Repository
 from reconciler.config.read import SCHEMAS, load_controller, load_runner, show
-from reconciler.config.runner import Allow, Credential, Engine, HostEnvironment, RunnerConfig
+from reconciler.config.runner import Allow, Engine, HostEnvironment, RunnerConfig
 
 __all__ = [
     "SCHEMAS",

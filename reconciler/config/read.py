@@ -32,11 +32,6 @@ _RUNNER_LATER = (
     ("memory.s3", None),
     ("environments.*.secrets.*.secretsmanager", None),
     ("environments.*.secrets.*.ssm", None),
-    *(
-        (f"environments.*.credentials.{operation}.{kind}", None)
-        for operation in ("plan", "apply")
-        for kind in ("assume_role", "profile", "web_identity", "command", "environment")
-    ),
 )
 
 

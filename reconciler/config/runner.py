@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from reconciler.config.audit import Audit
+from reconciler.config.credentials import WINS, Credentials
 from reconciler.config.fields import (
     AccountId,
     CatalogRepos,
@@ -133,31 +134,6 @@ EgressTo = Annotated[
     ),
 ]
 
-_KINDS = ("static_file", "assume_role", "profile", "web_identity", "command", "environment")
-
-
-class Credential(Closed):
-    """How one operation gets its credentials."""
-
-    static_file: HostPath | None = Field(default=None, description="a file of NAME=value lines")
-    assume_role: Any = Field(default=None, description="not supported yet")
-    profile: Any = Field(default=None, description="not supported yet")
-    web_identity: Any = Field(default=None, description="not supported yet")
-    command: Any = Field(default=None, description="not supported yet")
-    environment: Any = Field(default=None, description="not supported yet")
-
-    @model_validator(mode="after")
-    def _one(self) -> Credential:
-        exactly_one(self, *_KINDS)
-        return self
-
-
-class Credentials(Closed):
-    """How plans and applies get their credentials."""
-
-    plan: Credential | None = None
-    apply: Credential | None = None
-
 
 class HostEnvironment(Closed):
     """An environment that this runner may change."""
@@ -174,6 +150,16 @@ class HostEnvironment(Closed):
         default=[],
         description="what its jobs may connect to, besides its backend and the endpoints that `env` names: host:port",
     )
+
+    @model_validator(mode="after")
+    def _nothing_wins(self) -> HostEnvironment:
+        ours = [one for one in (self.credentials.plan, self.credentials.apply) if one and one.by_endpoint]
+        if ours and (found := sorted(set(WINS) & self.env.keys())):
+            said = {"variable": found[0], "kind": ours[0].kind}
+            raise PydanticCustomError(
+                "env", "{variable} in `env` would win over credentials by {kind}; remove it", said
+            )
+        return self
 
     @property
     def environment_class(self) -> EnvironmentClass:

@@ -34,6 +34,7 @@ from reconciler.model import (
     UnitId,
 )
 from reconciler.runner import checks, claims, values, versions
+from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
 from reconciler.runner.carry import name_again, recover, tainted, take_over
@@ -117,7 +118,8 @@ class Case:
         desired = host.history.newest(job.commit, job.operation)
         self._host, self._job, self._folder, self._locks, self._progress = host, job, folder, locks, progress
         self._unit = _resolve(desired, job, progress)
-        self._hosted: Hosted = checks.permitted(host, job.operation, self._unit)
+        self._errand = Errand(self._unit.id, desired.commit, job.id)
+        self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, self._errand)
         self._memory = self._carry_over(desired)
         self._allowed = self._open_lines()
 
@@ -130,7 +132,7 @@ class Case:
         """
         unit, memory, progress = self._unit, self._memory, self._progress
         checks.still_unread(self._host.memory, unit)
-        inputs = values.gather(self._host, unit)
+        inputs = values.gather(self._host, unit, self._errand)
         progress.veil.learn(inputs.secrets)
         progress.fingerprint = fingerprint(unit, self._host.facts_of(self._hosted), self._hosted.part, inputs.seals)
         progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
@@ -148,9 +150,9 @@ class Case:
         checks.no_downgrade(unit, memory, self._allowances())
         versions.not_yanked(unit, memory)
         self._folder.begin(Phase.PLANNING)
-        talk = Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks, progress.veil)
-        progress.plan = plan = self._plan(talk)
-        return self._act(talk, plan, progress.cause)
+        with Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks, progress.veil) as talk:
+            progress.plan = plan = self._plan(talk)
+            return self._act(talk, plan, progress.cause)
 
     # --- before the plan
 

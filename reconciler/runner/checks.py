@@ -10,6 +10,7 @@ from reconciler.desired.paths import entry_path
 from reconciler.desired.policy import class_mismatch, from_the_next_merge_on
 from reconciler.errors import HeldError
 from reconciler.model import Allowances, Environment, Operation, Presence, Unit, UnitId
+from reconciler.runner.access.sts import NOBODY, Errand
 from reconciler.runner.allow import Wish, allowed, why_not
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Memory, UnitMemory, built_on
@@ -17,16 +18,16 @@ from reconciler.runner.terraform.state import State
 from reconciler.runner.versions import older, predecessor
 
 
-def permitted(host: Host, operation: Operation, unit: Unit, *, pulls: bool = False) -> Hosted:
+def permitted(host: Host, operation: Operation, unit: Unit, errand: Errand = NOBODY, *, pulls: bool = False) -> Hosted:
     """The environment as this host knows it, once the allow-list and the host's class let the job in.
 
-    `pulls`: the unit is as an open pull request would have it.
+    `errand`: what the credentials are for. `pulls`: the unit is as an open pull request would have it.
 
     Raises:
         HeldError: they do not.
     """
     _on_the_list(host, Wish(operation, unit.entry.place.path, unit.pin.module, pulls))
-    hosted = host.environment(unit.environment.name, operation)
+    hosted = host.environment(unit.environment.name, operation, errand)
     if its := class_mismatch(unit.environment, hosted.part.klass):
         what = f"runner.yaml says class {hosted.part.klass}, environment.yaml says {its}; the host wins."
         raise HeldError("PolicyMismatch", what + from_the_next_merge_on(unit.environment, "class"))

@@ -1,7 +1,4 @@
-"""Where a job's credentials and secrets come from on this host: files that only the runner's user can read.
-
-Everything else that `formats.md` names (STS, Secrets Manager, ...) is refused where the configuration is read.
-"""
+"""Files with credentials and secrets on this host, which only the runner's user can read."""
 
 from __future__ import annotations
 
@@ -43,8 +40,17 @@ def static_credentials(path: Path | None) -> Mapping[str, str]:
     """
     if path is None:
         return {}
-    lines = [line.strip() for line in read_secret(path, "credentials").splitlines()]
+    return parse_lines(read_secret(path, "credentials"), str(path))
+
+
+def parse_lines(text: str, where: str) -> Mapping[str, str]:
+    """The variables of a text, one `NAME=value` a line; `where` it is from.
+
+    Raises:
+        HeldError: a line has no name.
+    """
+    lines = [line.strip() for line in text.splitlines()]
     pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
     if any(not name.replace("_", "").isalnum() or not sep for name, sep, _ in pairs):
-        raise HeldError("CredentialsInvalid", f"{path}: write one NAME=value a line, as in AWS_ACCESS_KEY_ID=AKIA...")
+        raise HeldError("CredentialsInvalid", f"{where}: write one NAME=value a line, as in AWS_ACCESS_KEY_ID=AKIA...")
     return {name: value for name, _, value in pairs}

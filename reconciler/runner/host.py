@@ -22,8 +22,12 @@ from reconciler.git.head import Head
 from reconciler.git.provenance import open_proofs
 from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, TrustFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
+from reconciler.runner.access.keys import Renewing
+from reconciler.runner.access.policy import for_engine, for_runner
+from reconciler.runner.access.sources import Access, Asked, draw
+from reconciler.runner.access.sts import NOBODY, Errand
 from reconciler.runner.allow import rule_of
-from reconciler.runner.credentials import read_secret, static_credentials
+from reconciler.runner.credentials import read_secret
 from reconciler.runner.history import History
 from reconciler.runner.jail.egress import (
     Egress,
@@ -41,12 +45,12 @@ from reconciler.runner.reviews import Reviews
 from reconciler.runner.spool import JobFolder, Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
-from reconciler.runner.terraform.state import Backend, LocalBackend
+from reconciler.runner.terraform.state import SUFFIX, Backend, LocalBackend
 
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """An environment as its host knows it. `variables` are what the engine and its providers see."""
+    """An environment as its host knows it, for one operation. `variables` are what the engine and its providers see."""
 
     name: str
     part: HostPart
@@ -56,6 +60,16 @@ class Hosted:
     allowed_account_ids: tuple[str, ...]
     variables: Mapping[str, str]
     secrets: frozenset[str]
+    operation: Operation
+    access: Access
+
+    def keys(self, stored_as: UnitId, *, lock: bool) -> Renewing | None:
+        """AWS keys for the engine of one unit: of the bucket of states they open only its own. None: it gets none."""
+        backend = self.backend
+        if not isinstance(backend, S3Backend):
+            return self.access.keys()
+        bucket, key, operation = backend.bucket, f"{stored_as}{SUFFIX}", self.operation
+        return self.access.keys(lambda partition: for_engine(bucket, partition, key, operation, lock=lock))
 
 
 class Host:
@@ -133,26 +147,36 @@ class Host:
         for folder in {self.memory.folder / "units", *states}:
             sweep(folder)
 
-    def environment(self, name: str, operation: Operation = Operation.PLAN) -> Hosted:
-        """The environment, with the credentials of the operation.
+    def environment(self, name: str, operation: Operation = Operation.PLAN, errand: Errand = NOBODY) -> Hosted:
+        """The environment, with the credentials of the operation. `errand`: what they are for.
 
         Raises:
-            HeldError: the host does not list it, or its credentials cannot be read.
+            HeldError: the host does not list it, or its credentials cannot be read. UnitError: they are not there now.
         """
         listed = self.config.environments.get(name)
         if listed is None:
             raise HeldError("EnvironmentNotHosted", f"runner.yaml does not list the environment {name}; add it there.")
-        given = _credentials(listed, operation)
+        access = self._access(name, listed, operation, errand)
+        given = access.variables
         return Hosted(
             name=name,
             part=self._part(name, listed),
-            backend=_backend(listed, given),
+            backend=_backend(listed, access),
             max_destroy=listed.max_destroy,
             readable_by=frozenset(listed.readable_by),
             allowed_account_ids=tuple(listed.allowed_account_ids),
             variables={**listed.env, **given},
             secrets=frozenset(given.values()),
+            operation=operation,
+            access=access,
         )
+
+    def _access(self, name: str, listed: HostEnvironment, operation: Operation, errand: Errand) -> Access:
+        applies = operation is Operation.APPLY
+        where = f"runner.yaml: environments.{name}.credentials.{operation.value}"
+        region = listed.backend.s3.region if listed.backend.s3 else None
+        asked = Asked(where, operation, self.config.installation, errand, region, listed.env)
+        return draw(listed.credentials.apply if applies else listed.credentials.plan, asked)
 
     def jail(self, hosted: Hosted, folder: JobFolder, *readable: Path) -> Jailer | None:
         """A jail for one job's engine, which sees these besides itself; None: this host has none."""
@@ -272,20 +296,16 @@ def _sandbox(config: RunnerConfig, engine: Engine) -> Sandbox | None:
     )
 
 
-def _credentials(listed: HostEnvironment, operation: Operation) -> Mapping[str, str]:
-    chosen = listed.credentials.apply if operation is Operation.APPLY else listed.credentials.plan
-    return static_credentials(chosen.static_file) if chosen else {}
-
-
-def _backend(listed: HostEnvironment, given: Mapping[str, str]) -> Backend:
+def _backend(listed: HostEnvironment, access: Access) -> Backend:
     local, s3 = listed.backend.local, listed.backend.s3
     if local is not None:
         return LocalBackend(local.path)
     assert s3 is not None  # noqa: S101 - the configuration has exactly one of them
-    variables = {**listed.env, **given}
+    variables = {**listed.env, **access.variables}
     # The engine goes where these variables point; the runner's own reads must go there too.
     endpoint = s3.endpoint or variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
-    return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=endpoint)
+    keys = access.keys(lambda partition: for_runner(s3.bucket, partition))
+    return S3Backend(s3.bucket, s3.region, s3.options, variables, endpoint=endpoint, keys=keys)
 
 
 def _egress(listed: HostEnvironment, variables: Mapping[str, str]) -> Egress:
@@ -308,5 +328,6 @@ def _described(listed: HostEnvironment) -> dict[str, object]:
         "max_destroy": listed.max_destroy,
         "readable_by": sorted(listed.readable_by),
         "secrets": secrets,
+        "credentials": {name: one and one.kind for name, one in listed.credentials},
         "egress": sorted(map(str, _egress(listed, listed.env).endpoints)),
     }

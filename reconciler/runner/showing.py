@@ -18,6 +18,7 @@ from reconciler.forge.facts import Pull
 from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
 from reconciler.runner import checks, values, versions
+from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now
 from reconciler.runner.case import Progress, Said
 from reconciler.runner.host import Host, Hosted
@@ -57,7 +58,8 @@ class Showing:
         self._proposal = host.proposals.of(self._pull, host.forge.head_ref(self._number), self._basis)
         self._look_at_all()
         self._unit = _planned(self._proposal, job)
-        self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, pulls=True)
+        self._errand = Errand(self._unit.id, self._pull.head, job.id)
+        self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, self._errand, pulls=True)
 
     def carry_out(self) -> Said:
         """Plan, and remember what was shown. Raises ReconcilerError: a step refuses, or fails."""
@@ -66,7 +68,7 @@ class Showing:
             return self._keep(_nothing(), None, "The unit's objects would be let go.")
         checks.still_unread(self._host.memory, unit)
         try:
-            inputs = values.gather(self._host, unit)
+            inputs = values.gather(self._host, unit, self._errand)
         except UnitError as error:
             if error.reason in AWAITED and unit.id in self._proposal.follows:
                 return self._keep(None, None, f"{FOLLOWS} ({error})")
@@ -138,11 +140,11 @@ class Showing:
         versions.not_yanked(self._unit, source.memory)
         self._still_wanted()
         self._folder.begin(Phase.PLANNING)
-        talk = Talk(
+        with Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),
             self._progress.veil, lock=False, stored_as=source.memory.unit,
-        )  # fmt: skip
-        plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
+        ) as talk:  # fmt: skip
+            plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
         return plan, f"{len(plan.changes)} objects would change."
 
     def _converse(self, talk: Talk, sensitive: frozenset[str], allowed: Allowances) -> PlanSummary:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Self
 
 from reconciler.durable import FileLock
 from reconciler.errors import UnitError
 from reconciler.model import PlanSummary, Presence, Unit, UnitId
+from reconciler.runner.access.endpoint import Endpoint
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.jail.egress import noted, told
 from reconciler.runner.spool import JobFolder
@@ -70,12 +72,16 @@ class Talk:
             check_entry(unit.entry, self._interface)
         veil.learn(text for name in self._private() for text in scalars(inputs.values[name].value))
         self._supply = supply(host, unit.pin, self._tree, hosted.variables, folder.log)
+        keys = hosted.keys(self._stored_as, lock=lock)
+        self._endpoint = Endpoint(keys) if keys else None
+        if self._endpoint:
+            hosted = replace(hosted, variables={**hosted.variables, **self._endpoint.variables})
         self._conversation = Conversation(
             host.engine,
             folder.work,
             hosted.variables,
             folder.log,
-            locks=[lock.fileno() for lock in locks],
+            locks=[*(lock.fileno() for lock in locks), *([self._endpoint.leash] if self._endpoint else ())],
             provider_mirror=self._supply.mirror,
             mask=self._public,
             lock=lock,
@@ -83,6 +89,16 @@ class Talk:
             note=folder.note,
         )
         self._ready = False
+
+    def __enter__(self) -> Self:
+        """Hand out credentials, if the host has any to hand out. Raises HeldError, UnitError: there are none."""
+        if self._endpoint:
+            self._endpoint.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._endpoint:
+            self._endpoint.close()
 
     def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
         """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed.
@@ -159,6 +175,8 @@ class Talk:
 
     def _public(self, text: str) -> str:
         """The text without secrets, and without this host's paths to the pinned tree."""
+        if self._endpoint:  # before: what an engine wrote it may have fetched a moment ago
+            self._veil.learn(self._endpoint.handed_out())
         return self._veil.hide(text).replace(str(self._tree), self._unit.pin.module.partition("/")[0])
 
     def _wrong_account(self, error: EngineError) -> UnitError | None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from reconciler.desired.template import render, spell
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Expression, Json, Presence, Reference, SecretReference, Text, Unit, UnitId
-from reconciler.runner.host import Host
+from reconciler.model import Expression, Json, Operation, Presence, Reference, SecretReference, Text, Unit, UnitId
+from reconciler.runner.access.sts import NOBODY, Errand
+from reconciler.runner.host import Host, Hosted
 from reconciler.runner.terraform.plan import scalars
 from reconciler.runner.terraform.state import State
 from reconciler.runner.terraform.workspace import Value
@@ -26,8 +27,8 @@ class Inputs:
     secrets: frozenset[str]
 
 
-def gather(host: Host, unit: Unit) -> Inputs:
-    """Read what the unit's inputs need, and render them.
+def gather(host: Host, unit: Unit, errand: Errand = NOBODY) -> Inputs:
+    """Read what the unit's inputs need, and render them. `errand`: what for, as whoever lets us read is told.
 
     A unit that goes needs nothing of its upstream: what is missing is null then.
 
@@ -35,7 +36,9 @@ def gather(host: Host, unit: Unit) -> Inputs:
         HeldError: an upstream has no state or no such output yet, may not be read, or a secret is not there.
         UnitError: a reference does not fit the value that it points into.
     """
-    states = {upstream: _state(host, unit, upstream) for upstream in sorted(unit.reads)}
+    names = {upstream.partition("/")[0] for upstream in unit.reads}
+    hosted = {name: _readable(host, unit, name, errand) for name in sorted(names)}
+    states = {up: _state(host, unit, hosted[up.partition("/")[0]], up) for up in sorted(unit.reads)}
     present = unit.presence is Presence.PRESENT
     found: Found = {r: _output(unit, r, states[r.unit]) for r in unit.references if present or _has(states[r.unit], r)}
     for name in unit.secrets:
@@ -48,12 +51,16 @@ def gather(host: Host, unit: Unit) -> Inputs:
     return Inputs(rendered, seals, secrets)
 
 
-def _state(host: Host, unit: Unit, upstream: UnitId) -> State | None:
-    environment = upstream.partition("/")[0]
-    hosted = host.environment(environment)
+def _readable(host: Host, unit: Unit, environment: str, errand: Errand) -> Hosted:
+    """The environment, with what opens it for looking."""
+    hosted = host.environment(environment, Operation.PLAN, errand)
     if environment != unit.environment.name and unit.environment.name not in hosted.readable_by:
         remedy = f"add {unit.environment.name} to environments.{environment}.readable_by in runner.yaml"
         raise HeldError("NotReadable", f"{unit.environment.name} may not read {environment}; {remedy}.")
+    return hosted
+
+
+def _state(host: Host, unit: Unit, hosted: Hosted, upstream: UnitId) -> State | None:
     applied = host.memory.unit(upstream).applied
     state = hosted.backend.read(upstream) if applied is not None and applied.presence is Presence.PRESENT else None
     if state is None and unit.presence is Presence.PRESENT:

@@ -64,6 +64,9 @@ environments:
 """
 
 
+ROLE = "arn:aws:iam::111111111111:role/reconciler-plan"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> Path:
@@ -347,7 +350,21 @@ RUNNER_MISTAKES = [
     ("{file: secrets/db}", "{secretsmanager: arn}",
      ["config.yaml:17:29: environments.prod.secrets.db_password.secretsmanager is not supported yet; remove it"]),
     ("{static_file: plan.env}", "{assume_role: arn}",
-     ["config.yaml:19:26: environments.prod.credentials.plan.assume_role is not supported yet; remove it"]),
+     [('config.yaml:19:39: environments.prod.credentials.plan.assume_role: "arn" is not a role '
+      "(arn:aws:iam::111111111111:role/reconciler-plan)")]),
+    ("{static_file: plan.env}", f"{{assume_role: {{role: {ROLE}, duration: 5m}}}}",
+     ["config.yaml:19:104: environments.prod.credentials.plan.assume_role.duration: a session lasts from 15m to 12h; write 1h"]),
+    ("{static_file: plan.env}", f"{{assume_role: {{role: {ROLE}, source: {{assume_role: {ROLE}}}}}}}",
+     [('config.yaml:19:103: unknown field "assume_role"; known are command, environment, profile, static_file, web_identity')]),
+    ("{static_file: plan.env}", "{command: [vault, read]}",
+     [("config.yaml:19:35: environments.prod.credentials.plan.command: write the program by its whole path, and each of its "
+      "words by itself")]),
+    ("{static_file: plan.env}", "{command: []}",
+     [("config.yaml:19:35: environments.prod.credentials.plan.command: write the program by its whole path, and each of its "
+      "words by itself")]),
+    ("{static_file: plan.env}", "{profile: a, environment: {A: B}}",
+     [("config.yaml:19:25: environments.prod.credentials.plan: write exactly one of static_file, assume_role, profile, "
+      "web_identity, command, environment")]),
     ("{static_file: apply.env}", "{}",
      [("config.yaml:19:57: environments.prod.credentials.apply: write exactly one of static_file, assume_role, profile, "
       "web_identity, command, environment")]),
@@ -365,11 +382,31 @@ def test_what_is_wrong_with_runner_yaml(
     assert refused(lambda: load_runner(path), tmp_path) == problems
 
 
-@pytest.mark.parametrize("kind", ["profile", "web_identity", "command", "environment"])
-def test_credentials_that_come_later(file: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
-    path = file(RUNNER.replace("apply: {static_file: apply.env}", f"apply: {{{kind}: x}}"))
-    (problem,) = refused(lambda: load_runner(path), tmp_path)
-    assert problem.endswith(f"environments.prod.credentials.apply.{kind} is not supported yet; remove it")
+CREDENTIALS = [
+    (f"assume_role: {ROLE}", "assume_role"),
+    (f"assume_role: {{role: {ROLE}, duration: 30m, external_id: x, region: eu-west-1}}", "assume_role"),
+    (f"assume_role: {{role: {ROLE}, source: {{environment: {{AWS_ACCESS_KEY_ID: A, AWS_SECRET_ACCESS_KEY: B}}}}}}", "assume_role"),
+    ("profile: prod", "profile"),
+    (f"web_identity: {{role: {ROLE}, token_file: token}}", "web_identity"),
+    ("command: [/usr/bin/vault, read, prod]", "command"),
+    ("environment: {ARM_CLIENT_SECRET: PROD_SECRET}", "environment"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "kind"), CREDENTIALS)
+def test_ways_to_credentials(file: Callable[[str], Path], text: str, kind: str) -> None:
+    found = load_runner(file(RUNNER.replace("static_file: plan.env", text))).environments["prod"].credentials.plan
+    assert found is not None
+    assert (found.kind, found.role.role if found.role else None) == (kind, ROLE if kind == "assume_role" else None)
+
+
+def test_no_variable_wins_over_keys_from_the_endpoint(file: Callable[[str], Path], tmp_path: Path) -> None:
+    text = RUNNER.replace("static_file: plan.env", "profile: prod")
+    clash = text.replace("AWS_ENDPOINT_URL:", "AWS_PROFILE:")
+    assert refused(lambda: load_runner(file(clash)), tmp_path) == [
+        "config.yaml:10:5: environments.prod: AWS_PROFILE in `env` would win over credentials by profile; remove it"
+    ]
+    assert load_runner(file(clash.replace("AWS_PROFILE", "AWS_REGION")))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from reconciler.errors import UnitError
 from reconciler.model import Json, UnitId
+from reconciler.runner.access.keys import Renewing
 from reconciler.runner.s3 import s3_client
 from reconciler.runner.terraform.state import MOST_OF_A_CLAIM, SUFFIX, State, aside, check_move, claim_name, parse_state
 
@@ -22,7 +23,8 @@ class S3Backend:
     """The bucket of an environment.
 
     `options` go into Terraform's backend block as they are (`use_path_style`, `kms_key_id`, `endpoints`, ...).
-    `credentials` are the variables that the AWS SDKs read; with none, boto3 looks for its own.
+    It is read with `keys`, which are renewed; else with `credentials`, the variables that the AWS SDKs read; with none,
+    boto3 looks for its own.
     """
 
     bucket: str
@@ -30,6 +32,7 @@ class S3Backend:
     options: Mapping[str, Json] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
+    keys: Renewing | None = None
 
     def read(self, unit: UnitId) -> State | None:
         """See `Backend`."""
@@ -104,6 +107,7 @@ class S3Backend:
             self.credentials,
             path_style=bool(self.options.get("use_path_style")),
             read_seconds=30,
+            keys=self.keys,
         )
 
     def _get(self, key: str) -> State | None:

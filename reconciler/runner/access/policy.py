@@ -1,0 +1,44 @@
+"""Session policies: what a job's session may do of what its role may. What is not allowed here the role cannot give.
+
+AWS intersects them with the role's own policies, so they only ever take away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from reconciler.model import Operation
+
+READ = ("s3:GetObject", "s3:GetObjectVersion")
+WRITE = (*READ, "s3:PutObject", "s3:DeleteObject")
+
+
+def for_runner(bucket: str, partition: str) -> str:
+    """The runner's own look at states: this bucket, and the keys that it is encrypted with."""
+    states = {"Action": "s3:*", "Resource": [_arn(bucket, partition), _arn(f"{bucket}/*", partition)]}
+    return _policy(states, {"Action": "kms:*", "Resource": "*"})
+
+
+def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:
+    """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write."""
+    state, locked = _arn(f"{bucket}/{key}", partition), _arn(f"{bucket}/{key}.tflock", partition)
+    elsewhere = {"Action": "*", "NotResource": _arn(f"{bucket}/*", partition)}
+    writes = operation is Operation.APPLY
+    own = {"Action": list(WRITE if writes else READ), "Resource": state}
+    held = [{"Action": list(WRITE), "Resource": locked}] if lock else []
+    return _policy(elsewhere, own, *held)
+
+
+def partition_of(role: str) -> str:
+    """Of which of the clouds' parts a role is: `aws`, `aws-cn`, `aws-us-gov`."""
+    return role.split(":")[1]
+
+
+def _policy(*statements: Mapping[str, object]) -> str:
+    allowed = [{"Effect": "Allow", **one} for one in statements]
+    return json.dumps({"Version": "2012-10-17", "Statement": allowed}, separators=(",", ":"))
+
+
+def _arn(what: str, partition: str) -> str:
+    return f"arn:{partition}:s3:::{what}"

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from reconciler.model import Operation
+from reconciler.runner.access.policy import for_engine, for_runner, partition_of
+
+STATES = "arn:aws:s3:::acme-tfstate"
+OWN = f"{STATES}/prod/net.tfstate"
+
+
+def may(policy: str, action: str, resource: str) -> bool:
+    """As IAM reads it: something allows the action on the resource. Nothing here denies."""
+    return any(_fits(statement, action, resource) for statement in json.loads(policy)["Statement"])
+
+
+def _fits(statement: dict[str, Any], action: str, resource: str) -> bool:
+    assert statement["Effect"] == "Allow"
+    acts = any(fnmatchcase(action, one) for one in _many(statement["Action"]))
+    if "NotResource" in statement:
+        return acts and not any(fnmatchcase(resource, one) for one in _many(statement["NotResource"]))
+    return acts and any(fnmatchcase(resource, one) for one in _many(statement["Resource"]))
+
+
+def _many(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+ENGINE = [
+    ("s3:GetObject", OWN, {"plan", "apply", "show"}),
+    ("s3:PutObject", OWN, {"apply"}),
+    ("s3:DeleteObject", OWN, {"apply"}),
+    ("s3:PutObject", f"{OWN}.tflock", {"plan", "apply"}),
+    ("s3:DeleteObject", f"{OWN}.tflock", {"plan", "apply"}),
+    ("s3:GetObject", f"{STATES}/prod/app.tfstate", set()),
+    ("s3:PutObject", f"{STATES}/prod/app.tfstate.tflock", set()),
+    ("s3:PutObject", f"{STATES}/prod/.reconciler.json", set()),
+    ("s3:ListBucket", STATES, {"plan", "apply", "show"}),
+    ("s3:PutObject", "arn:aws:s3:::another/key", {"plan", "apply", "show"}),
+    ("ec2:CreateVpc", "*", {"plan", "apply", "show"}),
+]
+
+
+@pytest.mark.parametrize(("action", "resource", "who"), ENGINE)
+def test_an_engine_reaches_its_own_state_and_no_other(action: str, resource: str, who: set[str]) -> None:
+    policies = {
+        "plan": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.PLAN, lock=True),
+        "apply": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.APPLY, lock=True),
+        "show": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.PLAN, lock=False),
+    }
+    assert {name for name, policy in policies.items() if may(policy, action, resource)} == who
+
+
+def test_the_runner_itself_reaches_states_and_nothing_else() -> None:
+    policy = for_runner("acme-tfstate", "aws")
+    assert may(policy, "s3:GetObject", OWN)
+    assert may(policy, "s3:ListBucket", STATES)
+    assert not may(policy, "s3:GetObject", "arn:aws:s3:::another/key")
+    assert not may(policy, "ec2:DescribeVpcs", "*")
+
+
+def test_the_longest_policy_fits() -> None:
+    policy = for_engine("b" * 63, "aws-us-gov", f"{'u' * 200}.tfstate", Operation.APPLY, lock=True)
+    assert len(policy) < 2048  # what STS takes
+    assert partition_of("arn:aws-us-gov:iam::111111111111:role/r") == "aws-us-gov"
