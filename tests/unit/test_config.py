@@ -404,7 +404,7 @@ def test_no_variable_wins_over_keys_from_the_endpoint(file: Callable[[str], Path
     text = RUNNER.replace("static_file: plan.env", "profile: prod")
     clash = text.replace("AWS_ENDPOINT_URL:", "AWS_PROFILE:")
     assert refused(lambda: load_runner(file(clash)), tmp_path) == [
-        "config.yaml:10:5: environments.prod: AWS_PROFILE in `env` would win over credentials by profile; remove it"
+        "config.yaml:12:5: environments.prod: AWS_PROFILE in `env` would win over credentials by profile; remove it"
     ]
     assert load_runner(file(clash.replace("AWS_PROFILE", "AWS_REGION")))
 
