@@ -154,6 +154,7 @@ def sessions_say_what_they_are_for(home: House, aws: Guarded) -> None:
 def nobody_else_may_do_anything(aws: Guarded) -> None:
     """The controller has an identity that may do nothing; nor may the runner's own, but to assume the roles."""
     for who in ("controller", "runner"):
+        assert aws.client_of("sts", who).get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/{who}"
         ssm, s3 = aws.client_of("ssm", who), aws.client_of("s3", who)
         denied(lambda: ssm.put_parameter(Name="/first", Value="x", Type="String", Overwrite=True))  # noqa: B023
         denied(lambda: ssm.get_parameter(Name="/first"))  # noqa: B023
@@ -179,7 +180,9 @@ def nobody_else_may_do_anything(aws: Guarded) -> None:
 def denied(ask: Any) -> None:
     with pytest.raises(ClientError) as refused:
         ask()
-    assert refused.value.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+    answer = refused.value.response
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert answer["Error"]["Code"] in ("AccessDenied", "403")  # the server words it for some services as for others
 
 
 def the_plan_role_cannot_write(home: House, aws: Guarded) -> None:
@@ -193,7 +196,8 @@ def the_plan_role_cannot_write(home: House, aws: Guarded) -> None:
     before = len(results(home, "prod/chain"))
     home.ground.environments.commit({at("prod/chain"): entry("chain", {"text": "two"})}, "Another text")
     failed = home.until(lambda: results(home, "prod/chain")[before:], "it is tried", PATIENCE)[0]
-    assert (failed["outcome"], "AccessDenied" in failed["message"]) == ("Failed", True)
+    assert failed["plan"]["changes"], failed
+    assert (failed["outcome"], "AccessDenied" in failed["message"]) == ("Failed", True), failed
     assert (aws.parameter("/first"), aws.parameter("/second")) == ("one", "one")
 
 

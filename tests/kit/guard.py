@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import boto3
 import requests
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.kit.aws import ACCOUNT, BUCKET, REGION, Aws
