@@ -114,14 +114,14 @@ def test_what_does_not_heed_it_is_killed_with_all_that_it_started(bench: Bench, 
 
 
 def test_what_is_asked_before_it_began_ends_at_once(bench: Bench) -> None:
-    command = bench.start("import time\ntime.sleep(60)\n")
+    command = bench.start("import time\ntime.sleep(600)\n")
     command.ask(signal.SIGINT)
     began = time.monotonic()
     found = ended(command)
     assert found.stopped
     assert not found.killed
     assert found.code
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_its_end_is_its_own(bench: Bench) -> None:
@@ -351,4 +351,4 @@ def test_more_processes_than_it_may_have_are_not_made(bench: Bench) -> None:
     code = HOLD + "made = 0\ntry:\n  while made < 200:\n    if os.fork() == 0: time.sleep(60)\n    made += 1\n"
     code += "except OSError: print(made, flush=True)\n"
     ended(bench.start(code))
-    assert 0 < int((bench.folder / "out").read_text()) <= 40
+    assert 0 < int((bench.folder / "out").read_text() or -1) <= 40, bench.errors

@@ -275,7 +275,7 @@ def test_logs_follow_until_the_job_ends(shell: Shell) -> None:
     shell.installation.log = watched  # type: ignore[method-assign]
 
     def work() -> None:
-        assert seen.wait(20)
+        assert seen.wait(60)
         path.write_text("one\ntwo\n")
         store.append(JobEnded(asked, result(asked), None, None))
 
