@@ -22,8 +22,9 @@ from reconciler.runner.jail import probe
 from reconciler.runner.jail.cell import Cell
 from reconciler.runner.jail.keeper import Jailer, Kept
 from reconciler.runner.jail.space import Limits
-from reconciler.runner.jail.tier import BEYOND, STRICT, TASK, TIERS, find_bwrap
+from reconciler.runner.jail.tier import BEYOND, FIRST_USER, STRICT, TASK, TIERS, find_bwrap
 from reconciler.runner.jail.trial import Sinks, own_python
+from reconciler.runner.jail.users import MOST, children, number_of
 from reconciler.runner.terraform.engine import Conversation, Engine, EngineError, deadline_in, find_engine
 from reconciler.runner.terraform.process import Command, Ended, Stop
 from reconciler.runner.terraform.state import WORK_STATE, LocalBackend
@@ -82,12 +83,18 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         found = Bench(place)
         yield found
         assert not found.alive()
+        assert left_to_us() == []
 
 
 @pytest.fixture
 def strict() -> Iterator[Bench]:
     with yard(STRICT) as place:
         yield Bench(place)
+
+
+def left_to_us() -> list[int]:
+    """Processes of jobs' users, dead ones too, that nobody but this process could wait for."""
+    return [pid for pid in children() if FIRST_USER <= number_of(pid, "Uid") < FIRST_USER + MOST]
 
 
 def ended(

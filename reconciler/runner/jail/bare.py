@@ -17,7 +17,7 @@ from reconciler.runner.jail import seccomp
 from reconciler.runner.jail.cell import DEVICES, Cell, authorities
 from reconciler.runner.jail.landlock import KEEP, READ, RUN, USE, Opened, restrict
 from reconciler.runner.jail.space import confine
-from reconciler.runner.jail.users import become
+from reconciler.runner.jail.users import become, children, number_of
 
 DEATH_SIGNAL, SECCOMP, DROP_BOUND, NO_NEW_PRIVILEGES, REAPER = 1, 22, 24, 38, 36
 FILTER = 2
@@ -62,18 +62,8 @@ def end_shut_in() -> None:
 
 def _shut_in() -> list[int]:
     """Children with more filters than this process: a filter is inherited, and none ever gets rid of one."""
-    me, own = os.getpid(), _number("self", "Seccomp_filters")
-    found = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _number(path.name, "PPid") == me]
-    return [pid for pid in found if _number(str(pid), "Seccomp_filters") > own]
-
-
-def _number(process: str, name: str) -> int:
-    """What its status says; -1, if it is gone."""
-    try:
-        text = Path("/proc", process, "status").read_text()
-    except OSError:
-        return -1
-    return int(next((line.split()[1] for line in text.splitlines() if line.startswith(f"{name}:")), "-1"))
+    own = number_of("self", "Seccomp_filters")
+    return [pid for pid in children() if number_of(pid, "Seccomp_filters") > own]
 
 
 def _opened(cell: Cell, env: Mapping[str, str]) -> Iterator[Opened]:

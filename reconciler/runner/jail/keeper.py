@@ -257,8 +257,8 @@ def _reset_signals() -> None:
 
 
 def _end_rest(cell: Cell) -> None:
-    """Whatever the engine has left behind, where no namespace ends that."""
-    if cell.bwrap is None and cell.user is not None:
+    """Whatever the engine has left behind, where no namespace ended that; and whoever died and came to us."""
+    if cell.user is not None:
         end_all(cell.user.uid)
     elif cell.bwrap is None:
         bare.end_shut_in()

@@ -78,7 +78,10 @@ def become(uid: int) -> None:
 
 
 def end_all(uid: int) -> None:
-    """Kill whatever that user runs. The kernel goes through all of it in one step, so none can fork away."""
+    """Kill whatever that user runs, and wait for what of it is ours by now: the dead whom nobody waits for count as his.
+
+    The kernel goes through all of it in one step, so none can fork away.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -86,6 +89,29 @@ def end_all(uid: int) -> None:
             os.kill(-1, signal.SIGKILL)
         finally:
             os._exit(0)
+    _await(pid)
+    while found := [one for one in children() if number_of(one, "Uid") == uid]:
+        for one in found:  # whose own children are ours once it is gone
+            _await(one)
+
+
+def children() -> list[int]:
+    """The processes whose parent this one is, dead ones too."""
+    me = os.getpid()
+    found = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return [pid for pid in found if number_of(pid, "PPid") == me]
+
+
+def number_of(process: int | str, name: str) -> int:
+    """What the status of a process says, the first number of it; -1, if it is gone."""
+    try:
+        text = Path("/proc", str(process), "status").read_text()
+    except OSError:
+        return -1
+    return int(next((line.split()[1] for line in text.splitlines() if line.startswith(f"{name}:")), "-1"))
+
+
+def _await(pid: int) -> None:
     with suppress(ChildProcessError):
         os.waitpid(pid, 0)
 
