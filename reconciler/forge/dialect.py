@@ -48,9 +48,12 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What somebody said of a pull request. `head` is None if it was about another head than the last."""
+    """What somebody said of a pull request. `head` is None if it was about another head than the last.
 
-    who: Account
+    `who` is None where the account is gone.
+    """
+
+    who: Account | None
     at: datetime
     serial: int
     approves: bool
@@ -250,28 +253,38 @@ class Hosted:
 def weigh(
     opinions: Iterable[Opinion], head: Commit, makers: Sequence[Account], writes: Callable[[Account], bool]
 ) -> tuple[list[Account], list[str]]:
-    """Whose approval counts, and in words why somebody else's does not. Everybody's last word is the one that counts."""
-    last: dict[int, Opinion] = {}
+    """Whose approval counts, and in words why somebody else's does not. Everybody's last word is the one that counts.
+
+    What an account that is gone withholds may be anybody's last word until then.
+    """
+    last: dict[int, tuple[Account, Opinion]] = {}
+    doubted: set[int] = set()
     for opinion in sorted(opinions, key=lambda one: (one.at, one.serial)):
-        last[opinion.who.id] = opinion
+        if opinion.who is not None:
+            last[opinion.who.id] = opinion.who, opinion
+            doubted.discard(opinion.who.id)
+        elif not opinion.approves:
+            doubted.update(last)
     counted, others = list[Account](), list[str]()
-    for opinion in last.values():
-        flaw = _flaw(opinion, head, makers) or _doubled(opinion.who, counted)
-        if flaw is None and not writes(opinion.who):
+    for who, opinion in last.values():
+        flaw = _flaw(who, opinion, head, makers) or _doubled(who, counted)
+        if flaw is None and who.id in doubted:
+            flaw = "approved before somebody whose account is gone withheld approval"
+        if flaw is None and not writes(who):
             flaw = "has no write access"
         if flaw is None:
-            counted.append(opinion.who)
+            counted.append(who)
         else:
-            others.append(f"{opinion.who.login} {flaw}")
+            others.append(f"{who.login} {flaw}")
     return counted, others
 
 
-def _flaw(opinion: Opinion, head: Commit, makers: Sequence[Account]) -> str | None:
+def _flaw(who: Account, opinion: Opinion, head: Commit, makers: Sequence[Account]) -> str | None:
     if not opinion.approves:
         return "withholds approval"
-    if any(opinion.who.same(maker) for maker in makers):
+    if any(who.same(maker) for maker in makers):
         return "made the change"
-    if not opinion.who.person:
+    if not who.person:
         return "is a bot"
     return None if opinion.head == head else "approved an older head"
 

@@ -141,7 +141,7 @@ class Gitea:
     def opinions(self, pull: Closed) -> Sequence[Opinion]:
         """See `Dialect`. A dismissed review withholds: what was said before it does not come back."""
         reviews = self._rest.all(Review, *self._repo, "pulls", pull.number, "reviews", size="limit")
-        return [_opinion(review, review.user) for review in reviews if review.state not in _SILENT and review.user]
+        return [_opinion(review) for review in reviews if review.state not in _SILENT]
 
     def makers(self, head: Commit) -> Sequence[Account]:
         """See `Dialect`."""
@@ -223,7 +223,7 @@ class Gitea:
         return found
 
 
-def _opinion(review: Review, who: User) -> Opinion:
+def _opinion(review: Review) -> Opinion:
     approves = review.state == "APPROVED" and not review.dismissed
     head = None if review.stale else Commit(review.commit_id)
-    return Opinion(who.account, review.submitted_at, review.id, approves, head)
+    return Opinion(review.user.account if review.user else None, review.submitted_at, review.id, approves, head)

@@ -189,7 +189,7 @@ class GitHub:
         """See `Dialect`. A dismissed review withholds: what was said before it does not come back."""
         reviews = self._rest.all(Review, *self._repo, "pulls", pull.number, "reviews")
         decisions = [review for review in reviews if review.state not in ("COMMENTED", "PENDING")]
-        return [self._opinion(review, review.user.account, pull) for review in decisions if review.user is not None]
+        return [self._opinion(review, pull) for review in decisions]
 
     def makers(self, head: Commit) -> Sequence[Account]:
         """See `Dialect`."""
@@ -236,10 +236,11 @@ class GitHub:
         home, base = pull.base.repo.id == self._home.id, pull.base.ref
         return Closed(number, home, base, pull.merged, pull.merge_commit_sha, Commit(pull.head.sha), author)
 
-    def _opinion(self, review: Review, who: Account, pull: Closed) -> Opinion:
+    def _opinion(self, review: Review, pull: Closed) -> Opinion:
         if review.submitted_at is None:
             raise PassError("ForgeNonsense", f"{self.place}: a review of #{pull.number} has no date: is url right?")
         head = Commit(review.commit_id) if review.commit_id else None
+        who = review.user.account if review.user else None
         return Opinion(who, review.submitted_at, review.id, review.state == "APPROVED", head)
 
     def _commit(self, commit: Commit) -> CommitAnswer:

@@ -138,7 +138,7 @@ class House:
         wanted = commit or self.ground.environments.head
 
         def in_order() -> bool:
-            if self.head() != wanted:
+            if self.get("/api/v1/status")["resolved"] != wanted:  # accepted is not enough: units may be those of before
                 return False
             found = [u for u in self.units() if not units or u["unit"] in units]
             return len(found) >= max(len(units), 1) and all(

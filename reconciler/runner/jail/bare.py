@@ -44,9 +44,9 @@ def shut_in(cell: Cell, env: Mapping[str, str]) -> None:
     _filter(seccomp.program(network=cell.network))
 
 
-def adopt() -> None:
-    """From now on what is left behind below this process is its child, and not the system's."""
-    _control(REAPER, 1)
+def adopt(*, orphans: bool = True) -> None:
+    """From now on what is left behind below this process is its child, and not the system's; or no longer."""
+    _control(REAPER, int(orphans))
 
 
 def end_shut_in() -> None:

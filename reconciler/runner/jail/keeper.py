@@ -53,6 +53,8 @@ class Kept:
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             if self.returncode < 0 and self._cell is not None:  # it was killed, and ended nobody but the engine
                 _end_rest(self._cell)
+            if self._cell is not None and self._cell.bwrap is None:
+                bare.adopt(orphans=False)
         return self.returncode
 
     def _await(self, timeout: float | None) -> None:

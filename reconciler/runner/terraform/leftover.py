@@ -87,7 +87,10 @@ def _read(path: Path) -> Note | None:
 
 
 def _kill_rest(engine: Process) -> None:
-    """The group's number is its own while one of it lives. One of another session by that number would be older or newer."""
+    """The group's number is its own while one of it lives: where another process has that number, the group is gone."""
+    leader = _stat(engine.pid)
+    if leader is not None and int(leader[19]) != engine.born:
+        return
     if any(int(stat[2]) == int(stat[3]) == engine.pid and int(stat[19]) >= engine.born for stat in _stats()):
         _kill_group(engine)
 

@@ -113,10 +113,12 @@ def test_a_process_keeps_it_and_ends_with_the_last_head(recorder: Recorder, audi
     recorder.event("paused")
     until(lambda: anchored(tmp_path) == [1])
     recorder.event("resumed")
+    child = held._child
+    assert child is not None
     held.finish()
     assert anchored(tmp_path) == [1, 2]
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_one_that_is_killed_is_started_again(
