@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -52,7 +53,11 @@ def sample(seconds: int, seed: int, found: Path) -> str:
 def keep(name: str, found: Path) -> int:
     """Copy what covers more than the committed corpus does."""
     (CORPUS / name).mkdir(parents=True, exist_ok=True)
-    return _started(name, "-merge=1", *BOUNDS, str(CORPUS / name), str(found))
+    with tempfile.TemporaryDirectory() as folder:  # libFuzzer starts itself again, by a shell and its first word
+        again = Path(folder, "fuzz")
+        again.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.hostile.fuzz child {name} "$@"\n')
+        again.chmod(0o700)
+        return _started(name, "-merge=1", *BOUNDS, str(CORPUS / name), str(found), again=str(again))
 
 
 def _options(name: str, seconds: int, seed: int, found: Path) -> list[str]:
@@ -63,9 +68,10 @@ def _options(name: str, seconds: int, seed: int, found: Path) -> list[str]:
     return [*bounds, str(found), str(CORPUS / name)]
 
 
-def _started(name: str, *options: str, spend: int | None = None) -> int:
+def _started(name: str, *options: str, spend: int | None = None, again: str = "fuzz") -> int:
     argv = [sys.executable, "-m", "tests.hostile.fuzz", "child", name, *options]
-    env = {**os.environ, "PYTHONHASHSEED": "0"} | ({"RECONCILER_FUZZ_CPU": str(spend)} if spend else {})
+    env = {**os.environ, "PYTHONHASHSEED": "0", "RECONCILER_FUZZ_AGAIN": again}
+    env |= {"RECONCILER_FUZZ_CPU": str(spend)} if spend else {}
     return subprocess.run(argv, cwd=HERE.parent.parent, env=env, check=False).returncode
 
 
@@ -75,7 +81,7 @@ def _child(name: str, options: list[str]) -> None:
     engine: Any = atheris  # it ships no types
     with engine.instrument_imports(include=["reconciler"]) if "-merge=1" not in options else nullcontext():
         from tests.hostile.harnesses import HARNESSES
-    engine.Setup([sys.argv[0], *options], _spending(HARNESSES[name]))
+    engine.Setup([os.environ.get("RECONCILER_FUZZ_AGAIN", "fuzz"), *options], _spending(HARNESSES[name]))
     engine.Fuzz()
 
 
