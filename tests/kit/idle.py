@@ -48,11 +48,14 @@ class Counting(Observer):
 
 
 def measure() -> dict[str, int]:
-    """Resident memory in KiB, open descriptors and threads, when nothing is going on."""
+    """Memory of its own in KiB, open descriptors and threads, when nothing is going on.
+
+    Its own: pages of files come and go with what the machine's other processes need, and one swapped out is still held.
+    """
     gc.collect()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "memory": int(status["VmRSS"].split()[0]),
+        "memory": sum(int(status[name].split()[0]) for name in ("RssAnon", "VmSwap")),
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "threads": threading.active_count(),
     }
@@ -68,9 +71,10 @@ def until(event: threading.Event, ask: Callable[[], None]) -> None:
 
 
 def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: int) -> dict[str, int]:
-    """Poll and pass so many times, and measure now and then; of the memory it is the least that counts.
+    """Poll and pass so many times, and measure now and then; of each number it is the least that counts.
 
-    What a scrape or a pass needs for a moment comes and goes in pieces of megabytes, and is no leak.
+    What a scrape or a pass needs for a moment comes and goes (pieces of megabytes, a connection and its thread), and is
+    no leak: what leaks is there in the least as well.
     """
     found: list[dict[str, int]] = []
     for number in range(polls):
@@ -81,7 +85,7 @@ def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: in
         if number % SCRAPE_EVERY == 0:
             httpx.get(f"{address}/metrics", timeout=PATIENCE).raise_for_status()
             found.append(measure())
-    return found[-1] | {"memory": min(one["memory"] for one in found)}
+    return {name: min(one[name] for one in found) for name in found[0]}
 
 
 def main() -> None:
