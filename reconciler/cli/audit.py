@@ -103,14 +103,14 @@ def _anchor(config_path: Path | None, named: str | None) -> Anchor | None:
     from reconciler.runner.audit.s3 import S3Anchor
 
     if named is None:
-        audit = load_runner(config_path).audit if config_path is not None else None
-        return open_anchor(audit.anchor) if audit is not None else None
+        host = load_runner(config_path) if config_path is not None else None
+        return open_anchor(host.audit.anchor, host.installation) if host and host.audit else None
     bucket, _, prefix = named.removeprefix("s3://").partition("/")
-    known = load_runner(config_path).audit if config_path is not None and config_path.exists() else None
-    if known is not None and known.anchor.s3 is not None and known.anchor.s3.bucket == bucket:
-        return open_anchor(
-            known.anchor.model_copy(update={"s3": known.anchor.s3.model_copy(update={"prefix": prefix})})
-        )
+    host = load_runner(config_path) if config_path is not None and config_path.exists() else None
+    known = host.audit.anchor if host and host.audit else None
+    if host is not None and known is not None and known.s3 is not None and known.s3.bucket == bucket:
+        there = known.model_copy(update={"s3": known.s3.model_copy(update={"prefix": prefix})})
+        return open_anchor(there, host.installation)
     return S3Anchor(bucket, prefix)
 
 

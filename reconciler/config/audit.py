@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from reconciler.config.credentials import Credential
 from reconciler.config.fields import HostPath, exactly_one
 from reconciler.desired.shape import Closed, Duration, Line
 
@@ -21,8 +22,9 @@ class S3AnchorConfig(Closed):
     mode: Literal["compliance", "governance"] = Field(default="compliance", description="of the object lock")
     endpoint: Line | None = None
     use_path_style: bool = False
-    static_file: HostPath | None = Field(
-        default=None, description="credentials as NAME=value lines; what the SDK finds, if not written"
+    credentials: Credential | None = Field(
+        default=None,
+        description="who writes the heads, in the ways of an environment; what the SDK finds, if not written",
     )
 
 

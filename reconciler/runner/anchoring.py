@@ -16,39 +16,55 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from reconciler.config.audit import AnchorConfig, Audit
+from reconciler.config.audit import AnchorConfig, Audit, S3AnchorConfig
 from reconciler.errors import PassError, ReconcilerError
+from reconciler.runner.access.keys import Renewing
+from reconciler.runner.access.policy import for_anchor
+from reconciler.runner.access.sources import Asked, signing
 from reconciler.runner.audit.anchor import Anchor, FileAnchor, disagrees
 from reconciler.runner.audit.chain import Head
-from reconciler.runner.audit.s3 import S3Anchor
-from reconciler.runner.credentials import static_credentials
+from reconciler.runner.audit.s3 import S3Anchor, folder_of
 from reconciler.runner.record import Anchored, Recorder
 
+PURPOSE = "audit"  # what sessions of its roles say that they are for
 MANY = 100  # records that wait for no interval
 LOOK = 1.0  # seconds between looks at the log
 AGAIN = 15.0  # seconds until the next try, after one that failed
 AT_THE_END = 15.0  # seconds that a service which ends waits for the last head to be anchored
 
 
-def open_anchor(config: AnchorConfig) -> Anchor:
+def open_anchor(config: AnchorConfig, installation: str) -> Anchor:
     """The anchor that the configuration means.
 
     Raises:
-        HeldError: its credentials cannot be read.
+        HeldError: its credentials cannot be read. UnitError: they are not there now.
     """
     if config.file is not None:
         return FileAnchor(config.file)
     s3 = config.s3
     assert s3 is not None  # noqa: S101 - the configuration has exactly one of them
-    given = static_credentials(s3.static_file)
-    return S3Anchor(s3.bucket, s3.prefix, s3.region, s3.retain, s3.mode, s3.endpoint, s3.use_path_style, given)
+    keys = _keys(s3, installation) if s3.credentials else None
+    return S3Anchor(s3.bucket, s3.prefix, s3.region, s3.retain, s3.mode, s3.endpoint, s3.use_path_style, keys)
+
+
+def _keys(s3: S3AnchorConfig, installation: str) -> Renewing:
+    """Keys that stay good for as long as the keeper lives. A session of a role may only add heads."""
+    assert s3.credentials is not None  # noqa: S101 - only asked for then
+    asked = Asked("runner.yaml: audit.anchor.s3.credentials", PURPOSE, installation, region=s3.region)
+    return signing(s3.credentials, asked, lambda partition: for_anchor(s3.bucket, folder_of(s3.prefix), partition))
 
 
 class Keeper:
-    """Puts the log's newest head into the anchor, and notes how that went."""
+    """Puts the log's newest head into the anchor, and notes how that went.
 
-    def __init__(self, audit: Audit, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:
-        self._audit, self._recorder, self._clock = audit, recorder, clock
+    The anchor stays open until it fails: then its credentials may be others by now, and it is opened anew.
+    """
+
+    def __init__(
+        self, audit: Audit, recorder: Recorder, installation: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._audit, self._recorder, self._installation, self._clock = audit, recorder, installation, clock
+        self._anchor: Anchor | None = None
         self._tried = -max(audit.interval.total_seconds(), AGAIN)
 
     def tend(self, *, now_or_never: bool = False) -> None:
@@ -62,10 +78,16 @@ class Keeper:
             if (waiting or head != known.head) and (many or now_or_never or since >= pause):
                 self._tried = self._clock()
                 self._check_own(known.head, head)
-                open_anchor(self._audit.anchor).put(head, datetime.now(UTC))
+                self._opened().put(head, datetime.now(UTC))
                 self._recorder.note_anchored(Anchored(head))
         except (ReconcilerError, OSError) as error:
+            self._anchor = None
             self._failed(str(error))
+
+    def _opened(self) -> Anchor:
+        if self._anchor is None:
+            self._anchor = open_anchor(self._audit.anchor, self._installation)
+        return self._anchor
 
     def _check_own(self, known: Head, head: Head) -> None:
         """What was anchored before is still there. Whether its hash is the same, the anchor says."""
@@ -87,8 +109,8 @@ class Keeper:
 class Anchoring:
     """The service's side: starts the keeper's process, again should it die, and lets it come to its end."""
 
-    def __init__(self, audit: Audit | None, recorder: Recorder) -> None:
-        self._audit, self._recorder = audit, recorder
+    def __init__(self, audit: Audit | None, recorder: Recorder, installation: str) -> None:
+        self._audit, self._recorder, self._installation = audit, recorder, installation
         self._child: int | None = None
         self._leash: socket.socket | None = None
 
@@ -100,7 +122,7 @@ class Anchoring:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _become(Keeper(self._audit, self._recorder), theirs, let_go, delay)
+            _become(Keeper(self._audit, self._recorder, self._installation), theirs, let_go, delay)
         theirs.close()
         self._child, self._leash = pid, ours
 

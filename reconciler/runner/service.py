@@ -60,7 +60,7 @@ class Service:
         self._started = 0
         self._wakeup, self._poke = socket.socketpair()
         self._stopping = self._told = False
-        self._anchoring = Anchoring(host.config.audit, host.record)
+        self._anchoring = Anchoring(host.config.audit, host.record, host.config.installation)
         self._only = FileLock(host.memory.folder / "service.lock")
         self._verbs: dict[str, Callable[[wire.Message], wire.Message]] = {
             "start": self._start,

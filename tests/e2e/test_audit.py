@@ -44,7 +44,7 @@ def anchor(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     keys.chmod(0o600)
     endpoint = request.getfixturevalue("cloud").endpoint
     where = {"bucket": BUCKET, "region": REGION, "endpoint": endpoint, "use_path_style": True, "retain": "7d"}
-    return {"s3": {**where, "static_file": str(keys)}}
+    return {"s3": {**where, "credentials": {"static_file": str(keys)}}}
 
 
 def push(engine: Path, folder: Path, state: Path) -> None:

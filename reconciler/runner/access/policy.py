@@ -20,6 +20,13 @@ def for_runner(bucket: str, partition: str) -> str:
     return _policy(states, {"Action": "kms:*", "Resource": "*"})
 
 
+def for_anchor(bucket: str, folder: str, partition: str) -> str:
+    """The audit log's heads: added below this folder of the bucket and listed, never read, changed or removed."""
+    heads = {"Action": ["s3:PutObject", "s3:PutObjectRetention"], "Resource": _arn(f"{bucket}/{folder}*", partition)}
+    listed = {"Action": ["s3:ListBucket", "s3:ListBucketVersions"], "Resource": _arn(bucket, partition)}
+    return _policy(heads, listed, {"Action": "kms:*", "Resource": "*"})
+
+
 def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:
     """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write."""
     state, locked = _arn(f"{bucket}/{key}", partition), _arn(f"{bucket}/{key}.tflock", partition)

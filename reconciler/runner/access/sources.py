@@ -18,7 +18,6 @@ from typing import Any
 
 from reconciler.config.credentials import WINS, Credential, CredentialSource
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Operation
 from reconciler.runner.access import sts
 from reconciler.runner.access.keys import Keys, Renewing, ends_at
 from reconciler.runner.access.policy import partition_of
@@ -33,10 +32,13 @@ Fetch = Callable[[str | None], Keys]  # the argument is a session policy
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked for. `where` is the place in runner.yaml; `variables` are those that the host lists for the environment."""
+    """What is asked for. `where` is the place in runner.yaml; `variables` are those that the host lists for the environment.
+
+    `operation`: of a job, or what else the runner wants them for.
+    """
 
     where: str
-    operation: Operation
+    operation: str
     installation: str
     errand: Errand = sts.NOBODY
     region: str | None = None
@@ -87,16 +89,32 @@ def draw(credential: Credential | None, asked: Asked) -> Access:
     return Access(fetch=fetch, partition=partition_of(role.role))
 
 
+def signing(credential: Credential, asked: Asked, policy: Callable[[str], str]) -> Renewing:
+    """Keys for the runner's own requests, which stay good; also those that come as variables. `policy`: see `Access.keys`.
+
+    Raises:
+        HeldError, UnitError: see `draw`.
+    """
+    found = draw(credential, asked)
+    if (keys := found.keys(policy)) is not None:
+        return keys
+    return Renewing(lambda: _named(found.variables, f"{asked.where}: {credential.kind}"))
+
+
 def _base(source: CredentialSource, asked: Asked) -> Keys:
     """The keys of whoever assumes a role."""
     found = _drawn(source, asked)
     if found.fetch is not None:
         return found.fetch(None)
-    given = found.variables
+    return _named(found.variables, f"{asked.where}: {source.kind}")
+
+
+def _named(given: Mapping[str, str], where: str) -> Keys:
+    """The keys among variables."""
     try:
         return Keys(given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], given.get("AWS_SESSION_TOKEN"))
     except KeyError as error:
-        what = f"{asked.where}: {source.kind}: {error.args[0]} is not there, and a role is to be assumed with it"
+        what = f"{where}: {error.args[0]} is not there, and AWS is to be asked with it"
         raise HeldError("CredentialsMissing", f"{what}; write AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.") from None
 
 
@@ -240,7 +258,7 @@ def _words(here: Asked) -> dict[str, str]:
     """What a command is told: whom it is for."""
     errand = here.errand
     said = {
-        "OPERATION": here.operation.value,
+        "OPERATION": str(here.operation),
         "INSTALLATION": here.installation,
         "UNIT": errand.unit,
         "COMMIT": errand.commit,

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Commit, JobId, Operation, UnitId
+from reconciler.model import Commit, JobId, UnitId
 from reconciler.runner.access.keys import Keys
 
 # What AWS says of a caller or a role that is not as it must be. Everything else may pass by itself.
@@ -45,24 +45,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A session that is wanted."""
+    """A session that is wanted. `operation`: of a job, or what else the runner wants it for."""
 
     role: str
     life: timedelta
     policy: str | None
     errand: Errand
-    operation: Operation
+    operation: str
     installation: str
 
     @property
     def name(self) -> str:
         """It stands in every line of CloudTrail that the session causes."""
-        return f"reconciler-{self.errand.job or self.operation.value}"[:LONGEST]
+        return f"reconciler-{self.errand.job or str(self.operation)}"[:LONGEST]
 
     @property
     def identity(self) -> str:
         """Who is behind it: the installation, and the commit that it does this for. No role assumed later hides it."""
-        commit = (self.errand.commit or self.operation.value)[:12]
+        commit = (self.errand.commit or str(self.operation))[:12]
         return f"{self.installation[: LONGEST - 1 - len(commit)]}@{commit}"
 
     @property
@@ -70,7 +70,7 @@ class Wanted:
         """For the conditions of policies, by the same names as on resources."""
         said = {
             "installation": self.installation,
-            "operation": self.operation.value,
+            "operation": str(self.operation),
             "unit": self.errand.unit,
             "commit": self.errand.commit,
             "job": self.errand.job,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
 from reconciler import codec
 from reconciler.errors import PassError
+from reconciler.runner.access.keys import Renewing
 from reconciler.runner.audit.anchor import Anchored, Heads, Said, disagrees
 from reconciler.runner.audit.chain import Head
 from reconciler.runner.s3 import s3_client
@@ -25,7 +26,10 @@ TAKEN = frozenset({"PreconditionFailed", "412"})
 
 @dataclass(frozen=True)
 class S3Anchor:
-    """A bucket with object lock. `retain`: how long no object can be removed; in mode `compliance` by nobody at all."""
+    """A bucket with object lock. `retain`: how long no object can be removed; in mode `compliance` by nobody at all.
+
+    It signs with `keys`, or else with what the AWS SDK finds.
+    """
 
     bucket: str
     prefix: str
@@ -34,7 +38,7 @@ class S3Anchor:
     mode: Literal["compliance", "governance"] = "compliance"
     endpoint: str | None = None
     path_style: bool = False
-    credentials: Mapping[str, str] = field(default_factory=dict)
+    keys: Renewing | None = None
 
     def put(self, head: Head, at: datetime) -> None:
         """See `Anchor`."""
@@ -85,7 +89,7 @@ class S3Anchor:
 
     @property
     def _folder(self) -> str:
-        return f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
+        return folder_of(self.prefix)
 
     def _key(self, head: Head) -> str:
         return f"{self._folder}{head.count:015}-{head.hash}.json"
@@ -114,10 +118,16 @@ class S3Anchor:
         return s3_client(
             self.region,
             self.endpoint,
-            self.credentials,
+            {},
             path_style=self.path_style,
             read_seconds=20,
+            keys=self.keys,
         )
+
+
+def folder_of(prefix: str) -> str:
+    """How every key begins; empty: the bucket is the anchor's alone."""
+    return f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
 
 def _next(page: Mapping[str, Any]) -> dict[str, Any]:

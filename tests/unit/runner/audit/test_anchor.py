@@ -13,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from reconciler.errors import PassError
+from reconciler.runner.access.keys import Keys, Renewing
 from reconciler.runner.audit.anchor import Anchor, FileAnchor
 from reconciler.runner.audit.chain import Head
 from reconciler.runner.audit.s3 import S3Anchor
@@ -20,7 +21,7 @@ from tests.kit.aws import REGION, Aws, serving
 from tests.kit.plane import NOW
 
 BUCKET = "acme-audit"
-KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+KEYS = Renewing(lambda: Keys("test", "test"))
 
 
 def head(count: int, digit: str = "a") -> Head:
@@ -37,7 +38,7 @@ def cloud() -> Iterator[Aws]:
 
 
 def bucket(cloud: Aws, prefix: str, **more: Any) -> S3Anchor:
-    return S3Anchor(BUCKET, prefix, REGION, endpoint=cloud.endpoint, path_style=True, credentials=KEYS, **more)
+    return S3Anchor(BUCKET, prefix, REGION, endpoint=cloud.endpoint, path_style=True, keys=KEYS, **more)
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -69,7 +70,7 @@ def test_an_anchor_that_is_away_says_so(tmp_path: Path, cloud: Aws) -> None:
     away: list[Callable[[], object]] = [
         lambda: FileAnchor(tmp_path / "no" / "mount").put(head(1), NOW),
         FileAnchor(tmp_path / "none").heads,
-        S3Anchor("no-such-bucket", "x", REGION, endpoint=cloud.endpoint, path_style=True, credentials=KEYS).heads,
+        S3Anchor("no-such-bucket", "x", REGION, endpoint=cloud.endpoint, path_style=True, keys=KEYS).heads,
     ]
     for ask in away:
         with pytest.raises(PassError) as failed:
