@@ -117,8 +117,10 @@ class Secret(Closed):
     """Where a secret's value is."""
 
     file: HostPath | None = None
-    secretsmanager: Line | None = Field(default=None, description="not supported yet")
-    ssm: Line | None = Field(default=None, description="not supported yet")
+    secretsmanager: Line | None = Field(default=None, description="a secret of AWS Secrets Manager: its ARN or name")
+    ssm: Line | None = Field(
+        default=None, description="a parameter of AWS Systems Manager's Parameter Store: its name or ARN"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Secret:

@@ -132,9 +132,11 @@ class Case:
         """
         unit, memory, progress = self._unit, self._memory, self._progress
         checks.still_unread(self._host.memory, unit)
-        inputs = values.gather(self._host, unit, self._errand)
+        inputs = values.gather(self._host, unit, self._hosted, self._errand)
         progress.veil.learn(inputs.secrets)
-        progress.fingerprint = fingerprint(unit, self._host.facts_of(self._hosted), self._hosted.part, inputs.seals)
+        self._host.remember_secrets(self._hosted.name, inputs.sealed)
+        part = inputs.part(self._hosted.part)
+        progress.fingerprint = fingerprint(unit, self._host.facts_of(self._hosted), part, inputs.seals)
         progress.cause = cause_of(memory.applied.fingerprint if memory.applied else None, progress.fingerprint)
         if unit.entry.moved_from is not None and memory.applied is None:
             return self._only_shown(f"The state of {unit.entry.moved_from} would move here.")

@@ -23,9 +23,10 @@ from reconciler.git.provenance import open_proofs
 from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, TrustFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.access.keys import Renewing
-from reconciler.runner.access.policy import for_engine, for_runner
+from reconciler.runner.access.policy import for_engine, for_runner, for_secrets
 from reconciler.runner.access.sources import Access, Asked, draw
 from reconciler.runner.access.sts import NOBODY, Errand
+from reconciler.runner.access.vault import Vault
 from reconciler.runner.allow import rule_of
 from reconciler.runner.credentials import read_secret
 from reconciler.runner.history import History
@@ -62,6 +63,7 @@ class Hosted:
     secrets: frozenset[str]
     operation: Operation
     access: Access
+    vault: Vault
 
     def keys(self, stored_as: UnitId, *, lock: bool) -> Renewing | None:
         """AWS keys for the engine of one unit: of the bucket of states they open only its own. None: it gets none."""
@@ -158,6 +160,7 @@ class Host:
             raise HeldError("EnvironmentNotHosted", f"runner.yaml does not list the environment {name}; add it there.")
         access = self._access(name, listed, operation, errand)
         given = access.variables
+        variables, region = {**listed.env, **given}, listed.backend.s3.region if listed.backend.s3 else None
         return Hosted(
             name=name,
             part=self._part(name, listed),
@@ -165,10 +168,11 @@ class Host:
             max_destroy=listed.max_destroy,
             readable_by=frozenset(listed.readable_by),
             allowed_account_ids=tuple(listed.allowed_account_ids),
-            variables={**listed.env, **given},
+            variables=variables,
             secrets=frozenset(given.values()),
             operation=operation,
             access=access,
+            vault=Vault(access.keys(lambda _: for_secrets()), variables, region),
         )
 
     def _access(self, name: str, listed: HostEnvironment, operation: Operation, errand: Errand) -> Access:
@@ -185,19 +189,26 @@ class Host:
         egress = _egress(self.config.environments[hosted.name], hosted.variables)
         return self.sandbox.jailer(folder.work, (self.engine.binary, *readable), egress, folder.refusals)
 
-    def secret(self, environment: str, name: str) -> str:
-        """The value of one of the environment's secrets.
+    def secret(self, hosted: Hosted, name: str) -> str:
+        """The value of one of the environment's secrets; from AWS with the credentials that the environment was opened with.
 
         Raises:
-            HeldError: the host does not list it, or it cannot be read.
+            HeldError: the host does not list it, or it cannot be read. UnitError: there are no credentials for it now.
         """
-        listed = self.config.environments[environment].secrets
-        source = listed.get(name)
-        if source is None or source.file is None:
+        listed = self.config.environments[hosted.name].secrets
+        source, what = listed.get(name), f"secret {name} of {hosted.name}"
+        if source is None:
             known = ", ".join(sorted(listed)) or "none"
-            what = f"runner.yaml: environments.{environment}.secrets has no {name}; it has: {known}"
+            what = f"runner.yaml: environments.{hosted.name}.secrets has no {name}; it has: {known}"
             raise HeldError("SecretMissing", f"{what}.")
-        return read_secret(source.file, f"secret {name} of {environment}")
+        return read_secret(source.file, what) if source.file else hosted.vault.read(source, what)
+
+    def remember_secrets(self, environment: str, found: Mapping[str, str]) -> None:
+        """Seals of the values that a job found at AWS: `facts` has them from now on."""
+        for name, seal in found.items():
+            source = self.config.environments[environment].secrets[name]
+            if source.file is None:
+                self.memory.seal_secret(environment, name, source.model_dump(mode="json"), seal)
 
     def facts(self) -> RunnerFacts:
         """What this runner publishes of itself: nothing that could be guessed back."""
@@ -268,9 +279,12 @@ class Host:
         backend = listed.backend.model_dump(mode="json")
         digest = self.memory.seal([listed.klass, backend, dict(listed.env), sorted(listed.allowed_account_ids)])
         secrets = {}
-        for secret in listed.secrets:
+        for secret, source in listed.secrets.items():
+            if source.file is None:  # this must wait for no network: it is as the last job found it
+                secrets[secret] = self.memory.sealed_secret(name, secret, source.model_dump(mode="json"))
+                continue
             with suppress(HeldError):  # a secret that cannot be read is not there, and its readers say so
-                secrets[secret] = self.memory.seal(self.secret(name, secret))
+                secrets[secret] = self.memory.seal(read_secret(source.file, secret))
         return HostPart(listed.environment_class, digest, secrets)
 
 

@@ -113,6 +113,14 @@ class UnitMemory:
     release: Release | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SecretMark:
+    """Which value a job last found where a secret is kept; both sealed."""
+
+    source: str
+    value: str
+
+
 class Memory:
     """The runner's memory in a folder of its own."""
 
@@ -138,6 +146,28 @@ class Memory:
         """An opaque name for a JSON value: equal for equal values, and nothing else can be learned from it."""
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def seal_secret(self, environment: str, name: str, source: Json, found: str) -> None:
+        """Remember the seal of what a job found at `source`, a place that the service itself never asks."""
+        mark = SecretMark(self.seal(source), found)
+        path = self._secret_path(environment, name)
+        if self._secret_mark(path) != mark:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_atomic(path, codec.encode(mark))
+
+    def sealed_secret(self, environment: str, name: str, source: Json) -> str:
+        """The seal of the value that was last found there; of the place alone, until a job has looked."""
+        mark, place = self._secret_mark(self._secret_path(environment, name)), self.seal(source)
+        return mark.value if mark is not None and mark.source == place else self.seal(["not read yet", place])
+
+    def _secret_mark(self, path: Path) -> SecretMark | None:
+        try:
+            return codec.decode(SecretMark, path.read_bytes())
+        except (FileNotFoundError, ValueError):  # a damaged one is found anew by the next job
+            return None
+
+    def _secret_path(self, environment: str, name: str) -> Path:
+        return self.folder / "secrets" / environment / f"{name}.json"
 
     # --- trust
 

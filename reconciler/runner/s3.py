@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.runner.access.keys import Renewing
-from reconciler.runner.access.sdk import session_with
+from reconciler.runner.access.sdk import session_of
 
 TRIES = 3
 CONNECT_SECONDS = 10
@@ -26,7 +26,7 @@ def s3_client(
     """
     from botocore.config import Config
 
-    return _session(credentials, keys).client(
+    return session_of(credentials, keys).client(
         "s3",
         region_name=region,
         endpoint_url=endpoint,
@@ -36,16 +36,4 @@ def s3_client(
             read_timeout=read_seconds,
             retries={"max_attempts": TRIES},
         ),
-    )
-
-
-def _session(credentials: Mapping[str, str], keys: Renewing | None) -> Any:
-    if keys is not None:
-        return session_with(keys)
-    import boto3
-
-    return boto3.Session(
-        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
     )

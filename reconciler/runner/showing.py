@@ -68,14 +68,14 @@ class Showing:
             return self._keep(_nothing(), None, "The unit's objects would be let go.")
         checks.still_unread(self._host.memory, unit)
         try:
-            inputs = values.gather(self._host, unit, self._errand)
+            inputs = values.gather(self._host, unit, self._hosted, self._errand)
         except UnitError as error:
             if error.reason in AWAITED and unit.id in self._proposal.follows:
                 return self._keep(None, None, f"{FOLLOWS} ({error})")
             raise
         self._progress.veil.learn(inputs.secrets)
         facts = self._host.facts_of(self._hosted)
-        found = fingerprint(unit, facts, self._hosted.part, inputs.seals)
+        found = fingerprint(unit, facts, inputs.part(self._hosted.part), inputs.seals)
         plan, message = self._plan(inputs)
         self._progress.plan = plan
         return self._keep(plan, found, message)

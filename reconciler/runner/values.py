@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from reconciler.desired.template import render, spell
 from reconciler.errors import HeldError, UnitError
-from reconciler.model import Expression, Json, Operation, Presence, Reference, SecretReference, Text, Unit, UnitId
+from reconciler.model import (
+    Expression,
+    HostPart,
+    Json,
+    Operation,
+    Presence,
+    Reference,
+    SecretReference,
+    Text,
+    Unit,
+    UnitId,
+)
 from reconciler.runner.access.sts import NOBODY, Errand
+from reconciler.runner.access.vault import UNAVAILABLE
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.terraform.plan import scalars
 from reconciler.runner.terraform.state import State
@@ -20,15 +33,23 @@ Found = dict[Reference | SecretReference, Value]
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Every input's value; `seals` names each output read by an HMAC; `secrets` are the texts that no log may show."""
+    """Every input's value; `seals` names each output read by an HMAC, `sealed` each of the host's secrets so; `secrets` are
+    the texts that no log may show.
+    """
 
     values: Mapping[str, Value]
     seals: Mapping[Reference, str]
+    sealed: Mapping[str, str]
     secrets: frozenset[str]
 
+    def part(self, host: HostPart) -> HostPart:
+        """The host's part of the fingerprint, with the secrets as they were read for these inputs."""
+        return replace(host, secrets={**host.secrets, **self.sealed})
 
-def gather(host: Host, unit: Unit, errand: Errand = NOBODY) -> Inputs:
-    """Read what the unit's inputs need, and render them. `errand`: what for, as whoever lets us read is told.
+
+def gather(host: Host, unit: Unit, own: Hosted, errand: Errand = NOBODY) -> Inputs:
+    """Read what the unit's inputs need, and render them. `own` is the unit's environment as the job opened it; `errand`:
+    what for, as whoever lets us read is told.
 
     A unit that goes needs nothing of its upstream: what is missing is null then.
 
@@ -41,14 +62,31 @@ def gather(host: Host, unit: Unit, errand: Errand = NOBODY) -> Inputs:
     states = {up: _state(host, unit, hosted[up.partition("/")[0]], up) for up in sorted(unit.reads)}
     present = unit.presence is Presence.PRESENT
     found: Found = {r: _output(unit, r, states[r.unit]) for r in unit.references if present or _has(states[r.unit], r)}
-    for name in unit.secrets:
-        with nullcontext() if present else suppress(HeldError):
-            found[SecretReference(name)] = Value(host.secret(unit.environment.name, name), sensitive=True)
+    read = dict(_secrets(host, unit, own))
+    found |= {SecretReference(name): Value(text, sensitive=True) for name, text in read.items()}
     rendered = {name: _input(unit, name, found) for name in unit.entry.inputs}
     seals = {r: host.memory.seal(_whole(states[r.unit], r)) for r in unit.references} if present else {}
     secret = (value for value in (*found.values(), *rendered.values()) if value.sensitive)
     secrets = frozenset(text for value in secret for text in scalars(value.value))
-    return Inputs(rendered, seals, secrets)
+    inside = frozenset(text for one in read.values() for text in _inside(one))
+    return Inputs(rendered, seals, {name: host.memory.seal(text) for name, text in read.items()}, secrets | inside)
+
+
+def _secrets(host: Host, unit: Unit, own: Hosted) -> Iterator[tuple[str, str]]:
+    """Every secret that the unit names. What goes can do without one that is not there, not without one that may come."""
+    for name in sorted(unit.secrets):
+        try:
+            yield name, host.secret(own, name)
+        except HeldError as held:
+            if unit.presence is Presence.PRESENT or held.reason == UNAVAILABLE:
+                raise
+
+
+def _inside(secret: str) -> Iterator[str]:
+    """A secret is often a document, of which a module takes a part: each is one."""
+    if secret.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError, RecursionError):
+            yield from scalars(json.loads(secret))
 
 
 def _readable(host: Host, unit: Unit, environment: str, errand: Errand) -> Hosted:

@@ -345,10 +345,8 @@ RUNNER_MISTAKES = [
     ('["111111111111"]', "[111111111111]",
      [('config.yaml:14:27: environments.prod.allowed_account_ids[0]: 111111111111 is a number here; '
       'quote it: "111111111111"')]),
-    ("{file: secrets/db}", "{ssm: /x}",
-     ["config.yaml:17:29: environments.prod.secrets.db_password.ssm is not supported yet; remove it"]),
-    ("{file: secrets/db}", "{secretsmanager: arn}",
-     ["config.yaml:17:29: environments.prod.secrets.db_password.secretsmanager is not supported yet; remove it"]),
+    ("{file: secrets/db}", "{ssm: /x, secretsmanager: arn}",
+     ["config.yaml:17:28: environments.prod.secrets.db_password: write exactly one of file, secretsmanager, ssm"]),
     ("{static_file: plan.env}", "{assume_role: arn}",
      [('config.yaml:19:39: environments.prod.credentials.plan.assume_role: "arn" is not a role '
       "(arn:aws:iam::111111111111:role/reconciler-plan)")]),

@@ -27,6 +27,11 @@ def for_anchor(bucket: str, folder: str, partition: str) -> str:
     return _policy(heads, listed, {"Action": "kms:*", "Resource": "*"})
 
 
+def for_secrets() -> str:
+    """The runner's own look at secrets: at their values, and nothing that changes one."""
+    return _policy({"Action": ["secretsmanager:GetSecretValue", "ssm:GetParameter", "kms:Decrypt"], "Resource": "*"})
+
+
 def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:
     """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write."""
     state, locked = _arn(f"{bucket}/{key}", partition), _arn(f"{bucket}/{key}.tflock", partition)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler.runner.access.keys import Keys, Renewing
+
+
+def session_of(credentials: Mapping[str, str], keys: Renewing | None) -> Any:
+    """A boto3 session that signs with `keys`; else with `credentials`, the variables that the AWS SDKs read; with neither,
+    boto3 looks for its own.
+    """
+    if keys is not None:
+        return session_with(keys)
+    import boto3
+
+    return boto3.Session(
+        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=credentials.get("AWS_SESSION_TOKEN"),
+    )
 
 
 def session_with(keys: Renewing) -> Any:

@@ -70,11 +70,11 @@ def test_a_secret_that_nobody_should_use_is_not_published(tmp_path: Path) -> Non
     file.chmod(0o644)
     assert host.facts().environments["prod"].secrets == {}
     with pytest.raises(HeldError, match="may be read by any user"):
-        host.secret("prod", "db_password")
+        host.secret(host.environment("prod"), "db_password")
     file.unlink()
     assert host.facts().environments["prod"].secrets == {}
     with pytest.raises(HeldError, match="cannot be read"):
-        host.secret("prod", "db_password")
+        host.secret(host.environment("prod"), "db_password")
 
 
 def test_a_secret_that_changes_changes_its_own_seal_only(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_environment_that_is_not_listed_is_held(tmp_path: Path) -> None:
         host.environment("stage")
     assert held.value.reason == "EnvironmentNotHosted"
     with pytest.raises(HeldError, match=r"environments\.prod\.secrets has no other; it has: db_password"):
-        host.secret("prod", "other")
+        host.secret(host.environment("prod"), "other")
 
 
 def test_each_operation_has_its_own_credentials(tmp_path: Path) -> None:

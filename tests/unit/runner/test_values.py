@@ -38,7 +38,7 @@ class Place:
 
     def gather(self, inputs: dict[str, Expression], **words: Any) -> Inputs:
         unit = reading(inputs, **words)
-        return gather(self.host, unit)
+        return gather(self.host, unit, self.host.environment(unit.environment.name))
 
 
 def reading(inputs: dict[str, Expression], name: str = "prod/app", presence: Presence = Presence.PRESENT) -> Unit:
