@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 300.0  # seconds: the provider is a program of hundreds of megabytes, and starts several times a job
 PASSWORD = "Zx9-very/secret+value&<that>-nobody-sees"
 TAMPERED = "Qw7-who/ever+changed&<this>-knows-it"
+ROTATED = "Rt5-next/secret+value&<that>-nobody-sees"
+SECRET = "prod/net-password"  # in Secrets Manager
 KEYS = {"plan": "plan-key-0123456789", "apply": "apply-key-0123456789"}
 ELSEWHERE = "999999999999"
 
@@ -76,17 +78,19 @@ CLAIM = {"prod/.reconciler.json"}  # whose they are
 def runner(folder: Path, aws: Aws, mirror: Path) -> Json:
     """What the host says, at first with the number of another account."""
     credentials = {operation: (folder / f"{operation}.env", key) for operation, key in KEYS.items()}
-    return {"provider_mirror": {"path": str(mirror)}, "environments": {"prod": prod(aws, ELSEWHERE, **credentials)}}
+    said = prod(aws, ELSEWHERE, **credentials) | {"secrets": {"password": {"file": None, "secretsmanager": SECRET}}}
+    return {"provider_mirror": {"path": str(mirror)}, "environments": {"prod": said}}
 
 
 def test_a_story_on_aws(tmp_path: Path, aws: Aws, aws_mirror: Path) -> None:
     entries = {**ENTRIES, LOCK: locked(tmp_path, CATALOG, provider_pin(aws_mirror))}
     with house(tmp_path / "h", entries, CATALOG, runner=runner(tmp_path, aws, aws_mirror)) as home:
-        (home.ground.folder / "secrets" / "prod" / "password").write_text(PASSWORD)
+        aws.client("secretsmanager").create_secret(Name=SECRET, SecretString=PASSWORD)
         home.start()
         another_account_is_refused(home, aws)
         it_deploys(home, aws)
         tampering_is_put_back(home, aws)
+        a_rotated_secret_is_found_and_applied(home, aws)
         an_emptied_bucket_creates_nothing(home, aws)
         nothing_shows_in_clear(home)
 
@@ -142,6 +146,20 @@ def tampering_is_put_back(home: House, aws: Aws) -> None:
     assert [one["reason"] for one in results(home, "prod/app")] == ["Applied"]  # what it reads is as it was
 
 
+def a_rotated_secret_is_found_and_applied(home: House, aws: Aws) -> None:
+    """By the next look at a unit that reads it; and what reads that unit's outputs follows."""
+    aws.client("secretsmanager").put_secret_value(SecretId=SECRET, SecretString=ROTATED)
+    before = len(results(home, "prod/net"))
+    assert home.command("reconcile", "prod/net").returncode == 0
+    result = home.until(lambda: results(home, "prod/net")[before:], "it is looked at", PATIENCE)[0]
+    assert (result["reason"], result["cause"]) == ("Applied", "upstream")
+    assert {change["address"] for change in result["plan"]["changes"]} == {"module.unit.aws_ssm_parameter.password"}
+    home.until(lambda: aws.parameter("/app/url") == f"pg://u:{ROTATED}@db", "what reads it follows", PATIENCE)
+    assert aws.parameter("/net/password") == ROTATED
+    home.synced(patience=PATIENCE)
+    settled(home)
+
+
 def an_emptied_bucket_creates_nothing(home: House, aws: Aws) -> None:
     kept = aws.contents()
     assert set(kept) == STATES | CLAIM
@@ -178,9 +196,7 @@ def nothing_shows_in_clear(home: House) -> None:
     folder = home.ground.folder
     logs = [path for path in (folder / "runner" / "spool").glob("*/log.txt") if path.stat().st_size]
     assert len(logs) >= len(jobs) - 2  # those that were held wrote nothing
-    files = [
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.parent != folder / "secrets" / "prod"
-    ]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     assert [str(path.relative_to(folder)) for path in files if shows(path.read_bytes())] == []
     assert list(folder.glob("runner/spool/*/work")) == []
 
@@ -192,7 +208,9 @@ def said(jobs: list[str]) -> Iterator[str]:
 
 
 def shows(text: bytes) -> bool:
-    return any(form in text for secret in (PASSWORD, TAMPERED, *KEYS.values()) for form in forms(secret.encode()))
+    return any(
+        form in text for secret in (PASSWORD, ROTATED, TAMPERED, *KEYS.values()) for form in forms(secret.encode())
+    )
 
 
 def forms(raw: bytes) -> Iterator[bytes]:

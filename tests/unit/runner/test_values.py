@@ -108,6 +108,31 @@ def test_whatever_touches_a_sensitive_value_is_sensitive(place: Place) -> None:
     assert gathered.secrets == {"s3cret!", "p=s3cret!", "deep-secret", "prod correct horse battery staple"}
 
 
+@pytest.mark.parametrize(
+    "text", ['{"user": "app", "keys": [{"pin": 123456}, "in+ner"]}', ' ["app", 123456, "in+ner"]\n']
+)
+def test_each_part_of_a_secret_document_is_a_secret(place: Place, text: str) -> None:
+    (place.ground.folder / "secrets" / "prod" / "db_password").write_text(text)
+    gathered = place.gather({"own": SecretReference("db_password")})
+    assert gathered.values == {"own": Value(text.removesuffix("\n"), sensitive=True)}
+    assert gathered.secrets == {text.removesuffix("\n"), "app", "123456", "in+ner"}
+
+
+@pytest.mark.parametrize("text", ["{no document", "[" * 60_000, "{}"])
+def test_a_secret_that_only_begins_like_a_document_is_one_text(place: Place, text: str) -> None:
+    (place.ground.folder / "secrets" / "prod" / "db_password").write_text(text)
+    assert place.gather({"own": SecretReference("db_password")}).secrets == {text}
+
+
+def test_the_fingerprint_names_the_secret_that_was_read(place: Place) -> None:
+    """Also where it changed after the environment was opened."""
+    opened = place.host.environment("prod")
+    (place.ground.folder / "secrets" / "prod" / "db_password").write_text("changed meanwhile")
+    gathered = gather(place.host, reading({"own": SecretReference("db_password")}), opened)
+    seal = place.host.memory.seal("changed meanwhile")
+    assert gathered.part(opened.part).secrets == {"db_password": seal} != opened.part.secrets
+
+
 def test_an_environment_is_read_where_its_host_says_so(place: Place) -> None:
     stage = Reference(UnitId("stage/net"), "id")
     place.upstream("stage/net", {"id": "of-stage"})
