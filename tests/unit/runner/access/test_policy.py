@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.model import Operation
-from reconciler.runner.access.policy import for_engine, for_runner, partition_of
+from reconciler.runner.access.policy import for_engine, for_runner, for_secrets, partition_of
 
 STATES = "arn:aws:s3:::acme-tfstate"
 OWN = f"{STATES}/prod/net.tfstate"
@@ -67,3 +67,21 @@ def test_the_longest_policy_fits() -> None:
     policy = for_engine("b" * 63, "aws-us-gov", f"{'u' * 200}.tfstate", Operation.APPLY, lock=True)
     assert len(policy) < 2048  # what STS takes
     assert partition_of("arn:aws-us-gov:iam::111111111111:role/r") == "aws-us-gov"
+
+
+@pytest.mark.parametrize(
+    ("action", "allowed"),
+    [
+        ("secretsmanager:GetSecretValue", True),
+        ("ssm:GetParameter", True),
+        ("kms:Decrypt", True),
+        ("secretsmanager:PutSecretValue", False),
+        ("ssm:PutParameter", False),
+        ("ssm:GetParameters", False),
+        ("kms:Encrypt", False),
+        ("s3:GetObject", False),
+        ("sts:AssumeRole", False),
+    ],
+)
+def test_who_reads_secrets_may_do_nothing_else(action: str, allowed: bool) -> None:
+    assert may(for_secrets(), action, "arn:aws:secretsmanager:eu-west-1:111111111111:secret:x") is allowed
