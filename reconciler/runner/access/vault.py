@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -40,6 +41,14 @@ REFUSED = {
     "DecryptionFailure": "the key that it is encrypted with cannot be used",
     "InvalidKeyId": "the key that it is encrypted with cannot be used",
 }
+NONSENSE = (
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)  # of botocore's parser, which checks no types
+CODE = re.compile(r"[A-Za-z0-9.:_-]{1,64}")
 LATER = (
     "nothing is planned without it, and it is tried again by itself; look at the region, the endpoint and the network"
 )
@@ -97,7 +106,7 @@ class Vault:
         except _TooLongError:
             raise _missing(where, f"AWS answers with more than {LARGEST} bytes; store less") from None
         except ClientError as error:
-            raise _refusal(where, str(error.response.get("Error", {}).get("Code", "no code"))) from None
+            raise _refusal(where, str(error.response.get("Error", {}).get("Code"))) from None
         except ParamValidationError:
             raise _missing(where, "nothing can have that name; correct it in runner.yaml") from None
         except NoCredentialsError:
@@ -105,19 +114,14 @@ class Vault:
             raise HeldError("CredentialsMissing", f"{where}: the job has no AWS credentials; {how}.") from None
         except BotoCoreError as error:
             raise _unavailable(where, f"AWS does not answer ({type(error).__name__})") from None
-        except (
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ):  # botocore's parser checks no types
+        except NONSENSE:
             raise _unavailable(where, "what answers there is not AWS") from None
 
     def _client(self, place: str, region: str) -> Any:
         from botocore.config import Config
 
-        own, authorities = self.variables.get(ENDPOINTS[place]), self.variables.get("AWS_CA_BUNDLE")
+        own = self.variables.get(ENDPOINTS[place])
+        authorities = self.variables.get("AWS_CA_BUNDLE") or os.environ.get("AWS_CA_BUNDLE")
         client = session_of(self.variables, self.keys).client(
             place,
             region_name=region,
@@ -188,6 +192,8 @@ class _Read:
 
 def _refusal(where: str, code: str) -> HeldError:
     """Why AWS gives nothing; by its code alone: its words may have anything in them."""
+    if not CODE.fullmatch(code):
+        return _unavailable(where, "AWS gives no value now, and an error without a code")
     if (why := MISSING.get(code)) is not None:
         return _missing(where, f"{why} ({code}); correct its name in runner.yaml, or make it there")
     if (why := REFUSED.get(code)) is not None:
