@@ -314,7 +314,8 @@ def test_what_is_published_asks_no_network_and_names_what_the_last_job_found(tmp
     host, again = open_host(made), open_host(made)
     before = host.facts().environments["prod"].secrets["db_password"]
     host.remember_secrets("prod", {"db_password": host.memory.seal("one")})
-    assert again.facts().environments["prod"].secrets == {"db_password": host.memory.seal("one")} != before
+    assert again.facts().environments["prod"].secrets == {"db_password": host.memory.seal("one")}
+    assert host.memory.seal("one") != before
     host.remember_secrets("prod", {"db_password": host.memory.seal("two")})
     assert again.facts().environments["prod"].secrets == {"db_password": host.memory.seal("two")}
     (file,) = (made.folder / "runner" / "secrets").rglob("*.json")
