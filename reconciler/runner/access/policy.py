@@ -12,6 +12,7 @@ from reconciler.model import Operation
 
 READ = ("s3:GetObject", "s3:GetObjectVersion")
 WRITE = (*READ, "s3:PutObject", "s3:DeleteObject")
+LOOK = ("s3:ListBucket", "s3:GetBucket*")  # at the bucket itself: what it is like, never what is in it
 
 
 def for_runner(bucket: str, partition: str) -> str:
@@ -33,13 +34,18 @@ def for_secrets() -> str:
 
 
 def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:
-    """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write."""
+    """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write.
+
+    Nor may they change the bucket: its policy or its replication would give away everybody's states.
+    """
     state, locked = _arn(f"{bucket}/{key}", partition), _arn(f"{bucket}/{key}.tflock", partition)
-    elsewhere = {"Action": "*", "NotResource": _arn(f"{bucket}/*", partition)}
+    itself = _arn(bucket, partition)
+    elsewhere = {"Action": "*", "NotResource": [itself, _arn(f"{bucket}/*", partition)]}
+    look = {"Action": list(LOOK), "Resource": itself}
     writes = operation is Operation.APPLY
     own = {"Action": list(WRITE if writes else READ), "Resource": state}
     held = [{"Action": list(WRITE), "Resource": locked}] if lock else []
-    return _policy(elsewhere, own, *held)
+    return _policy(elsewhere, look, own, *held)
 
 
 def partition_of(role: str) -> str:

@@ -26,10 +26,13 @@ PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy"
 MOST = 1000  # refusals that are told of one job
 MOST_SHOWN = 5
 
-# What answers there is told who asks, and gives out credentials: never, not by any name. The last two are public or
-# shared addresses that two clouds use for it.
-METADATA = frozenset(
-    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "168.63.129.16", "100.100.100.200"))
+# What answers there is told who asks, and gives out credentials: never, not by any name. Link-local addresses are refused
+# besides. These are AWS (instances, and pods by fd00:ec2::23), Google, Azure, Alibaba and Oracle.
+METADATA = tuple(
+    map(
+        ipaddress.ip_network,
+        ("fd00:ec2::/32", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    )
 )
 WRAPPED = ipaddress.ip_network("64:ff9b::/96")  # IPv4 through NAT64
 
@@ -136,7 +139,7 @@ def check_no_proxy(name: str, variables: Mapping[str, str]) -> None:
 def why_not(address: str, listed: Endpoint) -> str | None:
     """Why an address that the listed name stands for is not connected to; None: it is."""
     found = _address(address)
-    if found is None or found in METADATA or found.is_link_local or found.is_multicast or found.is_unspecified:
+    if found is None or found.is_link_local or found.is_multicast or found.is_unspecified or _tells(found):
         return "a name must not stand for an address of that kind"
     if found.is_global:
         return None
@@ -168,6 +171,10 @@ def told(refusals: Iterable[Refusal], environment: str) -> str:
     rest = f" and {len(targets) - MOST_SHOWN} more" if len(targets) > MOST_SHOWN else ""
     what = f"The jail refused connections to {', '.join(targets[:MOST_SHOWN])}{rest}"
     return f" {what}; list under environments.{environment}.egress in runner.yaml what the engine needs."
+
+
+def _tells(address: Address) -> bool:
+    return any(address in network for network in METADATA)
 
 
 def _address(text: str) -> Address | None:

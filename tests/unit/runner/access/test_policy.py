@@ -40,6 +40,12 @@ ENGINE = [
     ("s3:PutObject", f"{STATES}/prod/app.tfstate.tflock", set()),
     ("s3:PutObject", f"{STATES}/prod/.reconciler.json", set()),
     ("s3:ListBucket", STATES, {"plan", "apply", "show"}),
+    ("s3:GetBucketLocation", STATES, {"plan", "apply", "show"}),
+    ("s3:PutBucketPolicy", STATES, set()),
+    ("s3:PutReplicationConfiguration", STATES, set()),
+    ("s3:PutLifecycleConfiguration", STATES, set()),
+    ("s3:DeleteBucket", STATES, set()),
+    ("s3:PutBucketPolicy", "arn:aws:s3:::another", {"plan", "apply", "show"}),
     ("s3:PutObject", "arn:aws:s3:::another/key", {"plan", "apply", "show"}),
     ("ec2:CreateVpc", "*", {"plan", "apply", "show"}),
 ]

@@ -79,7 +79,8 @@ def test_private_addresses_are_for_exact_names(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fd00:ec2::254", "fe80::1",
-     "169.254.170.2", "168.63.129.16", "100.100.100.200", "224.0.0.1", "0.0.0.0", "::", "no-address"],
+     "169.254.170.2", "168.63.129.16", "100.100.100.200", "fd00:ec2::23", "fd20:ce::254", "192.0.0.192",
+     "::ffff:192.0.0.192", "224.0.0.1", "0.0.0.0", "::", "no-address"],
 )  # fmt: skip
 def test_metadata_is_for_nobody(address: str) -> None:
     assert why_not(address, EXACT) == "a name must not stand for an address of that kind"
