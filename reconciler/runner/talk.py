@@ -87,6 +87,7 @@ class Talk:
             lock=lock,
             jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
             note=folder.note,
+            stop=lambda step: step != "apply" and folder.cancelled(),  # one that has begun is left to end
         )
         self._ready = False
 
@@ -133,7 +134,10 @@ class Talk:
             where = f"{ended.errored_state} on the runner's host"
             return Ending(None, f"Terraform could not write the state to its backend; the only copy is {where}.")
         self.hosted.backend.take_back(self._unit.id, self.folder.work)
-        return Ending(self._told(ended.failure) if ended.failure else None, None)
+        if ended.failure is None:
+            return Ending(None, None)
+        found = self._told(ended.failure)
+        return Ending(_late(found) if ended.interrupted else found, None)
 
     def _learn(self) -> None:
         """What the apply itself has made: a password that a provider thought of is in the new state first."""
@@ -189,3 +193,10 @@ class Talk:
         where = f"environments.{name}.allowed_account_ids in runner.yaml has only {allowed or 'what the module says'}"
         remedy = "give this environment credentials of its own account, or list the account there if it is right"
         return UnitError("AccountNotAllowed", f"Nothing was done: {whose}, and {where}; {remedy}.")
+
+
+def _late(error: UnitError) -> UnitError:
+    """The failure of an apply whose time was over: its own words are only that it was interrupted."""
+    what = "The apply did not end within timeouts.apply and was interrupted: what it did is in its state, the rest is tried again"
+    how = "Raise timeouts.apply in environment.yaml if that is its normal length"
+    return UnitError("EngineTimeout", f"{what}. {how}. {error}", transient=True)

@@ -137,11 +137,12 @@ def test_interrupted_apply_releases_the_lock(bench: Workbench, aws: Aws) -> None
 
     def interrupt() -> None:
         until(lambda: f"{UNIT}.tfstate.tflock" in aws.objects(), "the lock")
-        talk.interrupt()
+        bench.stopped.add("apply")
 
     result = apply_while(talk, interrupt)
     assert result.interrupted
     assert not result.killed
     assert f"{UNIT}.tfstate.tflock" not in aws.objects()
+    bench.stopped.clear()
     assert bench.apply(spec).failure is None
     assert len(aws.vpcs()) == 1

@@ -40,6 +40,7 @@ class Workbench:
     pin: Pin = field(default_factory=pin)
     options: dict[str, Any] = field(default_factory=dict)
     backend: Backend | None = None
+    stopped: set[str] = field(default_factory=set)  # steps that shall come to their end
 
     @property
     def tree(self) -> Path:
@@ -81,7 +82,8 @@ class Workbench:
         write_root(self.work, spec or self.spec(), self.tree)
         self.kept.bring(UNIT, self.work)
         env = {**provider_env(self.cloud), **self.env}
-        return Conversation(self.engine, self.work, env, self.log, provider_mirror=self.mirror, **options)
+        stop = self.stopped.__contains__
+        return Conversation(self.engine, self.work, env, self.log, provider_mirror=self.mirror, stop=stop, **options)
 
     def plan(self, spec: RootSpec | None = None, **options: Any) -> tuple[Conversation, PlanResult]:
         talk = self.open(spec)

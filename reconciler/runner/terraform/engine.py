@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from reconciler.durable import open_plain
-from reconciler.errors import ConfigError, UnitError
+from reconciler.errors import ConfigError, SupersededError, UnitError
 from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
 from reconciler.runner.terraform.leftover import NOTE
@@ -71,10 +71,11 @@ class ApplyResult:
 
 
 class Conversation:
-    """Runs one engine in one generated root. Not for several threads, but for `interrupt`.
+    """Runs one engine in one generated root. Not for several threads.
 
     `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
-    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one; `note`: see `Command`. Deadlines are `time.monotonic()`.
+    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one; `note`: see `Command`. `stop` is asked now and then whether a step shall not begin, or come to its end as at its
+    deadline. Deadlines are `time.monotonic()`.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Conversation:
         lock: bool = True,
         jail: Jail | None = None,
         note: Path | None = None,
+        stop: Callable[[str], bool] = lambda _step: False,
     ) -> None:
         self._engine = engine
+        self._stop = stop
         self._note = note or folder / NOTE
         self._jail = jail
         self._folder = folder
@@ -100,8 +103,6 @@ class Conversation:
         self._log = log
         self._locks = tuple(locks)
         self._locking = f"-lock-timeout={lock_timeout}s" if lock else "-lock=false"
-        self._running: tuple[Command | None, str] = (None, "")
-        self._cancelled = False
         self.mask = mask
         _refuse_engine_variables(env)
         _write_cli_config(folder / CLI_CONFIG, provider_mirror)
@@ -110,7 +111,7 @@ class Conversation:
         """Install the providers that the lock file names, and open the backend.
 
         Raises:
-            EngineError: the engine refused. UnitError: "EngineTimeout", "Cancelled".
+            EngineError: the engine refused. UnitError: "EngineTimeout". SupersededError: it was stopped.
         """
         as_json = ("-json",) if self._engine.speaks_json_at_init else ()
         self._must("init", ("-input=false", "-no-color", "-lockfile=readonly", *as_json), deadline)
@@ -122,7 +123,7 @@ class Conversation:
 
         Raises:
             SensitiveOutputs: mark these outputs in the root, `init` need not be repeated, and plan again.
-            EngineError: the engine refused. UnitError: "EngineTimeout", "Cancelled".
+            EngineError: the engine refused. UnitError: "EngineTimeout". SupersededError: it was stopped.
         """
         options = [f"-replace=module.{MODULE}.{address}" for address in replace]
         options += ["-destroy"] if destroy else []
@@ -146,9 +147,8 @@ class Conversation:
         and before what went wrong is written to the log: `mask` may know more then.
 
         Raises:
-            UnitError: "Cancelled": it was interrupted before it began.
+            SupersededError: it was stopped before it began.
         """
-        self._check_cancelled()
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         try:
             options = ("-input=false", "-no-color", "-json", self._locking, USED_PLAN)
@@ -159,20 +159,6 @@ class Conversation:
         left = self._folder / ERRORED_STATE
         own_end = not ended.killed and ended.code in OWN_ENDS
         return ApplyResult(failure, ended.stopped, not own_end, left if left.exists() else None)
-
-    def cancel(self) -> None:
-        """Begin nothing more; an apply that has begun goes on. Safe from a signal handler and other threads."""
-        self._cancelled = True
-        command, step = self._running
-        if command is not None and step != "apply":
-            command.ask(signal.SIGTERM)
-
-    def interrupt(self) -> None:
-        """Begin nothing more, and bring an apply to an orderly end too. Safe from a signal handler and other threads."""
-        self.cancel()
-        command, step = self._running
-        if command is not None and step == "apply":
-            command.ask(signal.SIGINT)
 
     def _show(self, deadline: float) -> Mapping[str, Any]:
         output = self._folder / "show.out"
@@ -189,7 +175,7 @@ class Conversation:
         """Run a command that changes nothing; raise when it did not do its work."""
         said, ended = self._run(step, options, Stop(deadline, signal.SIGTERM, PLAN_GRACE), logged=logged)
         if ended.stopped:
-            self._check_cancelled()
+            self._check_wanted(step)
             raise UnitError(
                 "EngineTimeout",
                 f"{step} did not end in time and was stopped. Raise timeouts.plan in environment.yaml if that is its "
@@ -211,7 +197,7 @@ class Conversation:
         logged: bool = True,
         learn: Callable[[], None] | None = None,
     ) -> tuple[Transcript, Ended]:
-        self._check_cancelled()
+        self._check_wanted(step)
         output, errors = self._folder / f"{step}.out", self._folder / f"{step}.err"
         with self._opened_log(quiet=not logged) as log, _temporary(self._folder) as temporary:
             command = Command(
@@ -224,12 +210,15 @@ class Conversation:
                 note=self._note,
                 jail=self._jail,
             )
-            self._running = (command, step)
-            if self._cancelled:  # that came while it started, and nothing has happened yet
-                command.ask(stop.signal)
             said = Transcript(output, log, self.mask, self._root(), patient=learn is not None)
-            ended = command.wait(stop, said.read if logged else lambda: None)
-            self._running = (None, "")
+
+            def beat() -> None:
+                if logged:
+                    said.read()
+                if self._stop(step):
+                    command.ask(stop.signal)
+
+            ended = command.wait(stop, beat)
             if learn is not None and (ended.code or said.waits):
                 learn()
             said.finish(errors, ended.code)
@@ -249,13 +238,9 @@ class Conversation:
         with open_plain(self._folder / ROOT_FILE) as root:
             return root.read().decode(errors="replace").splitlines()
 
-    def _check_cancelled(self) -> None:
-        if self._cancelled:
-            raise UnitError(
-                "Cancelled",
-                "The job was cancelled before it changed anything; it starts again by itself.",
-                transient=True,
-            )
+    def _check_wanted(self, step: str) -> None:
+        if self._stop(step):
+            raise SupersededError("The job was cancelled before it changed anything; it is decided afresh.")
 
     @contextmanager
     def _opened_log(self, *, quiet: bool) -> Iterator[BinaryIO]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from reconciler.runner.request import checked_job
 from reconciler.runner.service import listen
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
+from reconciler.runner.terraform.binary import find_engine
 from tests.kit.modules import excused
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note, open_host
 from tests.kit.terraform import until
@@ -362,6 +364,44 @@ def test_a_cancelled_job_does_not_apply(own: Runner) -> None:
     result = own.result(asked)
     assert (result.outcome, result.reason) == (Outcome.SUPERSEDED, "Superseded")
     assert not own.begun()
+
+
+def patient(folder: Path, world: Path) -> dict[str, str]:
+    """The engine of this host, whose plans last until somebody ends them."""
+    found = find_engine(None, None, None, folder)
+    wrapper = folder / "patient"
+    wait = f"trap 'exit 1' TERM; touch {world}/planning; until [ -e {world}/go ]; do sleep 0.02; done"
+    wrapper.write_text(f'#!/bin/sh\n[ "$1" = plan ] && {{ {wait}; }}\nexec {found.binary} "$@"\n')
+    wrapper.chmod(0o755)
+    digest = hashlib.sha256(wrapper.read_bytes()).hexdigest()
+    return {"binary": str(wrapper), "version": found.version, "sha256": f"sha256:{digest}"}
+
+
+def test_a_plan_that_nobody_wants_any_more_ends_at_once(tmp_path: Path) -> None:
+    made = playground(tmp_path, engine=patient(tmp_path, tmp_path))
+    with running(made) as runner:
+        asked = runner.job(operation=Operation.PLAN)
+        runner.executor.start(asked)
+        until((tmp_path / "planning").exists, "the engine plans")
+        runner.executor.cancel(asked.id)
+        result = runner.result(asked)
+    assert (result.outcome, result.reason) == (Outcome.SUPERSEDED, "Superseded")
+    made.close()
+
+
+def test_an_apply_whose_time_is_over_is_interrupted_and_says_so(tmp_path: Path) -> None:
+    path, text = next((path, text) for path, text in ENVIRONMENT.items() if path.endswith("environment.yaml"))
+    assert isinstance(text, str)
+    late = ENTRIES | {path: f"{text}timeouts: {{apply: 3s}}\n"}
+    made = Playground.create(tmp_path / "ground", late, RELEASES, runner=excused("waiting"))
+    with running(made) as runner:
+        asked = runner.job("prod/slow")
+        runner.executor.start(asked)
+        result = runner.result(asked)
+    assert (result.outcome, result.reason, result.transient) == (Outcome.FAILED, "EngineTimeout", True)
+    assert result.message.startswith("The apply did not end within timeouts.apply and was interrupted")
+    assert "Raise timeouts.apply in environment.yaml" in result.message
+    made.close()
 
 
 def test_a_plan_changes_nothing(own: Runner) -> None:
