@@ -392,7 +392,7 @@ def test_a_plan_that_nobody_wants_any_more_ends_at_once(tmp_path: Path) -> None:
 def test_an_apply_whose_time_is_over_is_interrupted_and_says_so(tmp_path: Path) -> None:
     path, text = next((path, text) for path, text in ENVIRONMENT.items() if path.endswith("environment.yaml"))
     assert isinstance(text, str)
-    late = ENTRIES | {path: f"{text}timeouts: {{apply: 3s}}\n"}
+    late = {**ENTRIES, path: f"{text}timeouts: {{apply: 3s}}\n"}
     made = Playground.create(tmp_path / "ground", late, RELEASES, runner=excused("waiting"))
     with running(made) as runner:
         asked = runner.job("prod/slow")
