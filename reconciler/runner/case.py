@@ -6,7 +6,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from reconciler.decide import corrects
@@ -19,17 +19,12 @@ from reconciler.model import (
     Allowances,
     Applied,
     Cause,
-    Commit,
     Desired,
-    Fingerprint,
     Job,
     Operation,
-    Outcome,
     Phase,
     PlanSummary,
     Presence,
-    Result,
-    Unexplained,
     Unit,
     UnitId,
 )
@@ -41,65 +36,16 @@ from reconciler.runner.carry import name_again, recover, tainted, take_over
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
+from reconciler.runner.progress import Progress, Said
 from reconciler.runner.record import Change, Origin
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
-from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.state import State
 
 
 class UncertainError(Exception):
     """The engine was killed in the middle of an apply, or could not write its state: nobody knows what it did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """How a job that did its work sums it up."""
-
-    reason: str
-    message: str
-
-
-@dataclass(slots=True)
-class Progress:
-    """What is known of the job so far; the result is made of it however the job ends."""
-
-    job: Job
-    started_at: datetime
-    commit: Commit | None = None
-    fingerprint: Fingerprint | None = None
-    cause: Cause | None = None
-    plan: PlanSummary | None = None
-    applied: Applied | None = None
-    moved_from: UnitId | None = None
-    unexplained: Unexplained | None = None
-    veil: Veil = field(default_factory=Veil)
-
-    def result(self, outcome: Outcome, reason: str, message: str, *, transient: bool = True) -> Result:
-        """The job's result as of now, without the secrets that the job came to know."""
-        return Result(
-            job=self.job,
-            outcome=outcome,
-            reason=reason,
-            message=self.veil.hide_in_ours(message),
-            started_at=self.started_at,
-            ended_at=_now(),
-            commit=self.commit,
-            fingerprint=self.fingerprint,
-            cause=self.cause,
-            plan=self._told(self.plan) if self.plan else None,
-            applied=self.applied,
-            transient=transient,
-            moved_from=self.moved_from,
-            unexplained=self.unexplained,
-        )
-
-    def _told(self, plan: PlanSummary) -> PlanSummary:
-        """What is told of the plan. A module can make a secret the key of an object."""
-        told, hide = plan.told(), self.veil.hide_in_address
-        changes = tuple(replace(change, address=hide(change.address)) for change in told.changes)
-        return replace(told, changes=changes, missing=tuple(map(hide, told.missing)))
 
 
 class Case:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
 from reconciler.model import Job, Outcome, Result
-from reconciler.runner.case import Case, Progress, Said, UncertainError
+from reconciler.runner.case import Case, UncertainError
 from reconciler.runner.host import Host
 from reconciler.runner.jail.egress import noted
+from reconciler.runner.progress import Progress, Said
 from reconciler.runner.showing import Showing
 from reconciler.runner.spool import JobFolder
 

@@ -20,9 +20,9 @@ from reconciler.pulls import Proposal, ineligible
 from reconciler.runner import checks, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now
-from reconciler.runner.case import Progress, Said
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import UnitMemory
+from reconciler.runner.progress import Progress, Said
 from reconciler.runner.reviews import Review, Scope
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk

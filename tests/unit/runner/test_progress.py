@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from reconciler.model import MOST_TOLD, Change, Commit, Outcome, PlanSummary
-from reconciler.runner.case import Progress
+from reconciler.runner.progress import Progress
 from tests.kit.plane import job
 
 
