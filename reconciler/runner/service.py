@@ -42,6 +42,7 @@ from reconciler.runner.terraform import leftover
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
+AT_ONCE = 256  # jobs, as many as have a user each; a controller that runs more of them is nobody's any more
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
 LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's children
 LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
@@ -185,6 +186,8 @@ class Service:
         if self._stopping:
             raise PassError("RunnerStopping", "The runner is being stopped, and begins nothing more.")
         folder = self._host.spool.job(job.id)
+        if len(self._children) + len(self._inherited) >= AT_ONCE and not folder.path.exists():
+            raise PassError("RunnerBusy", f"{AT_ONCE} jobs are being carried out; begin another when one has ended.")
         lock = folder.create(job)
         if lock is None:
             return {"ok": True}

@@ -66,6 +66,7 @@ class Still(Service):
         self._begun = begun
 
     def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
+        self._children.clear()  # those before have ended, as far as anybody sees
         self._begun.jobs.append(job)
         return -len(self._begun.jobs)
 

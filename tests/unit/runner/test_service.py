@@ -25,7 +25,7 @@ from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
 from reconciler.runner.request import checked_job
-from reconciler.runner.service import listen
+from reconciler.runner.service import AT_ONCE, Service, listen
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from reconciler.runner.terraform.binary import find_engine
@@ -355,6 +355,19 @@ def test_the_workspace_of_a_killed_job_goes_though_nobody_asks_after_the_job(own
 
     folder = next(filter(None, map(killed, range(1, 20))))
     until(lambda: not folder.work.exists(), "its workspace is gone")
+
+
+def test_only_so_many_jobs_begin_at_once(own: Runner) -> None:
+    """Whoever has the controller could else start processes until the host gives up, and an apply on it."""
+    served = Service(open_host(own.ground))
+    served._inherited |= {own.job(number=number).id for number in range(AT_ONCE)}
+    asked = own.job(number=AT_ONCE)
+    with pytest.raises(PassError, match="begin another when one has ended") as refused:
+        served._do({"verb": "start", "job": codec.encode(asked).decode()})
+    assert refused.value.reason == "RunnerBusy"
+    assert not open_host(own.ground).spool.job(asked.id).path.exists()
+    served._let_go()
+    served._wakeup.close()
 
 
 def test_a_cancelled_job_does_not_apply(own: Runner) -> None:
