@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.demo.forge import Files, Forge
 from reconciler.errors import PassError
-from reconciler.model import Result
+from reconciler.model import Commit, Result
 from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, data, entry, environment
 from tests.kit.story import ask, at, did, env, look, made, raw, results, runner_does, settled, started
@@ -27,6 +28,12 @@ def told(result: Result) -> tuple[str, str]:
     return result.outcome.value, result.reason
 
 
+def rewrite(forge: Forge, start: Commit, files: Files) -> None:
+    """Put the branch elsewhere in one step, as a forced push does: a poll sees the old head or the new one."""
+    forge.point("elsewhere", start)
+    forge.point("main", forge.commit(files, "Nobody reviewed this", branch="elsewhere"))
+
+
 def test_rewritten_history_stops_every_apply_and_plans_go_on(tmp_path: Path) -> None:
     entries = {env("prod"): environment(), at("prod/page"): entry("file", PAGE), at("prod/a"): data(1)}
     with house(tmp_path / "h", entries, CATALOG, controller=OFTEN) as home:
@@ -38,8 +45,7 @@ def test_rewritten_history_stops_every_apply_and_plans_go_on(tmp_path: Path) -> 
         home.synced()
         good = forge.head
         # Somebody with too many rights puts the branch back and builds on that.
-        forge.point("main", first)
-        forge.commit({at("prod/a"): data("evil"), at("prod/new"): data("evil")}, "Nobody reviewed this")
+        rewrite(forge, first, {at("prod/a"): data("evil"), at("prod/new"): data("evil")})
         home.until(lambda: home.get("/api/v1/status")["frozen"], "everything is frozen")
         assert home.get("/api/v1/status")["frozen"]["reason"] == "HistoryRewritten"
         assert home.head() == good
@@ -81,8 +87,7 @@ def test_a_rewrite_ends_when_each_plane_is_told_and_not_when_it_is_put_back(tmp_
         good = forge.merge({at("prod/a"): data(2)}, "Two")
         home.synced()
         (home.ground.world / "page").write_text("by hand")
-        forge.point("main", forge.at(f"{good}^1"))
-        forge.commit({at("prod/a"): data("evil")}, "Nobody reviewed this")
+        rewrite(forge, forge.at(f"{good}^1"), {at("prod/a"): data("evil")})
         home.until(lambda: frozen(home), "everything is frozen")
         assert told(runner_does(home, "prod/page", good)) == ("Held", "HistoryRewritten")
 

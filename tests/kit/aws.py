@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import boto3
+from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
 from reconciler.demo import example
@@ -87,7 +88,8 @@ class Aws:
 
 @contextmanager
 def serving() -> Iterator[Aws]:
-    """The server while it is needed."""
+    """The server while it is needed. What it keeps is the process's, not the server's: it starts as if nobody had used it."""
+    moto_api_backend.reset()
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:

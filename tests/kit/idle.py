@@ -6,6 +6,7 @@ for it, each is followed by a pass of the loop, and now and then somebody scrape
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -28,6 +29,7 @@ from reconciler.poller import REPOSITORY
 SCRAPE_EVERY = 20  # polls
 WINDOW = 200  # polls at either end in which memory is looked at
 PATIENCE = 60.0  # seconds for one poll
+LIBC = ctypes.CDLL(None)
 
 
 class Counting(Observer):
@@ -51,8 +53,11 @@ def measure() -> dict[str, int]:
     """Memory of its own in KiB, open descriptors and threads, when nothing is going on.
 
     Its own: pages of files come and go with what the machine's other processes need, and one swapped out is still held.
+    What the allocator has free is handed back first: how much it keeps for later depends on what happened to be at the
+    end of its heaps, and says nothing of what the daemon keeps.
     """
     gc.collect()
+    LIBC.malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "memory": sum(int(status[name].split()[0]) for name in ("RssAnon", "VmSwap")),
@@ -84,6 +89,7 @@ def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: in
         until(observer.pass_ended, daemon.wake)
         if number % SCRAPE_EVERY == 0:
             httpx.get(f"{address}/metrics", timeout=PATIENCE).raise_for_status()
+        if number % SCRAPE_EVERY == SCRAPE_EVERY // 2:  # the server may hold what was scraped for a moment longer
             found.append(measure())
     return {name: min(one[name] for one in found) for name in found[0]}
 
