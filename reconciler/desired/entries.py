@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, repeat
 from typing import Any
 
 from reconciler.desired import freeze, strict, template
@@ -154,7 +153,7 @@ def _no_templates(document: Document, node: Node) -> Iterator[Problem]:
     for one in _scalars(node):
         if isinstance(one.value, str) and template.OPEN in one.value:
             message = "${{ }} stands for a value only inside the inputs of an entry; write the value itself"
-            yield Problem(_opening(document, one, 0), "TemplateInvalid", message)
+            yield Problem(_openings(document, one)[0], "TemplateInvalid", message)
 
 
 def _scalars(node: Node) -> Iterator[Node]:
@@ -173,7 +172,7 @@ def _expression(
         found = template.parse(value, environment)
         if not isinstance(found, template.Mistake):
             return found
-        place = _opening(document, document.find(location), found.number)
+        place = _openings(document, document.find(location))[found.number]
         problems.append(Problem(place, "TemplateInvalid", found.message))
     elif type(value) is dict:
         for key in value:
@@ -186,25 +185,22 @@ def _expression(
     return value
 
 
-def _opening(document: Document, node: Node, number: int) -> Place:
-    """Where the `number`th `${{` of a scalar stands in the file; its beginning where escapes hide it."""
-    return next(islice(_openings(document, node), number, None))
-
-
-def _openings(document: Document, node: Node) -> Iterator[Place]:
+def _openings(document: Document, node: Node) -> list[Place]:
     """Where each `${{` of a scalar stands in the file, in one go; its beginning for each where escapes hide them."""
-    raw = document.raw(node)
-    if raw.count(template.OPEN) != str(node.value).count(template.OPEN):
-        yield from repeat(document.place(node.start))
+    raw, count = document.raw(node), str(node.value).count(template.OPEN)
+    if raw.count(template.OPEN) != count:
+        return [document.place(node.start)] * count
+    places: list[Place] = []
     line, column, last = node.start.line + 1, node.start.column + 1, 0
     while (index := raw.find(template.OPEN, last)) >= 0:
         if breaks := raw.count("\n", last, index):
             line, column = line + breaks, index - raw.rfind("\n", last, index)
         else:
             column += index - last
-        yield Place(document.path, line, column)
+        places.append(Place(document.path, line, column))
         last = index + len(template.OPEN)
         column += len(template.OPEN)
+    return places
 
 
 def _absolute(name: str, environment: str) -> UnitId:
@@ -283,10 +279,9 @@ def _collect(document: Document, node: Node, name: str, environment: str, places
         for number, one in enumerate(node.value):
             _collect(document, one, f"{name}[{number}]", environment, places)
     elif type(node.value) is str and name.startswith("inputs."):
-        openings = enumerate(_openings(document, node))
+        openings = _openings(document, node)
         for number, reference in template.references(node.value, environment):
-            place = next(place for at, place in openings if at == number)
-            places.setdefault(template.spell(reference), place)
+            places.setdefault(template.spell(reference), openings[number])
 
 
 def _environment_of(path: str) -> str:

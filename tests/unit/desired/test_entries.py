@@ -148,6 +148,8 @@ def test_what_stands_nowhere_stands_in_the_file() -> None:
          ["SchemaInvalid 2:1: version and ref exclude each other; remove one of them"]),
         ("module: acme/vpc\nref: --upload-pack=x\n",
          ['SchemaInvalid 2:6: ref: "--upload-pack=x" is not a branch or tag']),
+        ("module: acme/vpc\nref: main.lock\n",
+         ["SchemaInvalid 2:6: ref: git has no branch or tag whose name ends in .lock; rename it"]),
         ("module: acme/vpc\nref: a..b\n", ['SchemaInvalid 2:6: ref: "a..b" is not a branch or tag']),
         ("module: acme/vpc\nversion: '1'\ninptus: {}\nzzz: 1\n",
          ['SchemaInvalid 3:1: unknown field "inptus"; did you mean "inputs"?',

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.desired.lock import LockFile, missing_lock, newest, ordered, parse_lock, read_lock
+from reconciler.desired.lock import MOST_TOLD, LockFile, missing_lock, newest, ordered, parse_lock, read_lock
 from reconciler.desired.strict import FILE_LIMIT, LOCK_LIMIT
 from reconciler.errors import Place
 from reconciler.model import Commit, Digest, Lock, Pin, Problem, ProviderPin
@@ -79,6 +79,21 @@ def test_a_broken_version_is_a_problem_of_that_version_only() -> None:
     assert list(found.lock.modules["acme/vpc"]) == ["1.4.2"]
     assert list(found.lock.modules) == ["acme/vpc", "acme/dns"]
     assert parse_lock(PATH, text.encode()) == [problem]
+
+
+@pytest.mark.parametrize("version", ["true", "1.0"])
+def test_the_version_of_the_format_is_a_whole_number(version: str) -> None:
+    found = read_lock(PATH, GOOD.replace("lock_version: 1", f"lock_version: {version}").encode())
+    assert [str(one) for one in found.problems] == [
+        f"{PATH}:1:15: lock_version: the version of a lock is the whole number 1; write it so"
+    ]
+
+
+def test_of_many_mistakes_the_first_are_told_and_every_broken_version_is_known() -> None:
+    versions = "".join(f'      "2.0.{number}": {{}}\n' for number in range(MOST_TOLD))
+    found = read_lock(PATH, GOOD.replace("  acme/dns", versions + "  acme/dns").encode())
+    assert len(found.problems) == MOST_TOLD
+    assert len(found.broken) == MOST_TOLD
 
 
 def test_a_version_that_is_none_is_broken_alone() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.desired import strict
 from reconciler.desired.document import Document
-from reconciler.desired.strict import DEPTH_LIMIT, FILE_LIMIT, parse
+from reconciler.desired.strict import DEPTH_LIMIT, FILE_LIMIT, MOST_TOLD, VALUES_LIMIT, parse
 from reconciler.desired.wording import close_to, printable
 from reconciler.errors import Place
 from reconciler.model import Problem
@@ -219,6 +219,17 @@ def test_an_error_without_a_mark_is_told_of_the_whole_file(monkeypatch: pytest.M
 def test_both_parsers_are_bounded_on_what_costs_them_most(parser: str) -> None:
     assert isinstance(parse(PATH, b"a: " + b"x " * 30000), Document)
     assert isinstance(parse(PATH, b"\n".join(b"k%d: [a, {b: c}]" % n for n in range(2000))), Document)
+
+
+def test_the_values_of_a_file_are_bounded(parser: str) -> None:
+    text = "a: [" + "1," * (VALUES_LIMIT - 3) + "1]"
+    assert isinstance(parse(PATH, text.encode(), 1 << 20), Document)
+    (problem,) = told(text.replace("]", ",1]"), 1 << 20)
+    assert "more than 100000 values; take out what nothing uses any more" in problem
+
+
+def test_no_more_than_a_thousand_mistakes_are_told(parser: str) -> None:
+    assert len(told("a: [" + "&a 1," * (MOST_TOLD + 1) + "1]")) == MOST_TOLD
 
 
 @example(b"? ? ? ")
