@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import time
@@ -25,15 +26,20 @@ def slowness() -> float:
 
 @contextmanager
 def within(seconds: float = 1.0) -> Iterator[None]:
-    """Fail where what is inside takes longer, on an unloaded machine, without whatever measures coverage."""
+    """Fail where what is inside takes longer, on an unloaded machine, without whatever measures coverage.
+
+    What thousands of other tests have left in this process is not looked through for garbage meanwhile.
+    """
     tracer = sys.gettrace()
     sys.settrace(None)
+    gc.freeze()
     try:
         slow, began = slowness(), time.process_time()
         yield
         took = time.process_time() - began
         slow = max(slow, slowness())
     finally:
+        gc.unfreeze()
         sys.settrace(tracer)
     assert took < seconds * slow, f"{took:.2f} s, on a machine that is {slow:.1f} times slower than alone"
 
