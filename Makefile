@@ -25,7 +25,9 @@ help:
 $(STAMP): $(LOCK) pyproject.toml script/find-python
 	rm -rf $(VENV)
 	python=$$(script/find-python $(PYTHON)) && $$python -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(LOCK)
+	@# The lock names everything, so nothing is resolved: an old pip would try a newer release than the locked one of an extra.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
+	$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
