@@ -1,7 +1,8 @@
 """Facts as JSON and back: what the journal, the spool folders and the API hold.
 
 `encode` is canonical: equal facts give equal bytes. `decode` is strict about types and ignores fields that it does not
-know, so that an older reader survives a newer writer's additions.
+know, so that an older reader survives a newer writer's additions. `decode_kept` does not: what is read to be written back
+would lose them, and an older program would go on as if they said nothing.
 """
 
 from __future__ import annotations
@@ -89,6 +90,36 @@ def decode(kind: type[T], data: bytes | str) -> T:
         ValueError: the bytes are not JSON, or not of that type; the message names the field.
     """
     return cast("T", _adapter(cast("Hashable", kind)).validate_json(data, strict=True))
+
+
+class Newer(ValueError):
+    """A fact has a field that this version does not know."""
+
+
+def decode_kept(kind: type[T], data: bytes | str) -> T:
+    """As `decode`, for a fact that a plane keeps and writes back.
+
+    Raises:
+        Newer: a newer version of reconciler wrote it. ValueError: see `decode`.
+    """
+    fact = decode(kind, data)
+    field = _unknown(orjson.loads(data), orjson.loads(encode(fact)))
+    if field is not None:
+        raise Newer(f"the field {field} of {kind.__name__} is not known here")
+    return fact
+
+
+def _unknown(found: object, known: object) -> str | None:
+    """The first field that was in the JSON and is not in what was made of it; None: there is none."""
+    if isinstance(found, dict) and isinstance(known, dict):
+        if surplus := sorted(found.keys() - known.keys()):
+            return str(surplus[0])
+        pairs = ((value, known[name]) for name, value in found.items())
+    elif isinstance(found, list) and isinstance(known, list):
+        pairs = ((value, kept) for value, kept in zip(found, known, strict=False))
+    else:
+        return None
+    return next((field for value, kept in pairs if (field := _unknown(value, kept)) is not None), None)
 
 
 def prepare(*kinds: type) -> None:

@@ -16,13 +16,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from reconciler import codec
 from reconciler.durable import FileLock, sync_folder, write_atomic
 from reconciler.errors import PassError, UnitError
 from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.runner.allowances import Allowed
+from reconciler.runner.upgrade import bring_up_to_date, too_new
 from reconciler.trust import REWRITTEN, is_final, remedy
+
+T = TypeVar("T")
 
 KEY_BYTES = 32
 _TAKEN_OVER = (
@@ -125,8 +129,10 @@ class Memory:
     """The runner's memory in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises HeldError "MemoryTooNew": a newer version of reconciler wrote it."""
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        bring_up_to_date(folder)
         self._key = self._load_key()
         self._trust = folder / "trust.json"
 
@@ -174,7 +180,7 @@ class Memory:
     def trust(self) -> Trust:
         """The accepted head and the open allowances."""
         path = self._trust
-        trust = codec.decode(Trust, path.read_bytes()) if path.exists() else Trust()
+        trust = _kept(Trust, path) if path.exists() else Trust()
         if trust.commit is None or (trust.frozen and is_final(trust.frozen.reason)):
             return trust
         found = path.stat()
@@ -207,7 +213,7 @@ class Memory:
     def unit(self, unit: UnitId) -> UnitMemory:
         """What is remembered of the unit; nothing, where nothing is."""
         path = self._unit_path(unit)
-        return codec.decode(UnitMemory, path.read_bytes()) if path.exists() else UnitMemory(unit)
+        return _kept(UnitMemory, path) if path.exists() else UnitMemory(unit)
 
     def save(self, memory: UnitMemory) -> None:
         """Replace what is remembered of a unit; only by the job that holds the unit's lock."""
@@ -218,7 +224,7 @@ class Memory:
     def units(self) -> Iterator[UnitMemory]:
         """Everything that is remembered of any unit."""
         for path in sorted((self.folder / "units").rglob("*.json")):
-            yield codec.decode(UnitMemory, path.read_bytes())
+            yield _kept(UnitMemory, path)
 
     def unit_lock(self, unit: UnitId) -> FileLock:
         """The right to change a unit's state and what is remembered of it. An engine that inherits it keeps it.
@@ -271,6 +277,14 @@ class Memory:
     def resume(self) -> None:
         """End the pause."""
         (self.folder / "pause").unlink(missing_ok=True)
+
+
+def _kept(kind: type[T], path: Path) -> T:
+    """What the file holds. Raises HeldError "MemoryTooNew": with a field that is only known to a newer version."""
+    try:
+        return codec.decode_kept(kind, path.read_bytes())
+    except codec.Newer as error:
+        raise too_new(path, str(error)) from error
 
 
 def built_on(memory: UnitMemory) -> frozenset[UnitId]:

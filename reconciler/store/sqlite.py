@@ -13,27 +13,15 @@ from pathlib import Path
 
 import orjson
 
-from reconciler.codec import decode, encode, encode_event
+from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
 from reconciler.ledger import Event
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
 from reconciler.ports import Clock, HistoryEvent
 from reconciler.store.chain import Record, Tip, check, link
+from reconciler.store.migrations import check_known, migrate, too_new, version_of
 from reconciler.store.projection import Delta, Projection, project, subject_of
-
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE events (
-  seq INTEGER PRIMARY KEY, at TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, unit TEXT,
-  body TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL
-) STRICT;
-CREATE INDEX events_by_unit ON events (unit, seq);
-CREATE TABLE units (unit TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE pauses (scope TEXT PRIMARY KEY, pause TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE commits (sha TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) STRICT, WITHOUT ROWID;
-"""
 
 _COLUMNS = "seq, at, actor, action, unit, body, previous, hash"
 
@@ -151,9 +139,10 @@ class SqliteStore:
 
     def _prepare(self) -> None:
         with self._speaking_of("open"):
+            check_known(self._path, version_of(self._db))
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._migrate()
+            migrate(self._db, self._path)
         self._load()
 
     def _reader(self) -> sqlite3.Connection:
@@ -162,23 +151,14 @@ class SqliteStore:
             f"{self._path.absolute().as_uri()}?mode=ro", uri=True, timeout=self._patience, isolation_level=None
         )
 
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise PassError(
-                "StoreTooNew",
-                f"{self._path}: written by a newer reconciler (store version {version}, this one knows {SCHEMA_VERSION}); "
-                "install that version again, or restore the backup from before the upgrade",
-            )
-        if version == 0:
-            self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
     def _load(self) -> None:
         """Read the projection from disk: at start, and after a write that may or may not have happened."""
         with self._speaking_of("read"):
             units = self._db.execute("SELECT record FROM units")
-            records = {record.unit: record for (row,) in units for record in [decode(UnitRecord, row)]}
-            pauses = tuple(decode(Pause, row) for (row,) in self._db.execute("SELECT pause FROM pauses ORDER BY scope"))
+            records = {record.unit: record for (row,) in units for record in [decode_kept(UnitRecord, row)]}
+            pauses = tuple(
+                decode_kept(Pause, row) for (row,) in self._db.execute("SELECT pause FROM pauses ORDER BY scope")
+            )
             tip = self._meta("tip")
             self._projection = Projection(self._trust(Ledger(units=records, pauses=pauses)))
             self._tip = decode(Tip, tip) if tip else Tip()
@@ -257,6 +237,8 @@ class SqliteStore:
             yield
         except sqlite3.Error as error:
             raise _remedy(self._path, verb, error) from error
+        except Newer as error:
+            raise too_new(self._path, str(error)) from error
         except ValueError as error:
             raise PassError("StoreCorrupt", f"{self._path}: cannot {verb}: {error}. {_RESTORE}") from error
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.codec import ACTIONS, action_of, decode, decode_event, encode, encode_event
+from reconciler.codec import ACTIONS, Newer, action_of, decode, decode_event, decode_kept, encode, encode_event
 from reconciler.errors import Place
 from reconciler.ledger import CheckScheduled, Event, HoldChanged, Thawed
 from reconciler.model import (
@@ -100,6 +100,29 @@ def test_what_does_not_fit_is_refused(text: str) -> None:
 
 def test_additions_of_a_newer_writer_are_ignored() -> None:
     assert decode(Hold, '{"reason": "R", "message": "m", "since": "later"}') == Hold("R", "m")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "field"),
+    [
+        (Hold, '{"reason": "R", "message": "m", "since": "later"}', "since"),
+        (UnitRecord, '{"unit": "a", "hold": {"reason": "R", "message": "m", "by": null}}', "by"),
+        (tuple[Hold, ...], '[{"reason": "R", "message": "m"}, {"reason": "R", "message": "m", "z": 1}]', "z"),
+    ],
+)
+def test_where_a_fact_is_written_back_they_are_refused(kind: type, text: str, field: str) -> None:
+    with pytest.raises(Newer, match=f"the field {field} of"):
+        decode_kept(kind, text)
+
+
+@settings(max_examples=50)
+@given(FACTS)
+def test_what_is_kept_is_read_as_it_was_written(fact: object) -> None:
+    assert decode_kept(type(fact), encode(fact)) == fact
+
+
+def test_what_an_older_version_did_not_write_has_its_default() -> None:
+    assert decode_kept(UnitRecord, '{"unit": "a"}') == UnitRecord(UnitId("a"))
 
 
 def test_every_event_has_one_name() -> None:
