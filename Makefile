@@ -10,12 +10,13 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash fuzz asked needs check lint fast format bench lock clean
+.PHONY: help venv demo test crash soak fuzz asked needs check lint fast format bench lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
 	@echo 'make crash                 the whole matrix of kill -9, of which make test plays a tenth'
+	@echo 'make soak [SOAK_SECONDS=7200]  300 units, merges, drift, faults and restarts; then nothing may be lost, doubled or left behind'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
@@ -46,6 +47,11 @@ test: needs
 # Every point with every seed: 400 stories in which something is killed.
 crash: needs
 	RECONCILER_TEST_CRASH=matrix $(BIN)/python -m pytest -n $(JOBS) tests/crash $(ARGS)
+
+# `make test` plays two minutes of it. The report, a line of JSON, goes to stdout; ARGS="--seed 7" repeats the draws of a run.
+SOAK_SECONDS ?= 7200
+soak: needs
+	@$(BIN)/python -m tests.soak.play --seconds $(SOAK_SECONDS) $(ARGS)
 
 # New inputs go to tests/hostile/found; `python -m tests.hostile.fuzz keep NAME FOLDER` takes over what covers more.
 SECONDS ?= 120
