@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
+from reconciler.forge import open_voice
 from reconciler.git.remote import Patience
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, Phase, UnitId
@@ -32,6 +34,7 @@ from reconciler.ports import HistoryEvent
 from reconciler.protection import EVERY, Guards
 from reconciler.pulls import Proposal, forge_of, open_proposals
 from reconciler.pullwatch import PullWatch
+from reconciler.reporting import Reporter, ReporterThread
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
@@ -102,6 +105,7 @@ class Daemon:
             observer,
             self._clock,
         )
+        self._reports = self._reporting(patience)
         self._trigger = (
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
@@ -109,6 +113,18 @@ class Daemon:
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
         self._metrics = Metrics(observer, self._outlook.picture, __version__)
+
+    def _reporting(self, patience: Patience) -> ReporterThread | None:
+        forge, reports = self._config.environments_repo.forge, self._config.reports
+        if forge is None or reports is None:
+            return None
+        voice = open_voice(forge, reports.token_file, ending=patience.ending)
+        memory = self._config.work_path / "reports.json"
+        reporter = Reporter(
+            voice, self, self._observer, self._config.installation, memory, time.monotonic, reports.page or "",
+            comments=reports.comments, statuses=reports.statuses,
+        )  # fmt: skip
+        return ReporterThread(reporter)
 
     def wake(self) -> None:
         """Run the loop soon. Safe from any thread and from a signal handler."""
@@ -157,6 +173,9 @@ class Daemon:
         )
         if self._config.environments_repo.forge is not None:
             self._start_looking_at_pulls(stack, interval)
+        if self._reports is not None:
+            self._reports.start()
+            stack.callback(self._reports.close)
         if self._guards is not None:
             self._scheduler.add_job(
                 self._guards.look,
@@ -187,6 +206,8 @@ class Daemon:
             self._awake.clear()
             due = self._pass()
             self._observer.beat()
+            if self._reports is not None:
+                self._reports.wake()
             self._wait(due)
 
     def _pass(self) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ TRIGGER_RESULTS = (
     "limited",
     "unavailable",
 )
+REPORT_SINKS = ("comment", "status")
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
@@ -147,6 +149,9 @@ class Observer:
         )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
         self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
+        self.reports: Counter = named(
+            Counter, "reports_total", "What was said at the forge, and whether it got through.", "sink", "result"
+        )
 
     def _start_at_zero(self, repositories: Iterable[str]) -> None:
         for repository in repositories:
@@ -164,9 +169,10 @@ class Observer:
             self.pull_plans.labels(outcome.value)
         for result in TRIGGER_RESULTS:
             self.trigger.labels(result)
-        for action in ADMIN_ACTIONS:
-            for result in ("ok", "refused"):
-                self.admin.labels(action, result)
+        for action, result in product(ADMIN_ACTIONS, ("ok", "refused")):
+            self.admin.labels(action, result)
+        for sink, result in product(REPORT_SINKS, ("ok", "failed")):
+            self.reports.labels(sink, result)
 
     def know(self, environments: Iterable[str]) -> None:
         """Start the series of environments that are new at zero."""
@@ -251,6 +257,12 @@ class Observer:
     def protection_unknown(self, repository: str, error: PassError) -> None:
         """The forge did not say what guards the branch."""
         self.log.warning(str(error), action="branch-protection-unknown", repository=repository, reason=error.reason)
+
+    def reported(self, sink: str, error: PassError | None) -> None:
+        """Something was said at the forge, or did not get through."""
+        self.reports.labels(sink, "failed" if error else "ok").inc()
+        if error is not None:
+            self.log.warning(str(error), action="report-failed", sink=sink, reason=error.reason)
 
     def job_started(self, dispatched: Dispatched) -> None:
         """A job was handed to the runner."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from reconciler.config.fields import (
     CatalogRepos,
@@ -72,6 +74,24 @@ class Admin(Closed):
     users: list[Line] = Field(default=["root"], description="users of this host that may pause and resume")
 
 
+class Reports(Closed):
+    """What is said at the forge: one comment on each open pull request, and statuses of commits."""
+
+    token_file: HostPath = Field(
+        description="a file with a token that may comment and set statuses; not the one of `forge`, which only reads"
+    )
+    comments: bool = Field(default=True, description="one on each open pull request, edited in place")
+    statuses: bool = Field(default=True, description="of the heads of pull requests, and of merge commits")
+    page: Line | None = Field(default=None, description="where people find the status page: statuses link there")
+
+    @field_validator("page")
+    @classmethod
+    def _https(cls, page: str | None) -> str | None:
+        if page is not None and not re.fullmatch(r"https?://[^\s\"<>]{1,500}", page):
+            raise PydanticCustomError("page", "no address of a page; write https://reconciler.example.com")
+        return page
+
+
 class ControllerConfig(Closed):
     """reconciler.yaml"""
 
@@ -83,7 +103,16 @@ class ControllerConfig(Closed):
     work: HostPath | None = Field(default=None, description="for mirrors; a folder beside the store, if not written")
     http: Http = Field(default_factory=Http)
     trigger: Trigger | None = Field(default=None, description="for CI servers; nobody listens, if not written")
+    reports: Reports | None = Field(default=None, description="nothing is said at the forge, if not written")
     admin: Admin = Field(default_factory=Admin)
+
+    @model_validator(mode="after")
+    def _reported_where(self) -> ControllerConfig:
+        if self.reports is not None and self.environments_repo.forge is None:
+            raise PydanticCustomError(
+                "reports", "reports needs environments_repo.forge: write which forge, or remove it"
+            )
+        return self
 
     @property
     def store_path(self) -> Path:

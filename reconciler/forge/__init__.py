@@ -10,9 +10,24 @@ from reconciler.forge.facts import RULES, Forge, Merged, Protection, Pull
 from reconciler.forge.gitea import Gitea
 from reconciler.forge.github import GitHub
 from reconciler.forge.gitlab import GitLab
-from reconciler.forge.rest import Bounds, Rest
+from reconciler.forge.rest import Bounds, Limited, Rest, login_of
+from reconciler.forge.voice import Comment, Mark, Status, Voice, open_voice
 
-__all__ = ["RULES", "Bounds", "Forge", "Merged", "Protection", "Pull", "open_forge"]
+__all__ = [
+    "RULES",
+    "Bounds",
+    "Comment",
+    "Forge",
+    "Limited",
+    "Mark",
+    "Merged",
+    "Protection",
+    "Pull",
+    "Status",
+    "Voice",
+    "open_forge",
+    "open_voice",
+]
 
 
 def open_forge(
@@ -38,11 +53,7 @@ def _dialect(
     forge: config.Forge, branch: str, bounds: Bounds | None, ending: threading.Event | None, *, signed: bool
 ) -> Dialect:
     about = forge.repository, branch, forge.min_approvals
+    rest = Rest(forge, *login_of(forge.kind), bounds, ending)
     if forge.kind == "github":
-        rest = Rest(forge, "", lambda token: ("Authorization", f"Bearer {token}"), bounds, ending)
         return GitHub(rest, *about, signed=signed)
-    if forge.kind == "gitlab":
-        rest = Rest(forge, "/api/v4", lambda token: ("PRIVATE-TOKEN", token), bounds, ending)
-        return GitLab(rest, *about, signed=signed)
-    rest = Rest(forge, "/api/v1", lambda token: ("Authorization", f"token {token}"), bounds, ending)
-    return Gitea(rest, *about, signed=signed)
+    return (GitLab if forge.kind == "gitlab" else Gitea)(rest, *about, signed=signed)

@@ -7,12 +7,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -27,6 +27,9 @@ Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Id = Annotated[int, Field(gt=0, lt=1 << 63)]
 Moment = AwareDatetime  # one without a zone cannot be told to be before or after another
 Word = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
+
+Method = Literal["POST", "PATCH", "PUT"]
+Login = Callable[[str], tuple[str, str]]  # a token -> the header that carries it
 
 TOKEN_SIZE = 4096  # bytes
 PAGE = 50  # asked for: what the least generous of the forges gives
@@ -49,9 +52,17 @@ class Bounds:
     pages: int = 20
 
 
+class Limited(PassError):
+    """Too many requests. `seconds`: for how long, if the forge said so."""
+
+    def __init__(self, message: str, seconds: float | None) -> None:
+        super().__init__("ForgeLimited", message)
+        self.seconds = seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that is one: 200, 403 or 404. `body` is as it came, bounded."""
+    """An answer that is one: 200, 201, 403 or 404. `body` is as it came, bounded."""
 
     status: int
     body: bytes
@@ -59,13 +70,13 @@ class Reply:
 
 
 class Rest:
-    """GET requests below one address. `login` makes the header that carries the token, read anew for each request."""
+    """Requests below one address. `login` makes the header that carries the token, read anew for each request."""
 
     def __init__(
         self,
         config: Forge,
         prefix: str,
-        login: Callable[[str], tuple[str, str]],
+        login: Login,
         bounds: Bounds | None = None,
         ending: threading.Event | None = None,
     ) -> None:
@@ -125,21 +136,42 @@ class Rest:
 
     def reply(self, *path: str | int, **query: str | int) -> Reply:
         """Ask once. Raises PassError unless the forge answered with something, a refusal, or nothing there."""
+        return self._answered("GET", path, query, None)
+
+    def write(self, method: Method, model: type[M], given: Mapping[str, str], *path: str | int) -> M:
+        """Write once; what the forge made of it. Raises PassError: it was not written, or nobody knows."""
+        return self.read(model, _granted(self._answered(method, path, {}, given), self.place))
+
+    def tell(self, given: Mapping[str, str], *path: str | int, fine: str = "") -> None:
+        """Write what has no answer to look at. `fine`: words of a refusal by which it stands so already. Raises PassError."""
+        reply = self._answered("POST", path, {}, given, fine)
+        if reply.status != 400:
+            self.read(Answer, _granted(reply, self.place))  # what answers with a page to log in has heard nothing
+
+    def _answered(
+        self,
+        method: str,
+        path: Sequence[str | int],
+        query: Mapping[str, str | int],
+        given: Mapping[str, str] | None,
+        fine: str = "",
+    ) -> Reply:
         if self._ending is not None and self._ending.is_set():
             raise PassError("ForgeUnreachable", f"{self.place}: this process ends; the next one asks again.")
         words = "/".join(quote(str(word), safe="") for word in path)
-        status, headers, body = self._sent(words, query)
+        status, headers, body = self._sent(method, words, query, given)
         if status in (403, 429) and _limited(status, headers):
-            raise PassError(
-                "ForgeLimited", f"{self.place}: too many requests{_until(headers)}: it is asked again then."
-            )
-        if status in (200, 403, 404):
+            what = f"{self.place}: too many requests{_until(headers)}: it is asked again then."
+            raise Limited(what, _seconds(headers))
+        if status in (200, 201, 403, 404) or (status == 400 and fine and fine.encode() in body):
             return Reply(status, body, words)
         raise PassError(*_refusal(status, words, self.place, self._token_file))
 
-    def _sent(self, words: str, query: dict[str, str | int]) -> tuple[int, httpx.Headers, bytes]:
+    def _sent(
+        self, method: str, words: str, query: Mapping[str, str | int], given: Mapping[str, str] | None
+    ) -> tuple[int, httpx.Headers, bytes]:
         request = self._client.build_request(
-            "GET", f"{self._root}/{words}", params=query, headers=dict([self._login(self._token())])
+            method, f"{self._root}/{words}", params=query, json=given, headers=dict([self._login(self._token())])
         )
         with _deadline(self._bounds.deadline) as (trace, ended):
             request.extensions["trace"] = trace
@@ -235,6 +267,39 @@ def _granted(reply: Reply, place: str) -> Reply:
 def _limited(status: int, headers: httpx.Headers) -> bool:
     left = (headers.get("x-ratelimit-remaining"), headers.get("ratelimit-remaining"))
     return status == 429 or "0" in left or "retry-after" in headers
+
+
+def _seconds(headers: httpx.Headers) -> float | None:
+    """For how long the forge wants to be left alone, if it says so in a form that is known."""
+    after = headers.get("retry-after", "")
+    if re.fullmatch(r"[0-9]{1,6}", after):
+        return float(after)
+    reset = headers.get("x-ratelimit-reset", headers.get("ratelimit-reset", ""))
+    return max(float(reset) - time.time(), 0.0) if re.fullmatch(r"[0-9]{9,11}", reset) else None
+
+
+def _bearer(token: str) -> tuple[str, str]:
+    return "Authorization", f"Bearer {token}"
+
+
+def _private(token: str) -> tuple[str, str]:
+    return "PRIVATE-TOKEN", token
+
+
+def _plain(token: str) -> tuple[str, str]:
+    return "Authorization", f"token {token}"
+
+
+_LOGINS: Mapping[str, tuple[str, Login]] = {
+    "github": ("", _bearer),
+    "gitlab": ("/api/v4", _private),
+    "gitea": ("/api/v1", _plain),
+}
+
+
+def login_of(kind: str) -> tuple[str, Login]:
+    """Where the API of a kind of forge begins, and the header that carries a token there."""
+    return _LOGINS[kind]
 
 
 def _until(headers: httpx.Headers) -> str:

@@ -67,12 +67,15 @@ class Street:
 
 
 @contextmanager
-def living(folder: Path, entries: Files, catalog: Releases, kind: str = "github") -> Iterator[Street]:
+def living(
+    folder: Path, entries: Files, catalog: Releases, kind: str = "github", *, reports: bool = False
+) -> Iterator[Street]:
     with ExitStack() as stack:
         site = stack.enter_context(forge_site(folder / "site"))
         over = {"environments_repo": {"forge": site.config(kind, "acme/environments"), "poll_interval": "1s"}}
+        said = {"reports": {"token_file": str(site.token_file)}} if reports else {}
         built = stack.enter_context(
-            house(folder / "house", entries, catalog, controller=over, runner={**over, "allow": ALLOW})
+            house(folder / "house", entries, catalog, controller={**over, **said}, runner={**over, "allow": ALLOW})
         )
         repo = site.repository("acme/environments", built.ground.environments)
         for login in ("ada", "bob"):

@@ -21,6 +21,7 @@ import trustme
 
 from reconciler.demo.forge import ENVIRONMENT, Files, Forge, git
 from reconciler.model import Commit
+from tests.kit.forgewrites import Wall
 
 KINDS = ("github", "gitlab", "gitea")
 PREFIXES = {"github": "/api/v3", "gitlab": "", "gitea": ""}  # what stands behind the host in `url`
@@ -207,6 +208,8 @@ class ForgeSite:
         self.fault = ""
         self.change: Callable[[str, Any], Any] = lambda _path, answer: answer
         self.asked: list[str] = []
+        self.wall = Wall()
+        self.deaf = False  # what is written is refused
         self.still: dict[Any, tuple[int, Any]] | None = (
             None  # set to {}: nothing changes any more, so git is asked once
         )
@@ -274,12 +277,22 @@ class ForgeSite:
 
         if not any(TOKEN in headers.get(name, "") for name in ("Authorization", "PRIVATE-TOKEN")):
             return 401, {"message": "Bad credentials"}
+        if (written := self.wall.read(path)) is not None:
+            return forgewords.paged(self, self._beside(written, path, query), query)
         if self.still is None:
             return forgewords.answer(self, path, query)
         asked = path, tuple(sorted(query.items()))
         if asked not in self.still:
             self.still[asked] = forgewords.answer(self, path, query)
         return self.still[asked]
+
+    def _beside(self, written: Any, path: str, query: Mapping[str, str]) -> Any:
+        """What was written, after the notes that GitLab keeps of its own."""
+        from tests.kit import forgewords
+
+        whole = {name: value for name, value in query.items() if name not in ("page", "per_page")}
+        status, found = forgewords.answer(self, path, whole)
+        return [*found, *written] if status == 200 and isinstance(written, list) else written
 
     def drip(self, handler: BaseHTTPRequestHandler) -> None:
         """An answer that never ends, a byte at a time."""
@@ -308,6 +321,24 @@ class _Handler(BaseHTTPRequestHandler):
         words = "/".join(path.path.split("/"))
         status, found = self.site.answer(words, query, dict(self.headers.items()))
         self._send(status, json.dumps(self.site.change(unquote(words), found)).encode())
+
+    def _write(self) -> None:
+        """A request that changes something."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        fault = getattr(self, f"_{self.site.fault}", None)
+        if self.site.fault and fault is not None:
+            fault()
+            return
+        if self.site.deaf:
+            self._denied()
+            return
+        if not any(TOKEN in self.headers.get(name, "") for name in ("Authorization", "PRIVATE-TOKEN")):
+            self._send(401, b'{"message": "Bad credentials"}')
+            return
+        status, found = self.site.wall.write(self.command, urlsplit(self.path).path, body)
+        self._send(status, json.dumps(found).encode())
+
+    do_POST = do_PATCH = do_PUT = _write  # noqa: N815 - the server's names
 
     def _send(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)

@@ -36,11 +36,7 @@ def _routed(site: ForgeSite, routes: Routes, path: str, query: Mapping[str, str]
         if repo is None and not pattern.startswith("users"):
             return NOT_FOUND
         found = reply(repo or site, *words[1:]) if not pattern.startswith("users") else reply(site, *words)
-        if found is None:
-            return NOT_FOUND
-        if isinstance(found, tuple):
-            return found
-        return 200, _page(site, found, query) if isinstance(found, list) else found
+        return NOT_FOUND if found is None else paged(site, found, query)
     return NOT_FOUND
 
 
@@ -50,6 +46,13 @@ def _page(site: ForgeSite, items: list[Json], query: Mapping[str, str]) -> list[
     size = min(int(query.get("per_page", query.get("limit", "30"))), site.page_size)
     start = (int(query["page"]) - 1) * size
     return items[start : start + size]
+
+
+def paged(site: ForgeSite, found: Json, query: Mapping[str, str]) -> tuple[int, Json]:
+    """Status and body of an answer that is found already."""
+    if isinstance(found, tuple):
+        return found
+    return 200, _page(site, found, query) if isinstance(found, list) else found
 
 
 def _pull(repo: Repo, number: str) -> PullRequest | None:

@@ -97,6 +97,10 @@ class House:
         found: Json = answer.json()
         return found
 
+    def text(self, path: str) -> str:
+        """An answer of the controller's that is no JSON."""
+        return httpx.get(f"{self.ground.address}{path}", timeout=20).text
+
     def unit(self, unit: str) -> Json:
         """All that is known of a unit; empty while it is unknown."""
         answer = httpx.get(f"{self.ground.address}/api/v1/units/{unit}", timeout=20)
