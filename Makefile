@@ -15,7 +15,7 @@ UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
-	@echo 'make crash                 the whole matrix of kill -9, of which make test plays a tenth'
+	@echo 'make crash [SEEDS=0-199]   kill -9 at each of the points with each seed; make test plays each point once'
 	@echo 'make soak [SOAK_SECONDS=7200]  300 units, merges, drift, faults and restarts; then nothing may be lost, doubled or left behind'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
@@ -44,9 +44,10 @@ needs: venv
 test: needs
 	RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-# Every point with every seed: 400 stories in which something is killed.
+# Goes on where it was stopped: a house that ended well is not played again. ARGS="--jobs 4 --results FILE".
+SEEDS ?= 0-199
 crash: needs
-	RECONCILER_TEST_CRASH=matrix $(BIN)/python -m pytest -n $(JOBS) tests/crash $(ARGS)
+	@$(BIN)/python -m tests.crash.matrix --seeds $(SEEDS) $(ARGS)
 
 # `make test` plays two minutes of it. The report, a line of JSON, goes to stdout; ARGS="--seed 7" repeats the draws of a run.
 SOAK_SECONDS ?= 7200

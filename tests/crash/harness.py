@@ -1,93 +1,44 @@
-"""A house whose processes die where they are told to, the story that is played in it, and what must hold at its end."""
+"""A house whose processes die, or fail, where they are told to, while changes are merged; and what must hold after each."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
+import httpx
 import pytest
 
-from reconciler.daemon import SystemClock
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
-from reconciler.runner.audit.chain import read
-from reconciler.runner.audit.log import AuditLog
-from reconciler.runner.audit.verify import segments_of, verify
-from reconciler.runner.memory import Memory
-from reconciler.store.sqlite import SqliteStore
-from tests.kit.house import PATIENCE, House
+from tests.crash.launcher import EVERY, Order
+from tests.crash.points import Point
+from tests.kit.house import ASKING, House
 from tests.kit.modules import excused
-from tests.provider.log import calls, doubled
+from tests.kit.proof import leftovers, wrongs
+from tests.kit.wishes import CATALOG, Wish, files_of, wrong_objects, wrong_outputs, wrong_world
+from tests.provider.log import doubled
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = "environments/prod"
-OBJECT = """\
-terraform {
-  required_providers {
-    files = { source = "reconciler/files" }
-  }
-}
-variable "path" { type = string }
-variable "content" { type = string }
-resource "files_file" "this" {
-  path    = var.path
-  content = var.content
-}
-output "id" { value = files_file.this.content }
-"""
-# Terraform's builtin resource: quick, and its creation stands in the same log as the provider's.
-NOTE = """\
-variable "path" { type = string }
-variable "note" { type = string }
-resource "terraform_data" "this" {
-  input = var.note
-  provisioner "local-exec" {
-    interpreter = ["/bin/sh", "-c"]
-    environment = { OBJECT = var.path }
-    command     = <<-EOT
-      (set -C; : > "$FILES_ROOT/$OBJECT") 2> /dev/null && became=created || became=exists
-      printf '{"at": 0, "pid": %d, "op": "create", "type": "note", "path": "%s", "outcome": "%s"}\\n' \
-        $$ "$OBJECT" $became >> "$FILES_ROOT/calls.log"
-    EOT
-  }
-}
-output "id" { value = terraform_data.this.output }
-"""
-CATALOG: dict[str, Files] = {"v1.0.0": {"modules/object/main.tf": OBJECT, "modules/note/main.tf": NOTE}}
-OBJECTS = ("app", "mid", "net", "side")  # what exists at the end, each created once
-
-
-def thing(path: str, content: str) -> str:
-    return f'module: acme/object\nversion: "1.0.0"\ninputs: {{path: {path}, content: "{content}"}}\n'
-
-
-def note(path: str, text: str) -> str:
-    return f'module: acme/note\nversion: "1.0.0"\ninputs: {{path: {path}, note: "{text}"}}\n'
-
-
-FIRST: Files = {
-    f"{ENVIRONMENT}/environment.yaml": "class: protected\n",
-    f"{ENVIRONMENT}/net.yaml": thing("net", "one"),
-    f"{ENVIRONMENT}/mid.yaml": note("mid", "mid of ${{ net.id }}"),
-    f"{ENVIRONMENT}/app.yaml": note("app", "app of ${{ mid.id }}, ${{ side.id }}"),
-    f"{ENVIRONMENT}/side.yaml": note("side", "side"),
-}
-RENAMED: Files = {
-    f"{ENVIRONMENT}/side.yaml": None,
-    f"{ENVIRONMENT}/beside.yaml": note("side", "side") + "moved_from: side\n",
-    f"{ENVIRONMENT}/app.yaml": note("app", "app of ${{ mid.id }}, ${{ beside.id }}"),
-}
-CHANGED: Files = {f"{ENVIRONMENT}/net.yaml": thing("net", "two")}
+ENVIRONMENT = "prod"
+SETTINGS: Files = {f"environments/{ENVIRONMENT}/environment.yaml": "class: protected\ndrift_interval: 24h\n"}
+CONTROLLER = {"environments_repo": {"poll_interval": "5s"}}
+BESIDES: tuple[tuple[str, ...], ...] = ((), (), ("controller",), ("runner",), ("controller", "runner"))
+TRIES = 4  # changes that a point may take to be reached
+CONVERGES = 60.0  # seconds
+PACE = 0.02  # seconds between two looks at what costs nothing to look at
+ASK_EVERY = 0.15  # seconds between two questions
 
 
 @dataclass(slots=True)
@@ -113,6 +64,10 @@ class Process:
         if self.poll() is None:
             self.send_signal(signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Let go of the handle."""
+        os.close(self.handle)
+
 
 @dataclass(slots=True)
 class ForkServer:
@@ -120,8 +75,8 @@ class ForkServer:
 
     process: subprocess.Popen[str]
 
-    def start(self, role: str, words: Sequence[str], log: Path, death: dict[str, Any] | None) -> Process:
-        order = {"role": role, "words": list(words), "log": str(log), "death": death}
+    def start(self, role: str, words: Sequence[str], log: Path, orders: Path) -> Process:
+        order = {"role": role, "words": list(words), "log": str(log), "orders": str(orders)}
         asked, answers = cast("IO[str]", self.process.stdin), cast("IO[str]", self.process.stdout)
         asked.write(json.dumps(order) + "\n")
         asked.flush()
@@ -137,171 +92,206 @@ def fork_server() -> Iterator[ForkServer]:
         yield ForkServer(process)
 
 
-@dataclass(frozen=True, slots=True)
-class Fall:
-    """Who dies where, and for the how manieth time; `besides`: which daemons are killed with it, at once."""
+class Cast:
+    """The units of the house, and the small changes that are made to them, drawn by a seed."""
 
-    role: str
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._born = 0
+        self.net = Wish(ENVIRONMENT, "net", "object", "net", "net 0")
+        self.up = Wish(ENVIRONMENT, "up", "note", "up", "up 0")
+        self.down = Wish(ENVIRONMENT, "down", "note", "down", "down 0", reads=self.up)
+        self.side = Wish(ENVIRONMENT, "side", "note", "side", "side 0")
+        self.extra: list[Wish] = []
+        self.gone: list[Wish] = []
+
+    @property
+    def wishes(self) -> list[Wish]:
+        return [self.net, self.up, self.down, self.side, *self.extra]
+
+    def make(self, kind: str) -> Files:
+        """A change of this kind; what was destroyed before loses its file with it."""
+        files: dict[str, str | bytes | None] = {}
+        for wish in [w for w in self.extra if w.absent]:
+            files[wish.file] = None
+            self.extra.remove(wish)
+            self.gone.append(wish)
+        return {**files, **getattr(self, f"_{kind}")()}
+
+    def _change(self) -> Files:
+        return self._say(self.side)
+
+    def _upstream(self) -> Files:
+        return self._say(self.up)
+
+    def _object(self) -> Files:
+        return self._say(self.net)
+
+    def _say(self, wish: Wish) -> Files:
+        wish.text = f"{wish.path} {self._rng.getrandbits(40):x}"
+        return files_of([wish])
+
+    def _create(self) -> Files:
+        self._born += 1
+        made = Wish(ENVIRONMENT, f"u{self._born}", "note", f"o{self._born}", f"text {self._born}")
+        self.extra.append(made)
+        return files_of([made])
+
+    def _destroy(self) -> Files:
+        """One that was created before; where there is none, it is created first."""
+        if not self.extra:
+            return self._create()
+        self.extra[0].absent, self.extra[0].moved_from = True, None
+        return files_of(self.extra[:1])
+
+    def _rename(self) -> Files:
+        self._born += 1
+        before, self.side.moved_from, self.side.name = self.side.file, self.side.name, f"side{self._born}"
+        return {before: None, **files_of([self.side])}
+
+
+@dataclass(frozen=True, slots=True)
+class Fallen:
+    """One fall: where, in the midst of which change, who was killed besides, and how long it took until all was well."""
+
     point: str
+    kind: str
     nth: int
-    besides: tuple[str, ...] = ()
+    besides: tuple[str, ...]
+    tries: int
+    seconds: float
 
 
 class FallingHouse(House):
-    """A house in which one process falls, and everything that is dead is started again."""
+    """A house in which processes fall one after the other, and whatever is dead is started again."""
 
     server: ForkServer
-    fall: Fall
-    followed: bool
-    starts: Counter[str]
+    cast: Cast
+    rng: random.Random
+    order: Order | None
+    number: int
+    deaths: Counter[str]
 
     @property
-    def tally(self) -> Path:
-        return self.ground.folder / "tally"
-
-    @property
-    def fallen(self) -> bool:
-        return Path(f"{self.tally}.killed").exists()
+    def orders(self) -> Path:
+        return self.ground.folder / "orders.json"
 
     def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        self.starts[name] += 1
-        death = {"role": self.fall.role, "point": self.fall.point, "nth": self.fall.nth, "tally": str(self.tally)}
-        return cast("subprocess.Popen[bytes]", self.server.start(name, words, self.ground.logs / f"{name}.log", death))
+        log = self.ground.logs / f"{name}.log"
+        return cast("subprocess.Popen[bytes]", self.server.start(name, words, log, self.orders))
 
-    def until(self, holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-        def living() -> Any:
+    def begin(self) -> None:
+        """The first deploy, in which nobody falls."""
+        self.start()
+        self.synced()
+
+    # --- one fall
+
+    def fall(self, point: Point, how: str = "die") -> Fallen:
+        """Let a process fall at the point during a change that gets there; return when everything is well again."""
+        began = time.monotonic()
+        for tries in range(TRIES):
+            kind = self.rng.choice(point.kinds)
+            nth = 1 + self.rng.randrange(point.times) if tries == 0 else 1
+            besides = self.rng.choice(BESIDES) if how == "die" else ()
+            self._order(point.role, point.name, nth, how)
+            self._play(kind, besides)
+            if self._carried_out():
+                self._order("nobody", "nothing", 1, how)
+                self.verify_soon()
+                return Fallen(str(point), kind, nth, besides, tries, time.monotonic() - began)
+        pytest.fail(f"{point} was not reached by {TRIES} changes ({', '.join(point.kinds)})")
+
+    def _play(self, kind: str, besides: tuple[str, ...]) -> None:
+        self.deaths.clear()
+        commit = self.ground.merge(self.cast.make(kind), kind)
+        deadline, asks, followed = time.monotonic() + CONVERGES, 0.0, False
+        while time.monotonic() < deadline:
+            if self._carried_out() and not followed:
+                followed = True
+                self._follow(besides)
             self.revive()
-            return holds()
+            if (now := time.monotonic()) >= asks:
+                asks = now + ASK_EVERY
+                if self.in_order(commit):
+                    return
+            time.sleep(PACE)  # a poll, not a wait: the deadline is the wait
+        pytest.fail(f"{kind} did not converge in {CONVERGES} s after {self.order}, besides {besides}\n{self.tails()}")
 
-        return super().until(living, what, patience)
+    def _order(self, role: str, point: str, nth: int, how: str = "die") -> None:
+        self.number += 1
+        self.order = Order(self.number, role, point, nth, how)
+        self.order.write(self.orders)
+
+    def _carried_out(self) -> bool:
+        return self.order is not None and self.order.carried_out(self.orders).exists()
+
+    def _follow(self, besides: tuple[str, ...]) -> None:
+        """Who is killed besides, at once."""
+        for name in besides:
+            process = cast("Process", getattr(self, name))
+            process.kill()
+            process.wait(CONVERGES)
+
+    def in_order(self, commit: str) -> bool:
+        """Whether the commit is carried out, as far as the controller says."""
+        with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError):
+            found = ASKING.get(f"{self.address}/api/v1/commits/{commit}").json()
+            if found["accepted"] and not found["waiting"]:
+                return all((u["sync"], u["health"]) == ("Synced", "Healthy") for u in self.units())
+        return False
 
     def revive(self) -> None:
-        """Start again what died; nothing may have died by itself."""
-        if self.fallen and not self.followed:
-            self.followed = True
-            for name in self.fall.besides:
-                process: Process | None = getattr(self, name)
-                if process is not None:
-                    process.kill()
-                    process.wait(PATIENCE)
+        """Start again what died; nothing may have died by itself, nor twice."""
         for name, words in (
             ("runner", ("runner", "serve", "--config", str(self.ground.runner_config))),
             ("controller", ("run", "--config", str(self.ground.controller_config))),
         ):
-            process = getattr(self, name)
+            process = cast("Process | None", getattr(self, name))
             if process is not None and process.poll() is not None:
-                if self.starts[name] > 1 or not self.fallen:
+                self.deaths[name] += 1
+                if not self._carried_out() or self.deaths[name] > 2:
                     pytest.fail(f"the {name} died, and not by us\n{self.tails()}")
+                process.forget()
                 setattr(self, name, self._spawn(name, *words))
 
-    # --- the story
+    # --- counting
 
-    def play(self) -> None:
-        """First deploy; a change with a rename; a change while somebody meddles."""
-        self.start()
-        self.synced()
-        self.ground.merge(RENAMED)
-        self.synced()
-        (self.ground.world / "net").write_text("meddled", encoding="utf-8")
-        self.ground.merge(CHANGED)
-        self.synced()
-        self.until(lambda: not self.engines(), "no engine runs any more")
-
-    def engines(self) -> list[str]:
-        """What runs in a job's folder: engines, providers, and what they started."""
-        spool = str(self.ground.folder / "runner" / "spool")
-        return [link for link in working_folders() if link.startswith(spool)]
+    def count(self, kind: str) -> Counter[str]:
+        """How often a change of the kind gets to each point when nobody falls."""
+        self._order("nobody", EVERY, 1)
+        assert self.order is not None
+        self._play(kind, ())
+        tally = self.order.tally(self.orders)
+        self._order("nobody", "nothing", 1)
+        return Counter(tally.read_text(encoding="utf-8").splitlines())
 
     # --- what must hold
 
-    def check(self) -> None:
-        """Everything exists once, nobody lost or doubled a state, nothing is left behind."""
+    def verify_soon(self) -> None:
+        """After each fall: nothing was made twice, and everybody gives what is wanted."""
+        wrong = [*(f"created twice: {path}" for path in doubled(self.ground.world))]
+        wrong += [*wrong_outputs(self.ground, self.cast.wishes), *wrong_objects(self.ground, self.cast.wishes)]
+        assert wrong == [], (self.order, self.tails())
+
+    def check(self) -> list[str]:
+        """At the end: everything exists once, nobody lost or doubled a state, nothing is left behind."""
+        self.until(lambda: {*leftovers(self.ground)} <= {"still locked: service.lock"}, "no job runs any more")
         self.stop()
-        self._check_world()
-        self._check_states()
-        self._check_records()
-        assert self._leftovers() == []
-        assert _verified(self.ground.folder / "controller" / "reconciler.db") > 0
-
-    def _check_world(self) -> None:
-        world = self.ground.world
-        assert doubled(world) == []
-        created = Counter(call.path for call in calls(world, op="create", outcome="created"))
-        assert created == dict.fromkeys(OBJECTS, 1)
-        assert (world / "net").read_text(encoding="utf-8") == "two"
-        assert sorted(p.name for p in world.iterdir() if not p.name.startswith((".", "calls"))) == sorted(OBJECTS)
-
-    def _check_states(self) -> None:
-        """One lineage per unit, the memory's; and the outputs are those of the last commit."""
-        states, memory = self.ground.folder / "states" / "prod", Memory(self.ground.folder / "runner")
-        for name in ("net", "mid", "app", "beside"):
-            state = json.loads((states / f"{name}.tfstate").read_bytes())
-            kept = [json.loads(p.read_bytes())["lineage"] for p in states.glob(f"{name}.tfstate*")]
-            known = memory.unit(f"prod/{name}")  # type: ignore[arg-type]
-            assert set(kept) == {state["lineage"]}
-            assert known.mark is not None
-            assert (known.mark.lineage, known.mark.serial) == (state["lineage"], state["serial"])
-            assert known.applied is not None
-            assert known.applying is None
-        app = json.loads((states / "app.tfstate").read_bytes())
-        assert app["outputs"]["id"]["value"] == "app of mid of two, side"
-        assert not (states / "side.tfstate").exists()
-
-    def _check_records(self) -> None:
-        """The audit log fits; every serial has one record, every apply's end at most one; nothing is unexplained."""
-        folder = self.ground.folder / "runner" / "audit"
-        verdict = verify(segments_of(folder), least=AuditLog(folder).mark().count)
-        assert (verdict.wrong, verdict.torn) == (None, 0)
-        lines = [line for _, data in segments_of(folder) for line in data.splitlines()]
-        states = [record.body for record in map(read, lines) if record.kind == "state"]
-        assert {one["change"] for one in states} <= {"applied", "failed", "recovered", "moved"}
-        ends = [one["intent"] for one in states if one["intent"] is not None]
-        assert len(ends) == len(set(ends))
-        made: dict[str, list[int]] = {}
-        for one in states:
-            if one["change"] != "moved" and one["after"]:
-                before = one["before"]["serial"] if one["before"] else -1
-                made.setdefault(one["after"]["lineage"], []).extend(range(before + 1, one["after"]["serial"] + 1))
-        final = [json.loads(p.read_bytes()) for p in (self.ground.folder / "states" / "prod").glob("*.tfstate")]
-        assert made == {state["lineage"]: [*range(state["serial"] + 1)] for state in final}
-        assert [(one["moved_from"], one["unit"]) for one in states if one["change"] == "moved"] == [
-            ("prod/side", "prod/beside")
-        ]
-
-    def _leftovers(self) -> list[str]:
-        """Workspaces that no unfinished apply needs, and half-written files."""
-        runner = self.ground.folder / "runner"
-        memory = Memory(runner)
-        unfinished = {unit.applying.job for unit in memory.units() if unit.applying is not None}
-        work = [p for p in (runner / "spool").glob("*/work") if p.parent.name not in unfinished]
-        return sorted(str(p.relative_to(runner)) for p in work)
-
-
-def working_folders() -> list[str]:
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            try:
-                found.append(str((process / "cwd").readlink()))
-            except OSError:
-                continue  # it has ended, or is somebody else's
-    return found
-
-
-def _verified(path: Path) -> int:
-    store = SqliteStore(path, SystemClock())
-    try:
-        return store.verify()
-    finally:
-        store.close()
+        wishes = self.cast.wishes
+        world = wrong_world(self.ground, wishes, self.cast.gone, {})
+        return [*wrongs(self.ground, (w.unit for w in wishes if not w.absent)), *world]
 
 
 @contextmanager
-def falling_house(folder: Path, server: ForkServer, fall: Fall) -> Iterator[FallingHouse]:
+def falling_house(folder: Path, server: ForkServer, rng: random.Random) -> Iterator[FallingHouse]:
     """A house in which nothing runs yet; at its end nothing runs any more."""
-    ground = Playground.create(folder, FIRST, CATALOG, runner=excused("note"))
+    people = Cast(rng)
+    entries = {**SETTINGS, **files_of(people.wishes)}
+    ground = Playground.create(folder, entries, CATALOG, controller=CONTROLLER, runner=excused("note"))
     house = FallingHouse(ground)
-    house.server, house.fall, house.followed, house.starts = server, fall, False, Counter()
+    house.server, house.cast, house.rng, house.order, house.number = server, people, rng, None, 0
+    house.deaths = Counter()
     try:
         yield house
     finally:

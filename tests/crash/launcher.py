@@ -1,12 +1,14 @@
-"""Starts the planes in place of `python -m reconciler`, so that one of their processes dies at a named point.
+"""Starts the planes in place of `python -m reconciler`, so that their processes die, or fail, at named points.
 
 A fork server: `python -m tests.crash.launcher` imports everything once, reads one order a line (JSON) and answers with
 the number of the process that it became. Nothing in the product knows of it: the points are functions that are wrapped
-here, after the fork, in the process that shall die.
+here, after the fork. What shall happen, and where, stands in a file that every process looks at when it is at a point: so
+processes that live for long get new orders without being started again.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,46 +19,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EVERY = "*"  # as a point: die at none, and tally all of them by name
+EVERY = "*"  # as a point: nothing happens at any, and all of them are tallied by name
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """Which process dies, and when: the `nth` time that any process of its role reaches the point.
+class Order:
+    """What happens, and when: the `nth` time that any process of the role reaches the point.
 
-    `tally` counts over processes and restarts, so that nobody dies twice; `<tally>.killed` says that it has happened.
+    `number` tells orders apart: the tally of each counts over processes and restarts, so that nobody dies twice. `how` is
+    `die`, or an error's name (ENOSPC): then the call fails with it, once or, with `lasting`, from then on.
     """
 
+    number: int
     role: str  # controller, runner (the service), job (the process forked for a job, never its engine)
     point: str  # function:before or function:after
     nth: int
-    tally: Path
+    how: str = "die"
+    lasting: bool = False
+
+    def write(self, path: Path) -> None:
+        """Give the order to every process that looks at the file."""
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps({name: getattr(self, name) for name in self.__slots__}), encoding="utf-8")
+        draft.replace(path)
+
+    def tally(self, orders: Path) -> Path:
+        """Where is counted how often the point was reached."""
+        return orders.with_name(f"tally.{self.number}")
+
+    def carried_out(self, orders: Path) -> Path:
+        """There, once it has happened."""
+        return orders.with_name(f"tally.{self.number}.done")
 
 
 @dataclass(slots=True)
 class Fate:
-    """What this process is, and how it ends."""
+    """What this process is, and the orders as it read them last."""
 
     role: str
-    death: Death
+    orders: Path
+    seen: tuple[int, int] = (0, 0)
+    order: Order | None = None
 
     def reach(self, point: str) -> None:
         """This process is at the point. It may not come back from here."""
-        if self.death.point == EVERY:
-            with self.death.tally.open("a", encoding="utf-8") as tally:
+        order = self._newest()
+        if order is None:
+            return
+        if order.point == EVERY:
+            with order.tally(self.orders).open("a", encoding="utf-8") as tally:
                 tally.write(f"{self.role} {point}\n")
-        elif (self.role, point) == (self.death.role, self.death.point) and self._is_due():
+        elif (self.role, point) == (order.role, order.point) and self._is_due(order):
+            if order.how != "die":
+                raise OSError(getattr(errno, order.how), f"{order.how}, by order")
             os.kill(os.getpid(), signal.SIGKILL)
             signal.pause()
 
-    def _is_due(self) -> bool:
-        with self.death.tally.open("ab") as tally:
+    def _newest(self) -> Order | None:
+        try:
+            found = os.stat(self.orders)  # noqa: PTH116 - a tenth of the time, and this runs at every fsync
+        except FileNotFoundError:
+            return None
+        if (found.st_ino, found.st_mtime_ns) != self.seen:
+            self.order = Order(**json.loads(self.orders.read_bytes()))
+            self.seen = (found.st_ino, found.st_mtime_ns)
+        return self.order
+
+    def _is_due(self, order: Order) -> bool:
+        with order.tally(self.orders).open("ab") as tally:
             fcntl.flock(tally, fcntl.LOCK_EX)
             tally.write(b".")
             tally.flush()
-            due = os.fstat(tally.fileno()).st_size == self.death.nth
+            reached = os.fstat(tally.fileno()).st_size
+        due = reached == order.nth or (order.lasting and reached > order.nth)
         if due:
-            Path(f"{self.death.tally}.killed").touch()
+            order.carried_out(self.orders).touch()
         return due
 
 
@@ -91,13 +128,17 @@ def wrap_fork(fate: Fate) -> None:
 
 
 def arm(fate: Fate) -> None:
-    """Wrap every function that is a point."""
-    from reconciler import wire
+    """Wrap every function that is a point. A new one is a line here, and a line in `tests.crash.points`."""
+    from reconciler import controller, daemon, durable, wire
     from reconciler.executor.local import LocalExecutor
     from reconciler.git.mirror import Mirror
+    from reconciler.git.pinned import CatalogStore
     from reconciler.git.source import EnvironmentsSource
+    from reconciler.poller import Poller
+    from reconciler.runner import case, service
     from reconciler.runner.audit.log import Writer
     from reconciler.runner.history import History
+    from reconciler.runner.host import Host
     from reconciler.runner.memory import Memory
     from reconciler.runner.record import Recorder
     from reconciler.runner.service import Service
@@ -110,17 +151,29 @@ def arm(fate: Fate) -> None:
     points: list[tuple[Any, str, str]] = [
         (os, "fsync", "fsync"),
         (Path, "replace", "replace"),
+        (durable, "sync_folder", "sync-folder"),
         (wire, "send", "send"),
         (wire, "receive", "receive"),
+        (Poller, "poll", "poll"),
+        (daemon, "tick", "tick"),
+        (controller, "_end", "end-job"),
         (LocalExecutor, "start", "start"),
+        (LocalExecutor, "poll", "ask"),
         (Mirror, "fetch", "fetch"),
+        (CatalogStore, "open", "pinned"),
         (EnvironmentsSource, "accept", "accept"),
         (SqliteStore, "append", "append"),
         (SqliteStore, "_write", "transaction"),
         (History, "newest", "history"),
+        (Host, "warm", "warm"),
+        (Host, "environment", "environment"),
         (Memory, "save", "remember"),
         (Memory, "save_trust", "trust"),
         (Memory, "check_fence", "fence"),
+        (Memory, "unit_lock", "unit-lock"),
+        (case, "recover", "recover"),
+        (case, "take_over", "take-over"),
+        (case, "judge", "judge"),
         (Recorder, "intent", "intent"),
         (Recorder, "ended", "ended"),
         (Recorder, "moved", "moved"),
@@ -128,6 +181,8 @@ def arm(fate: Fate) -> None:
         (Writer, "append", "record"),
         (Writer, "_take", "take"),  # before: the line is on disk, and nothing follows from it yet
         (Service, "_do", "answer"),
+        (Service, "_reap", "reap"),
+        (service, "tidy", "tidy"),
         (JobFolder, "create", "create"),
         (JobFolder, "begin", "begin"),
         (JobFolder, "end", "end"),
@@ -154,9 +209,7 @@ def become(order: dict[str, Any]) -> None:
     nowhere = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nowhere), (1, log), (2, log)):
         os.dup2(source, target)
-    if order["death"] is not None:
-        told = order["death"]
-        arm(Fate(order["role"], Death(told["role"], told["point"], told["nth"], Path(told["tally"]))))
+    arm(Fate(order["role"], Path(order["orders"])))
     from reconciler.cli import main
 
     sys.argv = ["reconciler", *order["words"]]

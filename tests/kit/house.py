@@ -24,6 +24,9 @@ from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
 
 PATIENCE = 60.0  # seconds
+# One client for all: each new one would load the system's authorities, which takes longer than what is asked. No
+# connection is kept: who answers may be killed and started again.
+ASKING = httpx.Client(verify=False, trust_env=False, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))  # noqa: S501 - plain HTTP of this host
 Json = dict[str, Any]
 
 
@@ -35,6 +38,7 @@ class House:
     environment: Mapping[str, str] = field(default_factory=dict)
     controller: subprocess.Popen[bytes] | None = None
     runner: subprocess.Popen[bytes] | None = None
+    listens: str = ""
 
     # --- processes
 
@@ -91,19 +95,26 @@ class House:
 
     # --- what can be seen
 
+    @property
+    def address(self) -> str:
+        """Where the controller listens: read once, since it is asked for at every look."""
+        if not self.listens:
+            self.listens = self.ground.address
+        return self.listens
+
     def get(self, path: str) -> Json:
         """An answer of the controller's API."""
-        answer = httpx.get(f"{self.ground.address}{path}", timeout=20)
+        answer = ASKING.get(f"{self.address}{path}")
         found: Json = answer.json()
         return found
 
     def text(self, path: str) -> str:
         """An answer of the controller's that is no JSON."""
-        return httpx.get(f"{self.ground.address}{path}", timeout=20).text
+        return ASKING.get(f"{self.address}{path}").text
 
     def unit(self, unit: str) -> Json:
         """All that is known of a unit; empty while it is unknown."""
-        answer = httpx.get(f"{self.ground.address}/api/v1/units/{unit}", timeout=20)
+        answer = ASKING.get(f"{self.address}/api/v1/units/{unit}")
         found: Json = answer.json() if answer.status_code == 200 else {}
         return found
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from reconciler.demo.forge import Files
-from tests.crash.harness import CATALOG, NOTE, OBJECT
+from tests.kit.wishes import CATALOG, NOTE, OBJECT, Wish
 
 ENVIRONMENTS = ("prod", "stage")
 OBJECTS = 0.1  # of the units; all others are notes
@@ -27,53 +27,6 @@ BROKEN = (
     'module: acme/note\nversion: "1.0.0"\ninputs: {path: x, note: y\n',
     'module: acme/note\nversion: "1.0.0"\ninputs: {path: x}\n',
 )
-
-
-@dataclass(slots=True, eq=False)
-class Wish:
-    """One entry as it is wanted. `path` is its object's name in the world, for good."""
-
-    environment: str
-    name: str
-    kind: str
-    path: str
-    text: str
-    reads: Wish | None = None
-    version: str = VERSIONS[0]
-    moved_from: str | None = None
-    absent: bool = False
-    broken: str | None = None
-
-    @property
-    def unit(self) -> str:
-        return f"{self.environment}/{self.name}"
-
-    @property
-    def file(self) -> str:
-        return f"environments/{self.unit}.yaml"
-
-    @property
-    def depth(self) -> int:
-        return 1 + (self.reads.depth if self.reads else 0)
-
-    @property
-    def output(self) -> str:
-        """What it gives, once everything has converged."""
-        return f"{self.text} of {self.reads.output}" if self.reads else self.text
-
-    def entry(self) -> str:
-        """The entry's file."""
-        if self.broken is not None:
-            return self.broken
-        said = f"{self.text} of ${{{{ {self.reads.name}.id }}}}" if self.reads else self.text
-        inputs = {"object": "content", "note": "note"}[self.kind]
-        lines = [
-            f'module: acme/{self.kind}\nversion: "{self.version}"\n',
-            f'inputs: {{path: {self.path}, {inputs}: "{said}"}}\n',
-        ]
-        lines += [f"moved_from: {self.moved_from}\n"] if self.moved_from else []
-        lines += ["state: absent\nallow_destroy: 1\n"] if self.absent else []
-        return "".join(lines)
 
 
 @dataclass(slots=True)

@@ -25,9 +25,10 @@ from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
 from tests.kit.house import House, Json
 from tests.kit.modules import excused
-from tests.kit.proof import leftovers, state_of, wrongs
-from tests.provider.log import calls, doubled
-from tests.soak.fleet import ENVIRONMENTS, RELEASES, Fleet, Wish
+from tests.kit.proof import leftovers, wrongs
+from tests.kit.wishes import wrong_objects, wrong_world
+from tests.provider.log import doubled
+from tests.soak.fleet import ENVIRONMENTS, RELEASES, Fleet
 from tests.soak.gauge import Sample, growth, look
 from tests.soak.trouble import Trouble
 
@@ -72,8 +73,9 @@ class Soak:
         self._converge()
         report = self._report()
         self.house.stop()
-        wrong = [*wrongs(self.house.ground, [w.unit for w in self.fleet.wishes]), *self._wrong_world()]
-        return report | {"wrong": [*wrong, *self._tracebacks()]}
+        ground, wishes = self.house.ground, self.fleet.wishes
+        world = wrong_world(ground, wishes, self.fleet.gone, self.trouble.deleted)
+        return report | {"wrong": [*wrongs(ground, [w.unit for w in wishes]), *world, *self._tracebacks()]}
 
     @property
     def _elapsed(self) -> float:
@@ -154,12 +156,17 @@ class Soak:
         for wish in self.fleet.wishes:
             if wish.path in meddled:
                 self._until_admin("reconcile", wish.unit)
-        self.house.until(lambda: not any(self._wrong_objects()), "drift is put back", self.plan.patience)
+        self.house.until(
+            lambda: not any(wrong_objects(self.house.ground, self.fleet.wishes)),
+            "drift is put back",
+            self.plan.patience,
+        )
         self.house.synced(patience=self.plan.patience)
-        self.house.until(lambda: not any(leftovers(self.house.ground)) or self._idle(), "no job runs", 120)
+        self.house.until(self._idle, "no job runs any more", 120)
 
     def _idle(self) -> bool:
-        return all(": " in line and line.startswith("still locked: service") for line in leftovers(self.house.ground))
+        """Whether the service itself is all that lives."""
+        return {*leftovers(self.house.ground)} <= {"still locked: service.lock"}
 
     def _until_admin(self, action: str, scope: str) -> None:
         def done() -> bool:
@@ -172,34 +179,6 @@ class Soak:
         self.house.until(done, f"{action} {scope}")
 
     # --- what was found out
-
-    def _wrong_objects(self) -> list[str]:
-        world = self.house.ground.world
-        wanted = {w.path: w.output for w in self.fleet.wishes if w.kind == "object"}
-        return [
-            f"object {path}: not as wanted"
-            for path, text in wanted.items()
-            if not (world / path).exists() or (world / path).read_text(encoding="utf-8") != text
-        ]
-
-    def _wrong_world(self) -> list[str]:
-        """Every entry's object is there and says what it shall, was created once, and no other object is there."""
-        found, made = (
-            self._wrong_objects(),
-            Counter(c.path for c in calls(self.house.ground.world, op="create", outcome="created")),
-        )
-        lives: list[Wish] = [*self.fleet.wishes, *self.fleet.gone]
-        for wish in lives:
-            if not 1 <= made[wish.path] <= 1 + self.trouble.deleted[wish.path]:
-                found.append(f"{wish.unit}: {wish.path} was created {made[wish.path]} times")
-        found += [f"nobody's object: {path}" for path in made.keys() - {w.path for w in lives}]
-        found += [f"{w.unit}: it gives what nobody wants" for w in self.fleet.wishes if self._output(w) != w.output]
-        gone = [w for w in self.fleet.gone if w.kind == "object" and (self.house.ground.world / w.path).exists()]
-        return found + [f"{w.unit}: {w.path} was to be destroyed" for w in gone]
-
-    def _output(self, wish: Wish) -> object:
-        path = self.house.ground.state(wish.unit)
-        return state_of(path)["outputs"]["id"]["value"] if path.exists() else None
 
     def _tracebacks(self) -> list[str]:
         logs = sorted(self.house.ground.logs.glob("*.log"))

@@ -1,0 +1,97 @@
+"""`make crash`: every point with every seed, a house a seed. Goes on where it stopped: what is in the results is not played again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.harness import Fallen, falling_house, fork_server
+from tests.crash.points import POINTS
+
+SEEDS = 200
+RESULTS = Path(tempfile.gettempdir(), "reconciler-crash.jsonl")
+Json = dict[str, Any]
+
+
+def play(seed: int) -> Json:
+    """One house; what fell, what does not hold at its end, and why it did not get there."""
+    began = time.monotonic()
+    fallen: list[Fallen] = []
+    wrong: list[str] = []
+    failed = None
+    os.nice(5)  # whoever works on this machine comes first
+    with (
+        tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder,
+        fork_server() as server,
+        falling_house(Path(folder) / "house", server, random.Random(seed)) as house,  # noqa: S311 - a story
+    ):
+        try:
+            house.begin()
+            fallen.extend(map(house.fall, house.rng.sample(POINTS, len(POINTS))))
+            wrong = house.check()
+        except (pytest.fail.Exception, AssertionError) as error:
+            failed = str(error)
+    falls = [asdict(one) for one in fallen]
+    return {"seed": seed, "falls": falls, "wrong": wrong, "failed": failed, "seconds": time.monotonic() - began}
+
+
+def summary(results: Iterable[Json], jobs: int) -> str:
+    """What can be quoted."""
+    done = list(results)
+    falls = [fall for one in done for fall in one["falls"]]
+    wrong = Counter(_kind(line) for one in done for line in one["wrong"])
+    stuck = [one["seed"] for one in done if one["failed"]]
+    seconds = sum(one["seconds"] for one in done)
+    lines = [
+        f"{len(falls)} falls in {len(done)} houses, {len({fall['point'] for fall in falls})} points; not converged: {len(stuck)} {stuck or ''}",
+        f"at the end: {dict(wrong) or 'nothing lost, doubled, orphaned, left behind or locked'}",
+        f"{seconds / jobs / max(len(falls), 1):.2f} s a fall ({jobs} houses at a time), {sum(fall['tries'] > 0 for fall in falls)} took more than one change",
+    ]
+    return "\n".join(lines)
+
+
+def _kind(line: str) -> str:
+    return line.partition(":")[0] if line.startswith(("created", "left", "still", "audit", "journal")) else "a unit"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make crash ARGS=...")
+    parser.add_argument("--seeds", default=f"0-{SEEDS - 1}", help="a range of them (50-99), or one")
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="houses at a time: they wait a lot")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a line of JSON for each house that was played")
+    told = parser.parse_args()
+    first, _, last = told.seeds.partition("-")
+    wanted = range(int(first), int(last or first) + 1)
+    lines = told.results.read_text(encoding="utf-8").splitlines() if told.results.exists() else []
+    done = {one["seed"]: one for one in map(json.loads, lines) if not one["failed"] and not one["wrong"]}
+    missing = [seed for seed in wanted if seed not in done]
+    # Spawned: a house must not inherit what this process holds.
+    with ProcessPoolExecutor(told.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for future in as_completed([pool.submit(play, seed) for seed in missing]):
+            one = future.result()
+            done[one["seed"]] = one
+            with told.results.open("a", encoding="utf-8") as results:
+                results.write(json.dumps(one) + "\n")
+            bad = one["failed"] or one["wrong"]
+            print(f"seed {one['seed']}: {len(one['falls'])} falls in {one['seconds']:.0f} s {bad or ''}", flush=True)  # noqa: T201
+    found = [done[seed] for seed in wanted]
+    print(summary(found, told.jobs))  # noqa: T201 - a program
+    sys.exit(any(one["failed"] or one["wrong"] for one in found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Where processes fall: a line each. What a name means stands in `tests.crash.launcher.arm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ANY = ("change", "upstream", "create", "destroy")
+APPLYING = (*ANY, "object")  # with a provider of its own: seldom, since its start takes its time
+MOVING = ("rename",)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A process of the role gets to the point at least so many `times` during a change of one of these kinds.
+
+    A point that is not reached fails the run. As counted with `*` (`FallingHouse.count`).
+    """
+
+    role: str
+    name: str
+    times: int = 1
+    kinds: tuple[str, ...] = ANY
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.name}"
+
+
+POINTS = (
+    Point("controller", "poll:before"),
+    Point("controller", "fetch:before"),
+    Point("controller", "fetch:after"),
+    Point("controller", "accept:before"),
+    Point("controller", "accept:after"),
+    Point("controller", "tick:before"),
+    Point("controller", "append:before", 3),
+    Point("controller", "append:after", 3),
+    Point("controller", "transaction:before", 3),
+    Point("controller", "transaction:after", 3),
+    Point("controller", "send:before", 2),
+    Point("controller", "send:after", 2),
+    Point("controller", "receive:before", 2),
+    Point("controller", "receive:after", 2),
+    Point("controller", "start:before"),
+    Point("controller", "start:after"),
+    Point("controller", "ask:after"),
+    Point("controller", "end-job:before"),
+    Point("controller", "end-job:after"),
+    Point("runner", "answer:before", 2),
+    Point("runner", "answer:after", 2),
+    Point("runner", "create:before"),
+    Point("runner", "create:after"),
+    Point("runner", "replace:before"),
+    Point("runner", "warm:after"),
+    Point("runner", "fork:before"),
+    Point("runner", "fork:after"),
+    Point("runner", "reap:before"),
+    Point("runner", "tidy:before"),
+    Point("runner", "tidy:after"),
+    Point("runner", "state:after"),
+    Point("job", "job:begins"),
+    Point("job", "unit-lock:before"),
+    Point("job", "unit-lock:after"),
+    Point("job", "fetch:after"),
+    Point("job", "accept:before"),
+    Point("job", "fence:after", 2),
+    Point("job", "history:after", 2),
+    Point("job", "trust:before"),
+    Point("job", "trust:after"),
+    Point("job", "head:before"),
+    Point("job", "head:after"),
+    Point("job", "environment:after"),
+    Point("job", "pinned:after"),
+    Point("job", "recover:before"),
+    Point("job", "recover:after"),
+    Point("job", "begin:before", 3),
+    Point("job", "begin:after", 3),
+    Point("job", "bring:before"),
+    Point("job", "bring:after"),
+    Point("job", "init:after"),
+    Point("job", "plan:before"),
+    Point("job", "plan:after"),
+    Point("job", "judge:before", 2),
+    Point("job", "judge:after", 2),
+    Point("job", "engine:before", 4),
+    Point("job", "engine:after", 4, APPLYING),
+    Point("job", "intent:before"),
+    Point("job", "intent:after"),
+    Point("job", "apply:before"),
+    Point("job", "apply:after", 1, APPLYING),
+    Point("job", "take-back:before"),
+    Point("job", "take-back:after"),
+    Point("job", "ended:before"),
+    Point("job", "ended:after"),
+    Point("job", "record:before", 3),
+    Point("job", "take:before", 3),
+    Point("job", "take:after", 3),
+    Point("job", "remember:before", 2),
+    Point("job", "remember:after", 2),
+    Point("job", "fsync:before", 27),
+    Point("job", "replace:before", 21),
+    Point("job", "replace:after", 21),
+    Point("job", "sync-folder:before", 11),
+    Point("job", "end:before"),
+    Point("job", "end:after"),
+    Point("job", "clean:before"),
+    Point("job", "clean:after"),
+    Point("job", "take-over:before", 1, MOVING),
+    Point("job", "take-over:after", 1, MOVING),
+    Point("job", "move:before", 1, MOVING),
+    Point("job", "move:after", 1, MOVING),
+    Point("job", "moved:before", 1, MOVING),
+    Point("job", "moved:after", 1, MOVING),
+)
