@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash soak fuzz asked needs check lint fast format bench lock clean
+.PHONY: help venv demo test crash soak fuzz asked needs check lint fast format bench dashboards lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -20,6 +20,7 @@ help:
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
+	@echo 'make dashboards            write deploy/monitoring/dashboards/*.json from the code beside them'
 	@echo 'make bench | lock | format | venv | clean'
 
 # Made anew when the lock or the project's file changes, and only then.
@@ -81,6 +82,9 @@ format: venv
 
 bench: needs
 	$(BIN)/python -m bench $(ARGS)
+
+dashboards: venv
+	$(BIN)/python deploy/monitoring/dashboards.py
 
 # Names and hashes only: the lock says what, the reader's pip configuration says from where.
 lock:

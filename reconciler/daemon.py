@@ -12,13 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from apscheduler.events import EVENT_JOB_MISSED
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-
 from reconciler import __version__
 from reconciler.admin import AdminServer
 from reconciler.branch import open_branch
+from reconciler.clockwork import background
 from reconciler.config import ControllerConfig
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
@@ -109,10 +106,10 @@ class Daemon:
         self._trigger = (
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
-        self._scheduler = _scheduler(observer)
+        self._scheduler = background(observer.missed_run)
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
-        self._metrics = Metrics(observer, self._outlook.picture, __version__)
+        self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
 
     def _reporting(self, patience: Patience) -> ReporterThread | None:
         forge, reports = self._config.environments_repo.forge, self._config.reports
@@ -369,15 +366,6 @@ class Daemon:
             str(error) if error else "A poll goes on and has had no answer yet: check the git server and the network."
         )
         return Check(fresh, f"The last good poll was {at.isoformat(timespec='seconds') if at else 'never'}. {said}")
-
-
-def _scheduler(observer: Observer) -> BackgroundScheduler:
-    """A clock that runs late rather than never, and counts when it does."""
-    defaults = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-    pool = ThreadPoolExecutor(2)
-    scheduler = BackgroundScheduler(executors={"default": pool}, job_defaults=defaults, timezone=UTC)
-    scheduler.add_listener(lambda _event: observer.missed_run(), EVENT_JOB_MISSED)
-    return scheduler
 
 
 def _check_loopback(host: str) -> None:

@@ -203,10 +203,10 @@ class Observer:
         """When the loop last finished a pass."""
         return self._heartbeat
 
-    def missed_run(self) -> None:
-        """The scheduler woke the loop too late."""
-        self.missed_runs.inc()
-        self.log.warning("A wake-up came too late", action="scheduler-missed-run")
+    def missed_run(self, count: int = 1) -> None:
+        """So many wake-ups did not come when they were due: a later one stood for them."""
+        self.missed_runs.inc(count)
+        self.log.warning("Wake-ups came too late", action="scheduler-missed-run", count=count)
 
     def polled(self, repository: str, ok: bool, seconds: float, message: str = "") -> None:
         """A repository was asked for its head. `message` is what went wrong."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,22 +15,62 @@ from reconciler.model import Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending
 from reconciler.trust import FREEZING
+from reconciler.web.view import Check
 
 SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
+
+# Reasons that have a count of their own: each wants a person to do something else. All others are counted as "Other".
+OF_THEIR_OWN = (
+    "DestroyLimit",
+    "MemoryLost",
+    "Orphaned",
+    "PerpetualDiff",
+    "PlanExceedsReview",
+    "StateForeign",
+    "StateLocked",
+    "StateLost",
+    "StateUnwritten",
+    "UncertainApply",
+)
+OTHER = "Other"
 
 
 class Metrics:
     """`/metrics`: what the observer counted, and what the picture shows now."""
 
-    def __init__(self, observer: Observer, picture: Callable[[], Picture], version: str) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        picture: Callable[[], Picture],
+        version: str,
+        checks: Callable[[], Mapping[str, Check]] = dict,
+    ) -> None:
+        """`checks`: what `/readyz` says."""
         self._observer, self._picture = observer, picture
         observer.registry.register(UnitSeries(picture, version, observer.waiting))
+        observer.registry.register(Readiness(checks))
 
     def __call__(self) -> bytes:
         """Everything, in Prometheus' text format."""
         desired = self._picture().desired
         self._observer.know(desired.environments if desired else ())
         return generate_latest(self._observer.registry)
+
+
+class Readiness(Collector):
+    """What has to hold before the daemon is ready, asked at scrape time."""
+
+    def __init__(self, checks: Callable[[], Mapping[str, Check]]) -> None:
+        self._checks = checks
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the checks are known at scrape time only."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """One family, for `CollectorRegistry`."""
+        rows = [((name,), check.ok) for name, check in self._checks().items()]
+        yield _family("ready", "Whether a part that the daemon needs answers; see /readyz.", ["check"], rows)
 
 
 class UnitSeries(Collector):
@@ -57,6 +97,8 @@ class UnitSeries(Collector):
         yield self._build(picture)
         yield _frozen(picture)
         yield _counts(digest, environments)
+        yield _held(digest, environments)
+        yield _due(digest, environments)
         yield from _pauses(picture, environments)
         yield from _queue(digest, environments, self._waiting())
         yield from _units(picture, digest.shown)
@@ -80,12 +122,17 @@ def _family(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
 
 @dataclass(frozen=True, slots=True)
 class _Digest:
-    """What a look at every unit gives: kept for as long as the units fare as they did. `running` is by environment."""
+    """What a look at every unit gives: kept for as long as the units fare as they did.
+
+    `running` and `due` are by environment: how many jobs, and when the next look at a unit is due.
+    """
 
     overview: Overview
     environments: frozenset[str]
     counts: Tally[tuple[str, Sync, Health]]
+    held: Tally[tuple[str, str]]
     running: Tally[str]
+    due: Mapping[str, float]
     shown: Sequence[UnitStatus]
 
 
@@ -95,9 +142,45 @@ def _digested(picture: Picture) -> _Digest:
         overview=picture.overview,
         environments=frozenset(unit.environment for unit in units),
         counts=picture.overview.count(),
+        held=Tally((unit.environment, _told(unit.reason)) for unit in units if unit.held or _degraded(unit)),
+        due=_next_checks(picture),
         running=Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None),
         shown=units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order],
     )
+
+
+def _degraded(unit: UnitStatus) -> bool:
+    return unit.health is Health.DEGRADED
+
+
+def _told(reason: str) -> str:
+    return reason if reason in OF_THEIR_OWN else OTHER
+
+
+def _next_checks(picture: Picture) -> dict[str, float]:
+    """By environment, when the first is due of the units that count as in order: past that, nobody knows that they are.
+
+    A look that has begun does not count as one: it may never end.
+    """
+    due: dict[str, float] = {}
+    for unit in picture.overview.units:
+        record = picture.ledger.units.get(unit.unit)
+        if unit.in_order and record is not None and record.next_check is not None:
+            at = record.next_check.timestamp()
+            due[unit.environment] = min(due.get(unit.environment, at), at)
+    return due
+
+
+def _held(digest: _Digest, environments: Sequence[str]) -> Metric:
+    rows = [((name, reason), digest.held[name, reason]) for name in environments for reason in (*OF_THEIR_OWN, OTHER)]
+    text = "Units that are held or degraded, by the reason that they show."
+    return _family("units_held", text, ["environment", "reason"], rows)
+
+
+def _due(digest: _Digest, environments: Sequence[str]) -> Metric:
+    rows = [((name,), digest.due.get(name, 0.0)) for name in environments]
+    text = "When the first of the units that are in order is due to be looked at again; 0: none is."
+    return _family("next_check_timestamp_seconds", text, ["environment"], rows)
 
 
 def _frozen(picture: Picture) -> Metric:

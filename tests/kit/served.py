@@ -49,7 +49,7 @@ class Installation:
     def __post_init__(self) -> None:
         self.observer = Observer("0.1.0", open_log(self.said, as_json=True), self.clock.now, ["environments"])
         self.outlook = Outlook(lambda: self.desired, self.store.ledger, lambda: self.facts, self.clock.now)
-        self.exposed = Metrics(self.observer, self.outlook.picture, "0.1.0")
+        self.exposed = Metrics(self.observer, self.outlook.picture, "0.1.0", self.checks)
 
     def picture(self) -> Picture:
         return self.outlook.picture()

@@ -21,8 +21,9 @@ from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark,
 from reconciler.observe import Observer
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
-from reconciler.web.series import SERIES_FOR_ALL
-from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, desired, dispatched, pause, plan, result, unit
+from reconciler.web.series import OF_THEIR_OWN, OTHER, SERIES_FOR_ALL
+from reconciler.web.view import Check
+from tests.kit.sample import FINGERPRINT, HEAD, NETWORK, NOW, FixedClock, desired, dispatched, pause, plan, result, unit
 from tests.kit.served import Installation
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")), ("file.c", ("read",)))
@@ -341,3 +342,42 @@ def test_how_far_the_audit_log_and_its_anchor_are(installation: Installation) ->
     installation.observer.audit_seen(AuditFacts(12, 12))
     assert shown()['reconciler_audit_records{in="log"}'] == "12.0"
     assert shown()["reconciler_audit_failing"] == shown()["reconciler_audit_waiting_since_timestamp_seconds"] == "0.0"
+
+
+def test_units_that_are_held_are_counted_by_what_they_want_of_a_person(installation: Installation) -> None:
+    installation.desired = desired(unit("prod/network"), unit("prod/app"), unit("stage/app"), broken=["stage/typo"])
+    for name, reason in (("prod/network", "StateLocked"), ("prod/app", "ProviderFetchFailed")):
+        asked = dispatched(name)
+        failed = replace(result(asked, Outcome.FAILED), reason=reason)
+        installation.store.append(JobEnded(asked, failed, NOW + timedelta(minutes=1), None))
+    seen = samples(installation)
+    held = {
+        (name, reason): seen[series("units_held", environment=name, reason=reason)]
+        for name in ("prod", "stage")
+        for reason in (*OF_THEIR_OWN, OTHER)
+    }
+    assert {key for key, count in held.items() if count} == {("prod", "StateLocked"), ("prod", OTHER), ("stage", OTHER)}
+
+
+def test_when_the_first_look_is_due_of_what_counts_as_in_order(installation: Installation) -> None:
+    installation.desired = desired(unit("prod/network"), unit("prod/app"), unit("stage/app"))
+    due = {"prod/network": timedelta(hours=2), "prod/app": timedelta(hours=1)}
+    expected = installation.picture().expected
+    for name, after in due.items():
+        fingerprint = expected[UnitId(name)]
+        assert fingerprint is not None
+        asked = dispatched(name, fingerprint)
+        installation.store.append(JobEnded(asked, result(asked), None, NOW + after))
+    seen = samples(installation)
+    assert seen[series("next_check_timestamp_seconds", environment="prod")] == (NOW + timedelta(hours=1)).timestamp()
+    assert seen[series("next_check_timestamp_seconds", environment="stage")] == 0
+    app = dispatched("prod/app", expected[UnitId("prod/app")] or FINGERPRINT, Cause.DRIFT)
+    installation.store.append(JobDispatched(app))  # a look that may never end is none yet
+    seen = samples(installation)
+    assert seen[series("next_check_timestamp_seconds", environment="prod")] == (NOW + timedelta(hours=1)).timestamp()
+
+
+def test_what_the_daemon_needs_is_told_as_readyz_tells_it(installation: Installation) -> None:
+    installation.ready = {"git": Check(False, "no answer"), "runner": Check(True)}
+    seen = samples(installation)
+    assert (seen[series("ready", check="git")], seen[series("ready", check="runner")]) == (0, 1)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
+
+from reconciler.clockwork import Punctuality, background
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def test_runs_that_a_later_one_stands_for_are_counted() -> None:
+    missed: list[int] = []
+    scheduler = background(missed.append)
+    scheduler.start(paused=True)
+    try:
+        for name, seconds in (("poll", 60), ("pulls", 10)):
+            scheduler.add_job(print, "interval", seconds=seconds, id=name)
+        scheduler.add_job(print, "date", run_date=NOON, id="due")
+        told = Punctuality(scheduler, missed.append)
+
+        def submitted(job: str, after: int) -> None:
+            at = NOON + timedelta(seconds=after)
+            told(JobSubmissionEvent(EVENT_JOB_SUBMITTED, job, "default", [at]))
+
+        for after in (0, 60, 120):
+            submitted("poll", after)
+        submitted("pulls", 0)
+        submitted("due", 0)
+        submitted("due", 5000)  # has no interval
+        submitted("gone", 0)
+        assert missed == []
+        submitted("poll", 420)  # 180, 240, 300 and 360 did not come
+        submitted("pulls", 20)
+        assert missed == [4, 1]
+        submitted("poll", 480)
+        assert missed == [4, 1]
+    finally:
+        scheduler.shutdown()
+
+
+def test_a_scheduler_tells_its_counter_of_what_it_really_submits() -> None:
+    """The event of the installed APScheduler has what `Punctuality` reads, and a job in time counts as nothing."""
+    missed: list[int] = []
+    ran = threading.Semaphore(0)
+    scheduler = background(missed.append)
+    scheduler.add_job(ran.release, "interval", seconds=0.05, id="often", next_run_time=datetime.now(UTC))
+    scheduler.start()
+    try:
+        assert ran.acquire(timeout=60)
+        job = scheduler.get_job("often")
+        job.modify(next_run_time=datetime.now(UTC) - timedelta(seconds=1))  # as after a host that slept
+        for _ in range(3):
+            assert ran.acquire(timeout=60)
+    finally:
+        scheduler.shutdown()
+    assert all(count > 0 for count in missed)
