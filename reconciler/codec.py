@@ -31,6 +31,7 @@ from reconciler.ledger import (
     PullShown,
     ReconcileRequested,
     Resumed,
+    SkipSeen,
     Started,
     Thawed,
 )
@@ -51,6 +52,7 @@ ACTIONS: Mapping[str, type[Event]] = {
     "resumed": Resumed,
     "reconcile-requested": ReconcileRequested,
     "pull-shown": PullShown,
+    "skip-seen": SkipSeen,
     "started": Started,
 }
 _NAMES = {kind: name for name, kind in ACTIONS.items()}

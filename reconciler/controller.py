@@ -11,7 +11,7 @@ from typing import Protocol
 from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, survey
 from reconciler.errors import PassError
 from reconciler.gates import World, policy
-from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, is_pausing
+from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, SkipSeen, is_pausing
 from reconciler.model import (
     AuditFacts,
     Desired,
@@ -29,6 +29,7 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
+from reconciler.promotion import unseen
 from reconciler.reviewing import Reviewing
 from reconciler.schedule import next_due, schedule
 
@@ -136,6 +137,8 @@ def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | 
     """Journal what holds which unit, all of it at once, then start what can start."""
     if rt.decided is not None and rt.decided.stands(rt, desired, now):
         return rt.decided.due
+    if seen := [SkipSeen(unit, skip) for unit, skip in unseen(desired, rt.store.ledger(), now)]:
+        rt.store.append(*seen)
     world = survey(desired, rt.store.ledger(), rt.facts, now, answers=not rt.silent, known=rt.known)
     decisions = list(decide(world, rt.capacity))
     _hold(rt, [d for d in decisions if isinstance(d, Held)])

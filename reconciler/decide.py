@@ -28,6 +28,7 @@ from reconciler.model import (
     UnitId,
     UnitRecord,
 )
+from reconciler.promotion import users_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def survey(
     known: Known | None = None,
 ) -> World:
     """Gather what the gates look at. `answers`: whether the runner does, now. `known`: see `expected`."""
-    return World(desired, ledger, facts, expected(desired, ledger, facts, known), readers_of(ledger), now, answers)
+    wanted, users = expected(desired, ledger, facts, known), users_of(desired, ledger)
+    return World(desired, ledger, facts, wanted, readers_of(ledger), now, answers, users)
 
 
 # What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from reconciler import promotion as promotion_rules
 from reconciler.desired import freeze
 from reconciler.desired.policy import class_mismatch, class_of, from_the_next_merge_on
 from reconciler.desired.template import spell
@@ -36,7 +37,7 @@ class World:
     """All that a decision may look at, fixed for one pass.
 
     `facts` is what the runner said last, and `answers` whether it does now. `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
-    unit to those that, as applied, must go before it. `holds` is what this pass has decided so far, upstream first; of the
+    unit to those that, as applied, must go before it. `users` says who runs which code, for promotions. `holds` is what this pass has decided so far, upstream first; of the
     others the ledger has what the last one did.
     """
 
@@ -47,6 +48,7 @@ class World:
     readers: Mapping[UnitId, tuple[UnitId, ...]]
     now: datetime
     answers: bool = True
+    users: promotion_rules.Users = field(default_factory=dict)
     holds: Mapping[UnitId, Hold | None] = field(default_factory=dict)
 
 
@@ -227,6 +229,18 @@ def still_referenced(world: World, unit: Unit, record: UnitRecord, need: Need) -
     return Hold("StillReferenced", f"{who} still reads this unit; remove the reference, or destroy the reader, first.")
 
 
+def promotion(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """Code enters only after it was in order where it comes from. Changes of inputs are not held by this."""
+    if need.operation is Operation.PLAN or not unit.environment.promotion:
+        return None
+    sight = promotion_rules.Sight(world.ledger, world.expected, world.users, world.now)
+    why = promotion_rules.why_not(sight, unit, record)
+    if why is None:
+        return None
+    how = f" `promotion_skip: <reason>` in {unit.entry.place.path} lets it in now."
+    return Hold("PromotionPending", f"{why}{how}{from_the_next_merge_on(unit.environment, 'promotion')}", plans=True)
+
+
 def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """The same thing that failed is not tried again at once. New input is."""
     failure = record.failure
@@ -240,4 +254,15 @@ def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold |
     return Hold(failure.reason, f"{failure.message} (attempt {failure.count}; next at {at})")
 
 
-GATES: tuple[Gate, ...] = (history, paused, frozen, hosted, yanked, moving, dependency, still_referenced, back_off)
+GATES: tuple[Gate, ...] = (
+    history,
+    paused,
+    frozen,
+    hosted,
+    yanked,
+    moving,
+    dependency,
+    still_referenced,
+    promotion,
+    back_off,
+)

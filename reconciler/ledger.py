@@ -26,6 +26,7 @@ from reconciler.model import (
     PlanSummary,
     Presence,
     Result,
+    Skip,
     Unexplained,
     UnitId,
     UnitRecord,
@@ -105,6 +106,14 @@ class CheckScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipSeen:
+    """An entry's `promotion_skip` is another line now; None: there is none."""
+
+    unit: UnitId
+    skip: Skip | None
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """An admin stopped a scope."""
 
@@ -152,7 +161,7 @@ class Started:
     fence: int
 
 
-UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled
+UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled | SkipSeen
 Event = (
     UnitEvent
     | HeadAccepted
@@ -184,6 +193,8 @@ def after(record: UnitRecord, event: UnitEvent) -> UnitRecord:
             return replace(record, hold=hold)
         case CheckScheduled(_, next_check):
             return replace(record, next_check=next_check)
+        case SkipSeen(_, skip):
+            return replace(record, skip=skip)
         case _:
             return _after_job(record, event)
 
@@ -200,6 +211,8 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         next_check=event.next_check,
         unfinished=_unfinished(record, event),
         unexplained=_unexplained(record, result),
+        steady_since=_steady_since(record, event),
+        skip=_skip(record, result),
     )
 
 
@@ -268,13 +281,38 @@ def _drift_since(record: UnitRecord, result: Result) -> datetime | None:
     return record.drift_since
 
 
+def _steady_since(record: UnitRecord, event: JobEnded) -> datetime | None:
+    """Other code, a failure, a hold and drift begin it anew; a change of inputs, a look and a job that was overtaken do not."""
+    result, since = event.result, record.steady_since
+    if result.applied is None:
+        drifted = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty
+        calm = result.outcome in (Outcome.SUCCEEDED, Outcome.SUPERSEDED) and not drifted
+        return since if calm else None
+    corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty
+    same = record.applied is not None and record.applied.fingerprint.module == result.applied.fingerprint.module
+    return since if same and since is not None and not corrected else result.ended_at
+
+
+def _skip(record: UnitRecord, result: Result) -> Skip | None:
+    """A line ends with the next successful apply, as every allowance does."""
+    used = result.applied is not None and result.job.operation is Operation.APPLY
+    return replace(record.skip, spent=True) if record.skip is not None and used else record.skip
+
+
 def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
     """The record of a unit that has another's state now: what stood for that one stands for this one."""
     if record.applied is not None:
         return record
     half = record.unfinished if source.unfinished is None else source.unfinished | (record.unfinished or frozenset())
-    alarm = source.unexplained
-    return replace(record, applied=source.applied, drift_since=source.drift_since, unfinished=half, unexplained=alarm)
+    alarm, since = source.unexplained, source.steady_since
+    return replace(
+        record,
+        applied=source.applied,
+        drift_since=source.drift_since,
+        unfinished=half,
+        unexplained=alarm,
+        steady_since=since,
+    )
 
 
 def claimed_by_moves(desired: Desired, ledger: Ledger) -> set[UnitId]:

@@ -179,6 +179,14 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """Code enters an environment only once everything in `after` that uses it was in order for `soak`, without a break."""
+
+    after: str
+    soak: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What an environment.yaml lets through; all else in it says what is wanted."""
 
@@ -187,13 +195,14 @@ class Policy:
     review: ReviewMode = ReviewMode.WHEN_AVAILABLE
     limits: Limits = field(default_factory=Limits)
     freeze: tuple[Window, ...] = ()
+    promotion: tuple[Promotion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`environments/<name>/environment.yaml`, as jobs are judged by it.
 
-    Where the merge that changed it made it looser, `drift`, `review`, `limits` and `freeze` are the stricter of before and
+    Where the merge that changed it made it looser, `drift`, `review`, `limits`, `freeze` and `promotion` are the stricter of before and
     now, `strict_class` is the class of before, and `says` is what the file says: it counts from the next merge on.
     """
 
@@ -208,6 +217,7 @@ class Environment:
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
     freeze: tuple[Window, ...] = ()
+    promotion: tuple[Promotion, ...] = ()
     strict_class: EnvironmentClass | None = None
     says: Policy | None = None
 
@@ -236,6 +246,7 @@ class Entry:
     presence: Presence = Presence.PRESENT
     allowances: Allowances = field(default_factory=Allowances)
     moved_from: UnitId | None = None
+    promotion_skip: str | None = None
     places: Mapping[str, Place] = field(default_factory=dict)
 
     def at(self, name: str) -> Place:
@@ -595,8 +606,19 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """A `promotion_skip` as it was seen last, and when. `spent`: an apply has used it, or it was there before everything."""
+
+    reason: str
+    at: datetime | None
+    spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnitRecord:
     """What the ledger knows of one unit.
+
+    `steady_since` is since when it has been in order with the code that it runs, without a failure and without drift.
 
     `unfinished` is set while an apply that may have begun has not been made good: the units that it read. `unexplained` is
     set while the state is one that no job of ours made.
@@ -612,6 +634,8 @@ class UnitRecord:
     next_check: datetime | None = None
     unfinished: frozenset[UnitId] | None = None
     unexplained: Unexplained | None = None
+    steady_since: datetime | None = None
+    skip: Skip | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from reconciler import promotion
 from reconciler.desired import freeze
 from reconciler.gates import World
 from reconciler.model import Cause, Dispatched, Operation, Outcome, Result, Unit, UnitId, UnitRecord
@@ -21,6 +22,7 @@ def next_due(world: World) -> datetime | None:
     times = [pause.until for pause in world.ledger.pauses]
     edges = (freeze.outlook(one.freeze, world.now).until for one in world.desired.environments.values() if one.freeze)
     times += [edge for edge in edges if edge is not None]
+    times += promotion.edges(world.desired, world.ledger)
     for unit_id in world.desired.units:
         record = world.ledger.units.get(unit_id)
         if record is not None and record.job is None:

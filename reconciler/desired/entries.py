@@ -23,14 +23,14 @@ from reconciler.model import (
     Limits,
     Presence,
     Problem,
+    Promotion,
     ReviewMode,
     Timeouts,
     UnitId,
     Window,
 )
 
-_LATER_ENTRY = {"promotion_skip": "promotion_skip", "imports": "import", "adopt": "adopt"}
-_LATER_ENVIRONMENT = {"promotion": "promotion"}
+_LATER_ENTRY = {"imports": "import", "adopt": "adopt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,7 @@ def parse_environment(path: str, data: bytes) -> Environment | list[Problem]:
     model = check(EnvironmentModel, document)
     if isinstance(model, list):
         return model
-    problems = [
-        *_later(document, model.model_fields_set, _LATER_ENVIRONMENT),
-        *_environment(document, model, kind.name),
-    ]
+    problems = list(_environment(document, model, kind.name))
     return problems or _environment_fact(document, model, kind.name)
 
 
@@ -123,6 +120,7 @@ def _entry(path: str, data: bytes, unit: UnitId) -> Entry | list[Problem]:
         presence=Presence(model.state),
         allowances=Allowances(model.allow_destroy, model.allow_downgrade, tuple(model.replace)),
         moved_from=moved_from,
+        promotion_skip=model.promotion_skip,
         places=Places(path, data),
     )
 
@@ -234,6 +232,9 @@ def _environment(document: Document, model: EnvironmentModel, name: str) -> Iter
     if name in model.depends_on:
         place = document.place_of(("depends_on", model.depends_on.index(name)))
         yield _problem(place, "an environment cannot depend on itself; remove it")
+    if model.promotion is not None and model.promotion.after == name:
+        place = document.place_of(("promotion", "after"))
+        yield _problem(place, "promotion.after: nothing is promoted into where it comes from; name another environment")
     for number, window in enumerate(model.freeze):
         for field, wrong in _window(window):
             place = document.place_of(("freeze", number, field))
@@ -264,6 +265,7 @@ def _environment_fact(document: Document, model: EnvironmentModel, name: str) ->
         review=ReviewMode(model.review),
         limits=Limits(limits.destroy, limits.recreate, frozenset(limits.free_replace)),
         timeouts=Timeouts(model.timeouts.plan, model.timeouts.apply),
+        promotion=(Promotion(model.promotion.after, model.promotion.soak),) if model.promotion else (),
         freeze=tuple(Window(one.cron, one.duration, one.timezone, one.reason) for one in model.freeze),
     )
 

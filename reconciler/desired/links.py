@@ -58,12 +58,16 @@ def environment_of(unit: UnitId) -> str:
 def problems_of_environment(tree: Tree, environment: Environment, broken: Iterable[str]) -> Iterator[Problem]:
     """What is wrong with the environments that this one follows. `broken` are those that could not be read."""
     known = {*tree.environments, *broken}
-    for name in environment.depends_on:
+    # Only what the file says: what was in force before may name an environment that is gone, and then holds for good.
+    rules = environment.says.promotion if environment.says else environment.promotion
+    named = [("depends_on", name) for name in environment.depends_on]
+    named += [("promotion.after", rule.after) for rule in rules]
+    for field, name in named:
         if name not in known:
             hint = close_to(name, sorted(known - {environment.name}))
-            yield _of_environment(environment, "ReferenceMissing", f"depends_on: there is no environment {name}{hint}")
+            yield _of_environment(environment, "ReferenceMissing", f"{field}: there is no environment {name}{hint}")
         elif environment.klass is EnvironmentClass.PROTECTED and tree.is_sandbox(name):
-            message = f"depends_on: {name} is a sandbox, and a protected environment never follows one; remove it"
+            message = f"{field}: {name} is a sandbox, and a protected environment never follows one; remove it"
             yield _of_environment(environment, "ReadsSandbox", message)
 
 

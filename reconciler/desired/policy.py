@@ -18,7 +18,7 @@ _BY_STRICTNESS = (ReviewMode.REQUIRED, ReviewMode.WHEN_AVAILABLE, ReviewMode.OFF
 def policy_of(environment: Environment) -> Policy:
     """What the environment lets through, as its fields are."""
     one = environment
-    return Policy(class_of(one), one.drift, one.review, one.limits, one.freeze)
+    return Policy(class_of(one), one.drift, one.review, one.limits, one.freeze, one.promotion)
 
 
 def class_of(environment: Environment) -> EnvironmentClass:
@@ -32,12 +32,13 @@ def class_mismatch(environment: Environment, host: EnvironmentClass) -> Environm
 
 
 def stricter(one: Policy, other: Policy) -> Policy:
-    """What both let through: of drift the one that applies less, of windows all."""
+    """What both let through: of drift the one that applies less, of windows and promotions all."""
     klass = EnvironmentClass.PROTECTED if EnvironmentClass.PROTECTED in (one.klass, other.klass) else one.klass
     drift = DriftMode.REPORT if DriftMode.REPORT in (one.drift, other.drift) else one.drift
     review = min(one.review, other.review, key=_BY_STRICTNESS.index)
     windows = (*one.freeze, *(window for window in other.freeze if window not in one.freeze))
-    return Policy(klass, drift, review, stricter_limits(one.limits, other.limits), windows)
+    rules = (*one.promotion, *(rule for rule in other.promotion if rule not in one.promotion))
+    return Policy(klass, drift, review, stricter_limits(one.limits, other.limits), windows, rules)
 
 
 def stricter_limits(one: Limits, other: Limits) -> Limits:
@@ -58,6 +59,7 @@ def judged_with(environment: Environment, before: Policy) -> Environment:
         review=both.review,
         limits=both.limits,
         freeze=both.freeze,
+        promotion=both.promotion,
         strict_class=both.klass,
         says=says,
     )
@@ -73,7 +75,7 @@ def waiting(environment: Environment) -> Iterator[str]:
     if environment.says is None:
         return
     says, both = environment.says, policy_of(environment)
-    for field in ("klass", "drift", "review", "freeze"):
+    for field in ("klass", "drift", "review", "freeze", "promotion"):
         if getattr(says, field) != getattr(both, field):
             yield field if field != "klass" else "class"
     for name in LIMITS:

@@ -52,8 +52,8 @@ class TimeoutsModel(Closed):
 class PromotionModel(Closed):
     """A module digest enters only after it was healthy elsewhere for a while."""
 
-    after: Name
-    soak: Duration
+    after: Name = Field(description="the environment where it must have been in order")
+    soak: Duration = Field(description="for how long, without a failure and without drift")
 
 
 class FreezeModel(Closed):
@@ -82,7 +82,9 @@ class EnvironmentModel(Closed):
     )
     limits: LimitsModel = Field(default_factory=LimitsModel)
     timeouts: TimeoutsModel = Field(default_factory=TimeoutsModel)
-    promotion: PromotionModel | None = Field(default=None, description="not supported yet")
+    promotion: PromotionModel | None = Field(
+        default=None, description="a module's code enters only after it was in order elsewhere for a while"
+    )
     freeze: Annotated[list[FreezeModel], Field(max_length=10)] = Field(
         default=[], description="windows in which nothing is applied; a running apply ends, plans go on"
     )
@@ -117,7 +119,9 @@ class EntryModel(Closed):
         default=False, description="the next apply may use an older version than the last one"
     )
     replace: list[Line] = Field(default=[], description="addresses of objects that the next apply shall replace")
-    promotion_skip: Line | None = Field(default=None, description="not supported yet")
+    promotion_skip: Line | None = Field(
+        default=None, description="why the next apply may bring in code that `promotion` would hold"
+    )
     moved_from: UnitName | None = Field(default=None, description="the entry's former name in the same environment")
     imports: dict[Line, Line] | None = Field(default=None, alias="import", description="not supported yet")
     adopt: AdoptModel | None = Field(default=None, description="not supported yet")

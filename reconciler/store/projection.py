@@ -21,6 +21,7 @@ from reconciler.ledger import (
     PullShown,
     ReconcileRequested,
     Resumed,
+    SkipSeen,
     Started,
     Thawed,
     after,
@@ -52,7 +53,7 @@ class Delta:
 def subject_of(event: Event) -> str | None:
     """The unit or scope that the event is about; None where it is about the whole installation."""
     match event:
-        case JobDispatched() | JobEnded() | HoldChanged() | CheckScheduled():
+        case JobDispatched() | JobEnded() | HoldChanged() | CheckScheduled() | SkipSeen():
             return unit_of(event)
         case PullShown(unit=unit):
             return unit

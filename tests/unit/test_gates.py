@@ -76,6 +76,7 @@ def test_the_order_of_the_gates() -> None:
         "moving",
         "dependency",
         "still_referenced",
+        "promotion",
         "back_off",
     ]
 

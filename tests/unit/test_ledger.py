@@ -73,7 +73,9 @@ def test_a_success_leaves_what_was_applied() -> None:
     before = UnitRecord(
         NET, job=asked, failure=make.failure(make.fingerprint()), drift_since=make.NOW, unfinished=frozenset({NET})
     )
-    assert after(before, ended(asked, applied=APPLIED)) == UnitRecord(NET, applied=APPLIED, next_check=LATER)
+    assert after(before, ended(asked, applied=APPLIED)) == UnitRecord(
+        NET, applied=APPLIED, next_check=LATER, steady_since=make.NOW + timedelta(minutes=1)
+    )
 
 
 def test_a_failure_keeps_what_was_applied_and_counts() -> None:

@@ -182,10 +182,9 @@ def test_what_stands_nowhere_stands_in_the_file() -> None:
          ["MoveInvalid 3:13: an entry cannot move from itself; write its former name"]),
         ("module: acme/vpc\nversion: '1'\nmoved_from: /stage/network\n",
          ["MoveInvalid 3:13: a state can move only inside its environment; write a name of prod"]),
-        ("module: acme/vpc\nversion: '1'\npromotion_skip: x\nimport: null\nadopt: {state: s3://b/k}\n",
-         ["NotSupportedYet 3:1: promotion_skip is not supported yet; remove it",
-          "NotSupportedYet 4:1: import is not supported yet; remove it",
-          "NotSupportedYet 5:1: adopt is not supported yet; remove it"]),
+        ("module: acme/vpc\nversion: '1'\nimport: null\nadopt: {state: s3://b/k}\n",
+         ["NotSupportedYet 3:1: import is not supported yet; remove it",
+          "NotSupportedYet 4:1: adopt is not supported yet; remove it"]),
         ("module: acme/vpc\nversion: '${{ a.b }}'\nreplace: ['${{ a.b }}', x]\n",
          [("TemplateInvalid 2:11: ${{ }} stands for a value only inside the inputs of an entry; "
           "write the value itself"),
@@ -294,9 +293,10 @@ DURATION = "a duration is a number and s, m, h or d, at most 366d; write 30s or 
         ("class: sandbox\nfreeze: [{cron: x}]\n",
          ['SchemaInvalid 2:10: the field "duration" is missing; add it',
           'SchemaInvalid 2:10: the field "reason" is missing; add it']),
-        (("class: sandbox\npromotion: {after: stage, soak: 24h}\n"
-         'freeze:\n  - {cron: "0 16 * * FRI", duration: 64h, timezone: Europe/Berlin, reason: weekend}\n'),
-         ["NotSupportedYet 2:1: promotion is not supported yet; remove it"]),
+        ("class: sandbox\npromotion: {after: prod, soak: 24h}\n",
+         ["SchemaInvalid 2:20: promotion.after: nothing is promoted into where it comes from; name another environment"]),
+        ("class: sandbox\npromotion: {after: stage}\n",
+         ['SchemaInvalid 2:12: the field "soak" is missing; add it']),
         ('class: sandbox\nfreeze:\n  - {cron: "0 16 * *", duration: 32d, timezone: Mars, reason: x}\n',
          [('SchemaInvalid 3:12: freeze[0].cron: write five fields: minute, hour, day of month, month, day of week, as in '
            '"0 16 * * FRI"'),

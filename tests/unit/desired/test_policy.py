@@ -31,6 +31,7 @@ from reconciler.model import (
     PlanSummary,
     Policy,
     Presence,
+    Promotion,
     ReviewMode,
     Window,
 )
@@ -145,3 +146,14 @@ def test_nothing_passes_that_either_forbids(
     assert set(judged.freeze) == {*old.freeze, *new.freeze}
     assert stricter(policy_of(judged), policy_of(new)) == policy_of(judged)
     assert judged.says is None or judged.says == policy_of(new)
+
+
+def test_promotions_of_before_and_since_both_count() -> None:
+    before, since = Promotion("stage", timedelta(hours=24)), Promotion("stage", timedelta(hours=1))
+    judged = judged_with(replace(make.environment(), promotion=(since,)), Policy(PROTECTED, promotion=(before,)))
+    assert judged.promotion == (since, before)
+    assert list(waiting(judged)) == ["promotion"]
+    assert judged.says is not None
+    assert judged.says.promotion == (since,)
+    same = replace(make.environment(), promotion=(since,))
+    assert judged_with(same, Policy(PROTECTED, promotion=(since,))) is same

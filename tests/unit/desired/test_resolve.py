@@ -427,3 +427,13 @@ def test_every_entry_is_a_unit_or_broken_and_the_order_holds(
         if before in position
     )
     assert world(files) == found
+
+
+def test_where_code_is_promoted_from() -> None:
+    rule = "promotion: {{after: {}, soak: 1h}}\n"
+    assert told(world({"stage": PROTECTED, "prod": PROTECTED + rule.format("stage")})) == []
+    assert told(world({"a": SANDBOX, "b": SANDBOX + rule.format("a")})) == []
+    (missing,) = told(world({"stage": PROTECTED, "prod": PROTECTED + rule.format("stag")}))
+    assert "promotion.after: there is no environment stag" in str(missing)
+    (sandbox,) = told(world({"box": SANDBOX, "prod": PROTECTED + rule.format("box")}))
+    assert "promotion.after: box is a sandbox" in str(sandbox)

@@ -34,7 +34,7 @@ def test_defaults_are_as_they_are_written() -> None:
 def test_what_stands_beside_a_reference_is_not_lost() -> None:
     schema = draft7(SCHEMAS["environment"], "environment")
     assert schema["properties"]["promotion"] == {
-        "description": "not supported yet",
+        "description": "a module's code enters only after it was in order elsewhere for a while",
         "allOf": [{"$ref": "#/definitions/PromotionModel"}],
     }
 
