@@ -36,7 +36,7 @@ SETTINGS: Files = {f"environments/{ENVIRONMENT}/environment.yaml": "class: prote
 CONTROLLER = {"environments_repo": {"poll_interval": "5s"}}
 BESIDES: tuple[tuple[str, ...], ...] = ((), (), ("controller",), ("runner",), ("controller", "runner"))
 TRIES = 4  # changes that a point may take to be reached
-CONVERGES = 60.0  # seconds
+CONVERGES = 180.0  # seconds
 PACE = 0.02  # seconds between two looks at what costs nothing to look at
 ASK_EVERY = 0.15  # seconds between two questions
 
