@@ -24,7 +24,7 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from tests.crash.launcher import EVERY, Order
 from tests.crash.points import Point
-from tests.kit.house import ASKING, House
+from tests.kit.house import ASKING, House, Json
 from tests.kit.modules import excused
 from tests.kit.proof import leftovers, wrongs
 from tests.kit.wishes import CATALOG, Wish, files_of, wrong_objects, wrong_outputs, wrong_world
@@ -39,6 +39,8 @@ TRIES = 4  # changes that a point may take to be reached
 CONVERGES = 180.0  # seconds
 PACE = 0.02  # seconds between two looks at what costs nothing to look at
 ASK_EVERY = 0.15  # seconds between two questions
+LASTS = 1.0  # seconds that a lasting fault lasts
+NOTHING = ("nobody", "nothing")  # an order that nobody carries out
 
 
 @dataclass(slots=True)
@@ -75,8 +77,8 @@ class ForkServer:
 
     process: subprocess.Popen[str]
 
-    def start(self, role: str, words: Sequence[str], log: Path, orders: Path) -> Process:
-        order = {"role": role, "words": list(words), "log": str(log), "orders": str(orders)}
+    def start(self, role: str, words: Sequence[str], log: Path, orders: Path, clock: Path) -> Process:
+        order = {"role": role, "words": words, "log": str(log), "orders": str(orders), "clock": str(clock)}
         asked, answers = cast("IO[str]", self.process.stdin), cast("IO[str]", self.process.stdout)
         asked.write(json.dumps(order) + "\n")
         asked.flush()
@@ -96,7 +98,7 @@ class Cast:
     """The units of the house, and the small changes that are made to them, drawn by a seed."""
 
     def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
+        self.rng = rng
         self._born = 0
         self.net = Wish(ENVIRONMENT, "net", "object", "net", "net 0")
         self.up = Wish(ENVIRONMENT, "up", "note", "up", "up 0")
@@ -128,7 +130,7 @@ class Cast:
         return self._say(self.net)
 
     def _say(self, wish: Wish) -> Files:
-        wish.text = f"{wish.path} {self._rng.getrandbits(40):x}"
+        wish.text = f"{wish.path} {self.rng.getrandbits(40):x}"
         return files_of([wish])
 
     def _create(self) -> Files:
@@ -152,13 +154,15 @@ class Cast:
 
 @dataclass(frozen=True, slots=True)
 class Fallen:
-    """One fall: where, in the midst of which change, who was killed besides, and how long it took until all was well."""
+    """One fall: where, in the midst of which change, who was killed besides, which planes died, and how long all of it took."""
 
     point: str
     kind: str
     nth: int
+    how: str
     besides: tuple[str, ...]
     tries: int
+    deaths: dict[str, int]
     seconds: float
 
 
@@ -168,7 +172,6 @@ class FallingHouse(House):
     server: ForkServer
     cast: Cast
     rng: random.Random
-    order: Order | None
     number: int
     deaths: Counter[str]
 
@@ -176,9 +179,13 @@ class FallingHouse(House):
     def orders(self) -> Path:
         return self.ground.folder / "orders.json"
 
+    def clock(self, name: str) -> Path:
+        """By how much the clock of a plane is wrong; where there is no such file at its start, it is the host's."""
+        return self.ground.folder / f"clock.{name}"
+
     def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
         log = self.ground.logs / f"{name}.log"
-        return cast("subprocess.Popen[bytes]", self.server.start(name, words, log, self.orders))
+        return cast("subprocess.Popen[bytes]", self.server.start(name, words, log, self.orders, self.clock(name)))
 
     def begin(self) -> None:
         """The first deploy, in which nobody falls."""
@@ -188,47 +195,56 @@ class FallingHouse(House):
     # --- one fall
 
     def fall(self, point: Point, how: str = "die") -> Fallen:
-        """Let a process fall at the point during a change that gets there; return when everything is well again."""
+        """Let a process fall at the point during a change that gets there; return when everything is well again.
+
+        `how`: see `Order`. What fails by an error fails once, or for a second, by the seed.
+        """
         began = time.monotonic()
         for tries in range(TRIES):
             kind = self.rng.choice(point.kinds)
             nth = 1 + self.rng.randrange(point.times) if tries == 0 else 1
             besides = self.rng.choice(BESIDES) if how == "die" else ()
-            self._order(point.role, point.name, nth, how)
-            self._play(kind, besides)
-            if self._carried_out():
-                self._order("nobody", "nothing", 1, how)
+            order = self._order(point.role, point.name, nth, how, lasting=how != "die" and self.rng.random() < 0.5)
+            self._play(kind, order, besides)
+            if order.carried_out(self.orders).exists():
+                self._order(*NOTHING)
                 self.verify_soon()
-                return Fallen(str(point), kind, nth, besides, tries, time.monotonic() - began)
+                if how != "die":
+                    self.until(lambda: self.tells(order), f"somebody tells of {order}")  # noqa: B023 - called at once
+                return Fallen(str(point), kind, nth, how, besides, tries, dict(self.deaths), time.monotonic() - began)
         pytest.fail(f"{point} was not reached by {TRIES} changes ({', '.join(point.kinds)})")
 
-    def _play(self, kind: str, besides: tuple[str, ...]) -> None:
+    def fault(self, point: Point, how: str) -> Fallen:
+        """The same with an error instead of a death; `disk` is one of a disk's."""
+        return self.fall(point, self.rng.choice(("ENOSPC", "EIO")) if how == "disk" else how)
+
+    def _play(self, kind: str, order: Order, besides: tuple[str, ...]) -> None:
+        """Merge the change, do what follows from the order, and wait until all is well."""
         self.deaths.clear()
         commit = self.ground.merge(self.cast.make(kind), kind)
-        deadline, asks, followed = time.monotonic() + CONVERGES, 0.0, False
-        while time.monotonic() < deadline:
-            if self._carried_out() and not followed:
-                followed = True
-                self._follow(besides)
-            self.revive()
-            if (now := time.monotonic()) >= asks:
+        deadline, asks, lifts = time.monotonic() + CONVERGES, 0.0, None
+        while (now := time.monotonic()) < deadline:
+            if lifts is None and order.carried_out(self.orders).exists():
+                lifts = now + LASTS
+                self._kill(besides)
+            elif lifts is not None and order.lasting and now >= lifts:
+                self._order(*NOTHING)
+            self.revive(fallen=lifts is not None)
+            if now >= asks:
                 asks = now + ASK_EVERY
                 if self.in_order(commit):
                     return
             time.sleep(PACE)  # a poll, not a wait: the deadline is the wait
-        pytest.fail(f"{kind} did not converge in {CONVERGES} s after {self.order}, besides {besides}\n{self.tails()}")
+        pytest.fail(f"{kind} did not converge in {CONVERGES} s after {order}, besides {besides}\n{self.tails()}")
 
-    def _order(self, role: str, point: str, nth: int, how: str = "die") -> None:
+    def _order(self, role: str, point: str, nth: int = 1, how: str = "die", *, lasting: bool = False) -> Order:
         self.number += 1
-        self.order = Order(self.number, role, point, nth, how)
-        self.order.write(self.orders)
+        order = Order(self.number, role, point, nth, how, lasting)
+        order.write(self.orders)
+        return order
 
-    def _carried_out(self) -> bool:
-        return self.order is not None and self.order.carried_out(self.orders).exists()
-
-    def _follow(self, besides: tuple[str, ...]) -> None:
-        """Who is killed besides, at once."""
-        for name in besides:
+    def _kill(self, names: tuple[str, ...]) -> None:
+        for name in names:
             process = cast("Process", getattr(self, name))
             process.kill()
             process.wait(CONVERGES)
@@ -241,7 +257,7 @@ class FallingHouse(House):
                 return all((u["sync"], u["health"]) == ("Synced", "Healthy") for u in self.units())
         return False
 
-    def revive(self) -> None:
+    def revive(self, *, fallen: bool) -> None:
         """Start again what died; nothing may have died by itself, nor twice."""
         for name, words in (
             ("runner", ("runner", "serve", "--config", str(self.ground.runner_config))),
@@ -250,21 +266,25 @@ class FallingHouse(House):
             process = cast("Process | None", getattr(self, name))
             if process is not None and process.poll() is not None:
                 self.deaths[name] += 1
-                if not self._carried_out() or self.deaths[name] > 2:
+                if not fallen or self.deaths[name] > 2:
                     pytest.fail(f"the {name} died, and not by us\n{self.tails()}")
                 process.forget()
                 setattr(self, name, self._spawn(name, *words))
+
+    def tells(self, order: Order) -> bool:
+        """Whether the error stands in a log, or in what became of a job or of a poll."""
+        folder, word = self.ground.folder, order.word.encode()
+        told = [*self.ground.logs.glob("*.log"), *(folder / "controller").glob("*.db*")]
+        return any(word in path.read_bytes() for path in [*told, *(folder / "runner" / "spool").glob("*/result.json")])
 
     # --- counting
 
     def count(self, kind: str) -> Counter[str]:
         """How often a change of the kind gets to each point when nobody falls."""
-        self._order("nobody", EVERY, 1)
-        assert self.order is not None
-        self._play(kind, ())
-        tally = self.order.tally(self.orders)
-        self._order("nobody", "nothing", 1)
-        return Counter(tally.read_text(encoding="utf-8").splitlines())
+        order = self._order("nobody", EVERY)
+        self._play(kind, order, ())
+        self._order(*NOTHING)
+        return Counter(order.tally(self.orders).read_text(encoding="utf-8").splitlines())
 
     # --- what must hold
 
@@ -272,7 +292,7 @@ class FallingHouse(House):
         """After each fall: nothing was made twice, and everybody gives what is wanted."""
         wrong = [*(f"created twice: {path}" for path in doubled(self.ground.world))]
         wrong += [*wrong_outputs(self.ground, self.cast.wishes), *wrong_objects(self.ground, self.cast.wishes)]
-        assert wrong == [], (self.order, self.tails())
+        assert wrong == [], self.tails()
 
     def check(self) -> list[str]:
         """At the end: everything exists once, nobody lost or doubled a state, nothing is left behind."""
@@ -287,11 +307,19 @@ class FallingHouse(House):
 def falling_house(folder: Path, server: ForkServer, rng: random.Random) -> Iterator[FallingHouse]:
     """A house in which nothing runs yet; at its end nothing runs any more."""
     people = Cast(rng)
-    entries = {**SETTINGS, **files_of(people.wishes)}
-    ground = Playground.create(folder, entries, CATALOG, controller=CONTROLLER, runner=excused("note"))
+    with house_of(people, folder, server, CONTROLLER, excused("note")) as house:
+        yield house
+
+
+@contextmanager
+def house_of(
+    people: Cast, folder: Path, server: ForkServer, controller: Json, runner: Json, settings: Files = SETTINGS
+) -> Iterator[FallingHouse]:
+    """The same, with other configurations."""
+    entries = {**settings, **files_of(people.wishes)}
+    ground = Playground.create(folder, entries, CATALOG, controller=controller, runner=runner)
     house = FallingHouse(ground)
-    house.server, house.cast, house.rng, house.order, house.number = server, people, rng, None, 0
-    house.deaths = Counter()
+    house.server, house.cast, house.rng, house.number, house.deaths = server, people, people.rng, 0, Counter()
     try:
         yield house
     finally:

@@ -8,17 +8,22 @@ processes that live for long get new orders without being started again.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.crash.clock import put_wrong
+
+PR_SET_PDEATHSIG = 1
 EVERY = "*"  # as a point: nothing happens at any, and all of them are tallied by name
 
 
@@ -27,7 +32,7 @@ class Order:
     """What happens, and when: the `nth` time that any process of the role reaches the point.
 
     `number` tells orders apart: the tally of each counts over processes and restarts, so that nobody dies twice. `how` is
-    `die`, or an error's name (ENOSPC): then the call fails with it, once or, with `lasting`, from then on.
+    `die`, an error's name (ENOSPC) or `sqlite`: then the call fails with it, once or, with `lasting`, from then on.
     """
 
     number: int
@@ -42,6 +47,17 @@ class Order:
         draft = path.with_suffix(".new")
         draft.write_text(json.dumps({name: getattr(self, name) for name in self.__slots__}), encoding="utf-8")
         draft.replace(path)
+
+    @property
+    def word(self) -> str:
+        """What the error says, and nobody else."""
+        return f"{self.how} by order {self.number}"
+
+    def error(self) -> Exception:
+        """How the call fails."""
+        if self.how == "sqlite":
+            return sqlite3.OperationalError(f"database or disk is full ({self.word})")
+        return OSError(getattr(errno, self.how), self.word)
 
     def tally(self, orders: Path) -> Path:
         """Where is counted how often the point was reached."""
@@ -71,7 +87,7 @@ class Fate:
                 tally.write(f"{self.role} {point}\n")
         elif (self.role, point) == (order.role, order.point) and self._is_due(order):
             if order.how != "die":
-                raise OSError(getattr(errno, order.how), f"{order.how}, by order")
+                raise order.error()
             os.kill(os.getpid(), signal.SIGKILL)
             signal.pause()
 
@@ -202,14 +218,17 @@ def arm(fate: Fate) -> None:
 
 
 def become(order: dict[str, Any]) -> None:
-    """Be what was ordered: never returns."""
+    """Be what was ordered: never returns. Dies with the fork server, as that does with the tests."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nowhere), (1, log), (2, log)):
         os.dup2(source, target)
     arm(Fate(order["role"], Path(order["orders"])))
+    if (clock := Path(order["clock"])).exists():
+        put_wrong(clock)
     from reconciler.cli import main
 
     sys.argv = ["reconciler", *order["words"]]

@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 
 from tests.crash.harness import Fallen, falling_house, fork_server
-from tests.crash.points import POINTS
+from tests.crash.points import FAULTS, POINTS
 
 SEEDS = 200
 RESULTS = Path(tempfile.gettempdir(), "reconciler-crash.jsonl")
 Json = dict[str, Any]
 
 
-def play(seed: int) -> Json:
+def play(seed: int, *, faults: bool = False) -> Json:
     """One house; what fell, what does not hold at its end, and why it did not get there."""
     began = time.monotonic()
     fallen: list[Fallen] = []
@@ -41,7 +41,10 @@ def play(seed: int) -> Json:
     ):
         try:
             house.begin()
-            fallen.extend(map(house.fall, house.rng.sample(POINTS, len(POINTS))))
+            if faults:
+                fallen.extend(house.fault(*one) for one in house.rng.sample(FAULTS, len(FAULTS)))
+            else:
+                fallen.extend(map(house.fall, house.rng.sample(POINTS, len(POINTS))))
             wrong = house.check()
         except (pytest.fail.Exception, AssertionError) as error:
             failed = str(error)
@@ -72,20 +75,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make crash ARGS=...")
     parser.add_argument("--seeds", default=f"0-{SEEDS - 1}", help="a range of them (50-99), or one")
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1), help="houses at a time: they wait a lot")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="a line of JSON for each house that was played")
+    parser.add_argument("--results", type=Path, help="a line of JSON for each house that was played")
+    parser.add_argument("--faults", action="store_true", help="calls fail, instead of processes that die")
     told = parser.parse_args()
+    results: Path = told.results or RESULTS.with_suffix(".faults.jsonl" if told.faults else ".jsonl")
     first, _, last = told.seeds.partition("-")
     wanted = range(int(first), int(last or first) + 1)
-    lines = told.results.read_text(encoding="utf-8").splitlines() if told.results.exists() else []
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     done = {one["seed"]: one for one in map(json.loads, lines) if not one["failed"] and not one["wrong"]}
     missing = [seed for seed in wanted if seed not in done]
     # Spawned: a house must not inherit what this process holds.
     with ProcessPoolExecutor(told.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for future in as_completed([pool.submit(play, seed) for seed in missing]):
+        for future in as_completed([pool.submit(play, seed, faults=told.faults) for seed in missing]):
             one = future.result()
             done[one["seed"]] = one
-            with told.results.open("a", encoding="utf-8") as results:
-                results.write(json.dumps(one) + "\n")
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(one) + "\n")
             bad = one["failed"] or one["wrong"]
             print(f"seed {one['seed']}: {len(one['falls'])} falls in {one['seconds']:.0f} s {bad or ''}", flush=True)  # noqa: T201
     found = [done[seed] for seed in wanted]

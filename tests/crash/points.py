@@ -111,3 +111,49 @@ POINTS = (
     Point("job", "moved:before", 1, MOVING),
     Point("job", "moved:after", 1, MOVING),
 )
+
+# What reads and writes files, pipes and sockets, and so may fail as well as die.
+FAILING = frozenset(
+    [
+        "accept",
+        "answer",
+        "begin",
+        "bring",
+        "create",
+        "end",
+        "ended",
+        "environment",
+        "fence",
+        "fetch",
+        "fsync",
+        "head",
+        "history",
+        "intent",
+        "move",
+        "moved",
+        "pinned",
+        "poll",
+        "receive",
+        "record",
+        "recover",
+        "remember",
+        "replace",
+        "send",
+        "state",
+        "sync-folder",
+        "take",
+        "take-back",
+        "take-over",
+        "tidy",
+        "trust",
+        "unit-lock",
+        "warm",
+    ]
+)
+# What was taken by then is nobody's to give back: no real call fails after it has given a lock.
+TAKEN = frozenset({"create:after", "unit-lock:after"})
+FAULTS = (
+    *((point, "disk") for point in POINTS if point.name.partition(":")[0] in FAILING and point.name not in TAKEN),
+    (Point("controller", "transaction:before", 3), "sqlite"),
+    (Point("runner", "fork:before"), "EAGAIN"),
+)
