@@ -22,12 +22,14 @@ from reconciler.decide import Capacity
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.forge import open_voice
+from reconciler.git.proofs import Proof
+from reconciler.git.provenance import open_proofs
 from reconciler.git.remote import Patience
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, Phase, UnitId
 from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
-from reconciler.ports import HistoryEvent
+from reconciler.ports import ALL, Chosen, HistoryEvent
 from reconciler.protection import EVERY, Guards
 from reconciler.pulls import Proposal, forge_of, open_proposals
 from reconciler.pullwatch import PullWatch
@@ -41,6 +43,7 @@ from reconciler.trust import PROVING, Standing
 from reconciler.watch import Watch
 from reconciler.web.app import make_app
 from reconciler.web.guard import LOCAL
+from reconciler.web.pulse import Pulse
 from reconciler.web.series import Metrics
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
@@ -109,6 +112,9 @@ class Daemon:
         self._scheduler = background(observer.missed_run)
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
+        self._proofs = open_proofs(config.store_path.parent)
+        self._pulse = Pulse()
+        self._shown: tuple[object, tuple[object, ...]] | None = None
         self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
 
     def _reporting(self, patience: Patience) -> ReporterThread | None:
@@ -155,8 +161,9 @@ class Daemon:
             self._observer,
         )
         stack.enter_context(admin)
-        server = WebServer(make_app(self), *self._config.http.address)
+        server = WebServer(make_app(self, pulse=self._pulse), *self._config.http.address)
         ready(stack.enter_context(server))
+        stack.callback(self._pulse.close)  # before the server ends: it waits for streams
         stack.callback(self._executor.close)
         if self._trigger is not None:
             self._observer.trigger_listening(*stack.enter_context(self._trigger))
@@ -205,7 +212,17 @@ class Daemon:
             self._observer.beat()
             if self._reports is not None:
                 self._reports.wake()
+            self._show()
             self._wait(due)
+
+    def _show(self) -> None:
+        """Tell whoever looks on, if anything that the pages show is another. By identity, as far as that is cheaper."""
+        runtime, observer = self._runtime, self._observer
+        few = (observer.running(), observer.waiting(), self.checks(), self.standing(), runtime.facts)
+        large = (self.store.ledger(), self._poller.latest(), runtime.reviewing.shown)
+        before, self._shown = self._shown, (few, large)
+        if before is None or before[0] != few or any(one is not was for one, was in zip(large, before[1], strict=True)):
+            self._pulse.tell()
 
     def _pass(self) -> datetime | None:
         """One tick. A store that cannot be written ends the pass, not the daemon: nothing was acted on; soon again."""
@@ -222,6 +239,7 @@ class Daemon:
             self._scheduler.add_job(self.wake, "date", run_date=due, id="due", replace_existing=True)
         while not self._awake.wait(BUSY if busy else IDLE):
             self._observer.beat()
+            self._show()
             if busy:
                 return
 
@@ -304,9 +322,9 @@ class Daemon:
         """See `View`."""
         return self._outlook.picture()
 
-    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
+    def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
         """See `View`."""
-        return self.store.history(scope, limit)
+        return self.store.history(scope, limit, chosen)
 
     def accepted(self, commit: Commit) -> bool:
         """See `View`."""
@@ -315,6 +333,14 @@ class Daemon:
     def log(self, job: JobId, offset: int) -> bytes:
         """See `View`."""
         return self._executor.log(job, offset)
+
+    def phases(self, job: JobId) -> Sequence[tuple[Phase, datetime]]:
+        """See `View`."""
+        return self._executor.phases(job)
+
+    def proof(self, commit: Commit) -> Proof | None:
+        """See `View`."""
+        return self._proofs.get(commit)
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         """See `View`."""
@@ -352,7 +378,7 @@ class Daemon:
         return Passed(decided.world.desired, decided.world.ledger, decided.world.now) if decided else None
 
     def phase(self, job: JobId) -> Phase | None:
-        """See `trigger.view.Sight`."""
+        """See `View`, and `trigger.view.Sight`."""
         return self._observer.phase(job)
 
     def _git_check(self) -> Check:

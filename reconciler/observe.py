@@ -278,6 +278,10 @@ class Observer:
             self._close_phase(dispatched, self._now())
             self._phases[dispatched.job.id] = (phase, self._now())
 
+    def running(self) -> dict[JobId, tuple[Phase, datetime]]:
+        """Where each running job was last seen, and since when."""
+        return dict(self._phases)
+
     def phase(self, job: JobId) -> Phase | None:
         """Where a running job was last seen."""
         known = self._phases.get(job)

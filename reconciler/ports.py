@@ -87,3 +87,15 @@ class HistoryEvent:
     action: str
     unit: str | None
     body: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which events of a scope: those before the one of that number, by that actor, of that kind; empty: all of them."""
+
+    before: int | None = None
+    actor: str = ""
+    action: str = ""
+
+
+ALL = Chosen()

@@ -226,15 +226,41 @@ def _settled(sight: _Sight, sync: Sync) -> Health:
 
 
 def overview(
-    desired: Desired | None, ledger: Ledger, expected: Mapping[UnitId, Fingerprint | None], now: datetime
+    desired: Desired | None,
+    ledger: Ledger,
+    expected: Mapping[UnitId, Fingerprint | None],
+    now: datetime,
+    before: Picture | None = None,
 ) -> Overview:
-    """How everything fares: every entry, and everything that is still there without one."""
+    """How everything fares: every entry, and everything that is still there without one.
+
+    `before`: an earlier picture with the same pauses. It saves time, and changes no answer.
+    """
+    stands = _standing_since(before, desired, ledger, expected) if before else {}
     return Overview(
         tuple(
-            unit_status(unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, now=now)
+            stands.get(unit)
+            or unit_status(unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, now=now)
             for unit in sorted(_known(desired, ledger))
         )
     )
+
+
+def _standing_since(
+    before: Picture, desired: Desired | None, ledger: Ledger, expected: Mapping[UnitId, Fingerprint | None]
+) -> dict[UnitId, UnitStatus]:
+    """The units of which nothing is another, by identity: a fact that is the same object says the same."""
+    if desired is None or before.desired is None:
+        return {}
+    was, wanted, records, prints = before.desired, desired.units, ledger.units, before.expected
+    return {
+        status.unit: status
+        for status in before.overview.units
+        if records.get(status.unit) is before.ledger.units.get(status.unit)
+        and wanted.get(status.unit) is was.units.get(status.unit)
+        and desired.broken.get(status.unit) == was.broken.get(status.unit)
+        and expected.get(status.unit) is prints.get(status.unit)
+    }
 
 
 def _known(desired: Desired | None, ledger: Ledger) -> set[UnitId]:
@@ -291,7 +317,8 @@ class Outlook:
             last = self._last
             if last is None or not _same(last, desired, ledger, facts):
                 expected = fingerprints(desired, ledger, facts, self._known) if desired else {}
-                last = Picture(desired, ledger, facts, now, expected, overview(desired, ledger, expected, now))
+                same = last if last and _pauses(last.ledger, last.now) == _pauses(ledger, now) else None
+                last = Picture(desired, ledger, facts, now, expected, overview(desired, ledger, expected, now, same))
             elif _pauses(last.ledger, last.now) != _pauses(ledger, now):
                 last = replace(last, now=now, overview=overview(desired, ledger, last.expected, now))
             self._last = replace(last, now=now)

@@ -6,6 +6,7 @@ import click
 
 from reconciler.cli.ask import Answer, Api, output_option, server_option
 from reconciler.cli.show import as_json_text, line, short, table, when
+from reconciler.web.sentences import next_step
 
 
 @click.command("explain")
@@ -27,7 +28,7 @@ def command(unit: str, server: str, as_json: bool) -> None:
         if seen[name]:
             print(f"\n{label}:")
             table(("UNIT", "SYNC", "HEALTH", "REASON"), [_row(one) for one in seen[name]])
-    line("Next", _next(seen))
+    line("Next", next_step(seen))
 
 
 def _sides(seen: Answer) -> None:
@@ -65,22 +66,3 @@ def _doing(seen: Answer) -> None:
 
 def _row(one: Answer) -> list[str]:
     return [one["unit"], one["sync"], one["health"], one["reason"]]
-
-
-def _next(seen: Answer) -> str:
-    """What will happen, or what somebody has to do, in a sentence."""
-    if seen["job"]:
-        return f"the job ends; `reconciler logs -f {seen['job']['id']}` follows it"
-    if seen["problem"]:
-        return "correct the entry and merge; until then nothing is changed"
-    if seen["pauses"]:
-        pause = max(seen["pauses"], key=lambda one: str(one["until"]))
-        return f"nothing until {when(pause['until'])}; `reconciler resume {pause['scope']}` ends the pause"
-    if seen["failure"]:
-        again = when(seen["failure"]["retry_at"])
-        return f"it is tried again at {again}, or when its input changes; `reconciler logs {seen['failure']['job']}` has the output"
-    if seen["hold"]:
-        return "it goes on by itself when what holds it is over"
-    if seen["sync"] == "Synced":
-        return f"a look for drift at {when(seen['next_check'])}" if seen["next_check"] else "nothing"
-    return "a job, as soon as there is a slot"

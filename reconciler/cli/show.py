@@ -6,11 +6,12 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from reconciler.web import sentences
 
 WORDS = {
     "Synced": "green",
@@ -21,6 +22,8 @@ WORDS = {
     "Suspended": "magenta",
     "Degraded": "red",
 }
+when, short = sentences.when, sentences.short
+
 _UNBOUNDED = 10_000  # columns: a pipe has no width, and data is never cut
 
 
@@ -72,16 +75,6 @@ def line(label: str, *parts: object) -> None:
         text.append(plain(part) + " ", style=WORDS.get(str(part), ""))
     text.rstrip()
     console().print(text, soft_wrap=True)
-
-
-def when(text: str | None) -> str:
-    """A time of the API's for people: UTC, to the second."""
-    return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S UTC") if text else ""
-
-
-def short(commit: str | None) -> str:
-    """A commit as people write it."""
-    return commit[:12] if commit else ""
 
 
 def progress(text: str) -> None:

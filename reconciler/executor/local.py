@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from reconciler import codec, wire
 from reconciler.errors import PassError
@@ -40,6 +42,13 @@ class LocalExecutor:
                     return Running(Phase(str(answer["phase"])))
                 case _:
                     return Lost(applying=bool(answer["applying"]))
+
+    def phases(self, job_id: JobId) -> Sequence[tuple[Phase, datetime]]:
+        """The phases that the job went through, and when each began. Raises PassError when the runner does not answer."""
+        answer = wire.ask(self._path, {"verb": "poll", "job": job_id})
+        with self._understood("poll"):
+            said: Any = answer.get("phases", [])
+            return [(Phase(str(phase)), datetime.fromisoformat(str(at))) for phase, at in said]
 
     def cancel(self, job_id: JobId) -> None:
         """See `Executor`."""

@@ -243,11 +243,12 @@ class Service:
         state = folder.state()
         if not isinstance(state, Running):
             tidy(self._host.memory, folder)
+        phases = [[phase.value, at.isoformat()] for phase, at in folder.phases()]
         if isinstance(state, Result):
-            return {"state": "result", "result": codec.encode(state).decode()}
+            return {"state": "result", "result": codec.encode(state).decode(), "phases": phases}
         if isinstance(state, Running):
-            return {"state": "running", "phase": state.phase.value}
-        return {"state": "lost", "applying": state.applying}
+            return {"state": "running", "phase": state.phase.value, "phases": phases}
+        return {"state": "lost", "applying": state.applying, "phases": phases}
 
     def _cancel(self, request: wire.Message) -> wire.Message:
         self._folder(request).cancel()

@@ -119,6 +119,10 @@ class JobFolder:
         readable = (_phase(line) for line in reversed(self._events().splitlines()))
         return next((phase for phase in readable if phase is not None), Phase.APPLYING)
 
+    def phases(self) -> list[tuple[Phase, datetime]]:
+        """The phases that began, and when, as far as they can be read."""
+        return [found for line in self._events().splitlines() if (found := _began(line)) is not None]
+
     def clean(self) -> None:
         """Remove the workspace, and every secret in it."""
         shutil.rmtree(self.work, ignore_errors=True)
@@ -132,6 +136,15 @@ def _phase(line: bytes) -> Phase | None:
     """The phase in a line of the journal; None: the line is torn."""
     try:
         return Phase(json.loads(line)["phase"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _began(line: bytes) -> tuple[Phase, datetime] | None:
+    """The phase in a line of the journal, and when it began; None: the line is torn."""
+    phase = _phase(line)
+    try:
+        return (phase, datetime.fromisoformat(json.loads(line)["at"])) if phase is not None else None
     except (ValueError, KeyError, TypeError):
         return None
 

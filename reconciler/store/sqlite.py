@@ -18,7 +18,7 @@ from reconciler.durable import FileLock
 from reconciler.errors import PassError
 from reconciler.ledger import Event
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
-from reconciler.ports import Clock, HistoryEvent
+from reconciler.ports import ALL, Chosen, Clock, HistoryEvent
 from reconciler.store.chain import Record, Tip, check, link
 from reconciler.store.migrations import check_known, migrate, too_new, version_of
 from reconciler.store.projection import Delta, Projection, project, subject_of
@@ -98,12 +98,16 @@ class SqliteStore:
 
     # --- Journal ---------------------------------------------------------------------------------------------------
 
-    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
+    def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
         """The newest events of a unit, of an environment or of `all`, newest first; with the pauses that cover it."""
-        where, names = _covering(scope)
+        where, scopes = _covering(scope)
+        values: list[int | str] = [*scopes]
+        for condition, value in _choosing(chosen):
+            where += f" AND {condition}"
+            values.append(value)
         query = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - no input in it
         with self._speaking_of("read"), closing(self._reader()) as db:
-            return [_history(Record(*row)) for row in db.execute(query, (*names, limit))]
+            return [_history(Record(*row)) for row in db.execute(query, (*values, limit))]
 
     def verify(self) -> int:
         """Recompute the hash chain over the whole journal and return the number of records."""
@@ -294,6 +298,16 @@ def _covering(scope: str) -> tuple[str, tuple[str, ...]]:
     if rest:
         return "unit IN (?, ?, 'all')", (scope, environment)
     return "(unit IN (?, 'all') OR (unit >= ? AND unit < ?))", (scope, f"{scope}/", f"{scope}0")  # "0" follows "/"
+
+
+def _choosing(chosen: Chosen) -> Iterator[tuple[str, int | str]]:
+    """The conditions for what else was asked, each with its parameter."""
+    if chosen.before is not None:
+        yield "seq < ?", chosen.before
+    if chosen.actor:
+        yield "actor = ?", chosen.actor
+    if chosen.action:
+        yield "action = ?", chosen.action
 
 
 def _history(record: Record) -> HistoryEvent:

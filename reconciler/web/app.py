@@ -1,4 +1,4 @@
-"""The read-only HTTP interface: health, metrics and the API that the command line reads."""
+"""The read-only HTTP interface: health, metrics, the API that the command line reads, and the pages for people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from reconciler.errors import PassError
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.status import Picture, UnitStatus
 from reconciler.trust import in_the_way
+from reconciler.web import pages
 from reconciler.web.guard import LOCAL, Guard
+from reconciler.web.pulse import Pulse
 from reconciler.web.shape import detail, pull_shape, row, summary
 from reconciler.web.view import View
 
@@ -32,8 +34,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 Endpoint = Callable[[Request, View], Response]
 
 
-def make_app(view: View, hosts: Collection[str] = LOCAL) -> Starlette:
-    """The application. `hosts`: the names, without ports, under which it may be asked."""
+def make_app(
+    view: View, hosts: Collection[str] = LOCAL, pulse: Pulse | None = None, identity: Middleware | None = None
+) -> Starlette:
+    """The application. `hosts`: the names, without ports, under which it may be asked; `pulse`: wakes who looks on.
+
+    `identity`: what makes sure who asks, where it is not the loopback that does.
+    """
+    site = pages.Site(view, pulse or Pulse())
 
     def route(path: str, endpoint: Endpoint) -> Route:
         def serve(request: Request) -> Response:
@@ -42,7 +50,6 @@ def make_app(view: View, hosts: Collection[str] = LOCAL) -> Starlette:
         return Route(path, serve, methods=["GET"], name=endpoint.__name__)
 
     routes = [
-        route("/", front),
         route("/healthz", healthz),
         route("/readyz", readyz),
         route("/metrics", metrics),
@@ -54,20 +61,28 @@ def make_app(view: View, hosts: Collection[str] = LOCAL) -> Starlette:
         route("/api/v1/jobs/{job}/log", log),
         route("/api/v1/commits/{sha}", commit),
         route("/api/v1/pulls", pulls),
+        *pages.routes(site),
     ]
     errors = {PassError: _unavailable, HTTPException: _refused}
-    return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)  # type: ignore[arg-type]  # handlers take narrower errors
+    around = [Middleware(Guard, hosts=hosts), *([identity] if identity else [])]
+    app = Starlette(routes=routes, middleware=around, exception_handlers=errors)  # type: ignore[arg-type]  # handlers take narrower errors
+    app.router.redirect_slashes = False  # an address has one form
+    return app
 
 
 def _json(payload: object, code: int = 200) -> Response:
     return Response(encode(payload), code, media_type="application/json")
 
 
-def _refused(_request: Request, error: HTTPException) -> Response:
+def _refused(request: Request, error: HTTPException) -> Response:
+    if pages.wants_html(request) and not request.url.path.startswith("/api/"):
+        return pages.refused(request, error.status_code, str(error.detail))
     return _json({"error": error.detail}, error.status_code)
 
 
-def _unavailable(_request: Request, error: PassError) -> Response:
+def _unavailable(request: Request, error: PassError) -> Response:
+    if pages.wants_html(request) and not request.url.path.startswith("/api/"):
+        return pages.refused(request, 503, str(error))
     return _json({"error": str(error), "reason": error.reason}, 503)
 
 
@@ -92,18 +107,6 @@ def metrics(_request: Request, view: View) -> Response:
 
 
 # --- for people and programs -------------------------------------------------------------------------------------
-
-
-def front(_request: Request, view: View) -> Response:
-    """A few lines for whoever looks with a browser."""
-    picture = view.picture()
-    lines = [f"reconciler at commit {picture.ledger.head or '(none accepted yet)'}"]
-    if picture.ledger.frozen is not None:
-        lines.append(f"frozen: {picture.ledger.frozen.reason}: {picture.ledger.frozen.message}")
-    counts = sorted(picture.overview.count().items())
-    lines += [f"{environment}: {number} {sync} {health}" for (environment, sync, health), number in counts]
-    lines += ["", "/api/v1/status /api/v1/units /metrics /healthz /readyz"]
-    return PlainTextResponse("\n".join(lines) + "\n")
 
 
 def status(_request: Request, view: View) -> Response:
@@ -136,16 +139,7 @@ def _within(scope: str, status: UnitStatus) -> bool:
 def unit(request: Request, view: View) -> Response:
     """All that explains one unit."""
     picture = view.picture()
-    return _json(detail(picture, _find(picture, request.path_params["unit"])))
-
-
-def _find(picture: Picture, name: str) -> UnitStatus:
-    found = picture.status(UnitId(name))
-    if found is None:
-        near = [one.unit for one in picture.overview.units if name.rpartition("/")[2] in one.unit][:5]
-        hint = f"; did you mean {', '.join(near)}?" if near else "; `reconciler status` lists what there is"
-        raise HTTPException(404, f"no unit {name}{hint}")
-    return found
+    return _json(detail(picture, pages.find(picture, request.path_params["unit"])))
 
 
 def unit_history(request: Request, view: View) -> Response:

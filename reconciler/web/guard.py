@@ -33,7 +33,9 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                said = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    said.setdefault(name, value)  # a page names what of it may run: its own files
             await send(message)
 
         refusal = self._refusal(scope) if scope["type"] == "http" else None

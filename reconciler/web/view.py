@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from reconciler.model import Commit, JobId, UnitId
-from reconciler.ports import HistoryEvent
+from reconciler.git.proofs import Proof
+from reconciler.model import Commit, JobId, Phase, UnitId
+from reconciler.ports import ALL, Chosen, HistoryEvent
 from reconciler.reviewing import PullStatus
 from reconciler.status import Picture
 from reconciler.trust import Standing
@@ -28,14 +29,23 @@ class View(Protocol):
     def picture(self) -> Picture:
         """How everything fares now."""
 
-    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
-        """The newest journaled events of a unit, an environment or `all`, newest first."""
+    def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
+        """The newest journaled events of a unit, an environment or `all`, newest first; of them the chosen ones."""
 
     def accepted(self, commit: Commit) -> bool:
         """Whether the commit was ever part of what the daemon accepted."""
 
     def log(self, job: JobId, offset: int) -> bytes:
         """The job's masked engine output from a byte offset on; empty at its end so far."""
+
+    def phase(self, job: JobId) -> Phase | None:
+        """Where a running job was last seen; None where that is unknown."""
+
+    def phases(self, job: JobId) -> Sequence[tuple[Phase, datetime]]:
+        """The phases that the job went through, and when each began; empty where the runner no longer knows."""
+
+    def proof(self, commit: Commit) -> Proof | None:
+        """Why a commit of the environments counts: who signed it, by which pull request it came, who approved."""
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         """The units that wait for a slot, and since when."""

@@ -12,16 +12,18 @@ from pathlib import Path
 
 from reconciler.admin import AdminServer
 from reconciler.errors import PassError
+from reconciler.git.proofs import Proof
 from reconciler.ledger import HistoryAccepted
 from reconciler.logs import open_log
-from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, RunnerFacts, UnitId
+from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, Phase, RunnerFacts, UnitId
 from reconciler.observe import Observer
-from reconciler.ports import HistoryEvent
+from reconciler.ports import ALL, Chosen, HistoryEvent
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Seen, Standing
 from reconciler.web.app import make_app
+from reconciler.web.pulse import Pulse
 from reconciler.web.series import Metrics
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
@@ -45,6 +47,9 @@ class Installation:
     silent: bool = False
     seen: Seen | None = None
     open: Sequence[PullStatus] = ()
+    ran: dict[JobId, list[tuple[Phase, datetime]]] = field(default_factory=dict)
+    proofs: dict[Commit, Proof] = field(default_factory=dict)
+    pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
         self.observer = Observer("0.1.0", open_log(self.said, as_json=True), self.clock.now, ["environments"])
@@ -54,8 +59,8 @@ class Installation:
     def picture(self) -> Picture:
         return self.outlook.picture()
 
-    def history(self, scope: str, limit: int) -> Sequence[HistoryEvent]:
-        return self.store.history(scope, limit)
+    def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
+        return self.store.history(scope, limit, chosen)
 
     def accepted(self, commit: Commit) -> bool:
         return self.store.accepted(commit)
@@ -67,6 +72,17 @@ class Installation:
             return (self.logs / job).read_bytes()[offset:]
         except FileNotFoundError:
             return b""
+
+    def phase(self, job: JobId) -> Phase | None:
+        return self.observer.phase(job)
+
+    def phases(self, job: JobId) -> Sequence[tuple[Phase, datetime]]:
+        if self.silent:
+            raise PassError("RunnerUnavailable", "the runner does not answer; start it with `reconciler runner serve`")
+        return self.ran.get(job, ())
+
+    def proof(self, commit: Commit) -> Proof | None:
+        return self.proofs.get(commit)
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         return self.observer.waiting()
@@ -109,7 +125,7 @@ def serve(folder: Path) -> Served:
     store = SqliteStore(folder / "s.db", FixedClock())
     stack.callback(store.close)
     installation = Installation(store, folder)
-    host, port = stack.enter_context(WebServer(make_app(installation), "127.0.0.1", 0))
+    host, port = stack.enter_context(WebServer(make_app(installation, pulse=installation.pulse), "127.0.0.1", 0))
     socket = folder / "run" / "admin.sock"
 
     def scopes() -> list[str]:

@@ -1,0 +1,87 @@
+"""What the command line and the pages say in the same words. From answers of the API; nothing else is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Answer = Mapping[str, Any]
+
+
+def when(at: str | datetime | None) -> str:
+    """A time for people: UTC, to the second."""
+    if not at:
+        return ""
+    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def short(commit: str | None) -> str:
+    """A commit as people write it."""
+    return commit[:12] if commit else ""
+
+
+def next_step(seen: Answer) -> str:
+    """What will happen to a unit, or what somebody has to do, in a sentence. `seen`: as `/api/v1/units/UNIT` has it."""
+    if seen["job"]:
+        return f"the job ends; `reconciler logs -f {seen['job']['id']}` follows it"
+    if seen["problem"]:
+        return "correct the entry and merge; until then nothing is changed"
+    if seen["pauses"]:
+        scope, until = max(((_of(one, "scope"), _of(one, "until")) for one in seen["pauses"]), key=lambda one: one[1])
+        return f"nothing until {when(until)}; `reconciler resume {scope}` ends the pause"
+    if seen["failure"]:
+        again = when(seen["failure"]["retry_at"])
+        return f"it is tried again at {again}, or when its input changes; `reconciler logs {seen['failure']['job']}` has the output"
+    if seen["hold"]:
+        return "it goes on by itself when what holds it is over"
+    if seen["sync"] == "Synced":
+        return f"a look for drift at {when(seen['next_check'])}" if seen["next_check"] else "nothing"
+    return "a job, as soon as there is a slot"
+
+
+def _of(fact: Any, name: str) -> Any:
+    """A field of a fact, or of what was made of it for an answer."""
+    return fact[name] if isinstance(fact, Mapping) else getattr(fact, name)
+
+
+def told(action: str, body: Answer) -> str:
+    """A journaled event in a line."""
+    match action:
+        case "job-dispatched":
+            job = body["dispatched"]["job"]
+            return f"{job['operation']} at {short(job['commit'])} because of {body['dispatched']['cause']}, job {job['id']}"
+        case "job-ended":
+            result = body["result"]
+            words = [result["outcome"], result["reason"], result["message"], f"(job {result['job']['id']})"]
+            return " ".join(word for word in words if word)
+        case "hold-changed" | "frozen":
+            hold = body["hold"]
+            return f"{hold['reason']}: {hold['message']}" if hold else "no hold any more"
+        case "paused":
+            return f"until {when(body['pause']['until'])}: {body['pause']['reason']}"
+        case "history-accepted" | "head-accepted":
+            return _head(body)
+        case "check-scheduled":
+            return when(body["next_check"])
+        case "reconcile-requested":
+            return f"{len(body['units'])} units"
+        case "pull-shown":
+            return f"pull request {body['pull']} at {short(body['head'])}: {body['reason']} {body['message']}"
+        case "started":
+            return f"version {body['version']}, fence {body['fence']}"
+    return ""
+
+
+def _head(body: Answer) -> str:
+    if "commit" in body:
+        return short(body["commit"])
+    return f"{short(body['new'])} in place of {short(body['old'])}: {body['reason']}"
+
+
+def job_of(action: str, body: Answer) -> str:
+    """The job that the event is about; empty where it is about none."""
+    if action in ("job-dispatched", "job-ended"):
+        return str(body["dispatched"]["job"]["id"])
+    return str(body.get("job") or "") if action == "pull-shown" else ""
