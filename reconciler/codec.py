@@ -30,6 +30,7 @@ from reconciler.ledger import (
     Paused,
     PullShown,
     ReconcileRequested,
+    Restored,
     Resumed,
     SkipSeen,
     Started,
@@ -54,6 +55,7 @@ ACTIONS: Mapping[str, type[Event]] = {
     "pull-shown": PullShown,
     "skip-seen": SkipSeen,
     "started": Started,
+    "restored": Restored,
 }
 _NAMES = {kind: name for name, kind in ACTIONS.items()}
 

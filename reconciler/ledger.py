@@ -161,6 +161,14 @@ class Started:
     fence: int
 
 
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The store was put back to a backup of then: what is journaled before this may have been followed by more. `backup` is its SHA-256."""
+
+    backup: str
+    taken_at: datetime
+
+
 UnitEvent = JobDispatched | JobEnded | HoldChanged | CheckScheduled | SkipSeen
 Event = (
     UnitEvent
@@ -173,6 +181,7 @@ Event = (
     | ReconcileRequested
     | PullShown
     | Started
+    | Restored
 )
 
 

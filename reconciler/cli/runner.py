@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ import click
 
 from reconciler import wire
 from reconciler.cli import exits
+from reconciler.cli.who import actor
 from reconciler.config import RunnerConfig, load_runner
 from reconciler.desired.paths import entry_path, unit_of
 from reconciler.model import Commit, Operation, UnitId
@@ -132,7 +131,7 @@ def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
     reason = _one_line(reason)
     config = load_runner(config_path)
     history = History(_memory(config), lambda accepted: open_branch(config, accepted))
-    said = Anew(Commit(old), Commit(new), reason, _actor(), datetime.now(UTC))
+    said = Anew(Commit(old), Commit(new), reason, actor(), datetime.now(UTC))
     recorder = Recorder(config.memory_path / "audit")
     found = history.accept_history(
         said,
@@ -152,13 +151,6 @@ def _one_line(reason: str) -> str:
     return reason.strip()
 
 
-def _actor() -> str:
-    """Who does this: also behind sudo."""
-    user = pwd.getpwuid(os.getuid()).pw_name
-    behind = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
-    return f"{behind} as {user}" if behind.isprintable() and behind else user
-
-
 @command.command()
 @click.argument("environment")
 @CONFIG
@@ -172,7 +164,7 @@ def claim(environment: str, config_path: Path, reason: str) -> None:
     from reconciler.runner.host import Host
 
     host = Host(load_runner(config_path))
-    host.record.event("states-claimed", environment=environment, reason=_one_line(reason), actor=_actor())
+    host.record.event("states-claimed", environment=environment, reason=_one_line(reason), actor=actor())
     taken = claims.claim(host, environment)
     for unit in taken:
         click.echo(unit)
@@ -189,7 +181,7 @@ def _record(config: RunnerConfig, kind: str, **said: str) -> None:
     """Into the audit log, with who asked. What was asked for is in force already, and stays so if this fails."""
     from reconciler.runner.record import Recorder  # late, see `serve`
 
-    Recorder(config.memory_path / "audit").event(kind, actor=_actor(), **said)
+    Recorder(config.memory_path / "audit").event(kind, actor=actor(), **said)
 
 
 def _lines(about: dict[str, object]) -> list[str]:

@@ -25,10 +25,11 @@ from reconciler.model import (
     Phase,
     PlanSummary,
     Presence,
+    ReviewMode,
     Unit,
     UnitId,
 )
-from reconciler.runner import checks, claims, values, versions
+from reconciler.runner import caution, checks, claims, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
@@ -63,7 +64,7 @@ class Case:
         host.memory.check_fence(job)
         desired = host.history.newest(job.commit, job.operation)
         self._host, self._job, self._folder, self._locks, self._progress = host, job, folder, locks, progress
-        self._unit = _resolve(desired, job, progress)
+        self._desired, self._unit = desired, _resolve(desired, job, progress)
         self._errand = Errand(self._unit.id, desired.commit, job.id)
         self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, self._errand)
         self._memory = self._carry_over(desired)
@@ -78,6 +79,7 @@ class Case:
         """
         unit, memory, progress = self._unit, self._memory, self._progress
         checks.still_unread(self._host.memory, unit)
+        caution.none_doubted(self._host, self._hosted, unit, self._desired)
         inputs = values.gather(self._host, unit, self._hosted, self._errand)
         progress.veil.learn(inputs.secrets)
         self._host.remember_secrets(self._hosted.name, inputs.sealed)
@@ -126,13 +128,15 @@ class Case:
             memory = take_over(host, hosted, unit, old, desired, self._job.id)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
             self._progress.moved_from = old
-        return recover(host, hosted, memory)
+        memory = caution.since_restored(host, hosted, memory)
+        return caution.newest_release(host, unit, recover(host, hosted, memory), desired.commit)
 
     def _forget(self, cause: Cause) -> Said:
         """Let the objects go: the state is kept aside, nothing is destroyed."""
         if self._job.operation is Operation.PLAN:
             return self._only_shown("The unit's objects would be let go.")
-        hold = judge_letting_go(self._shown(), self._unit.environment.review, cause, self._unit.entry.place.path)
+        shown = self._shown()
+        hold = judge_letting_go(shown, self._review_mode(shown), cause, self._unit.entry.place.path)
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
         self._check_again()
@@ -198,10 +202,11 @@ class Case:
 
     def _judge_review(self, talk: Talk, plan: PlanSummary, cause: Cause) -> None:
         """What nobody was shown before it was merged does not happen. Raises HeldError."""
+        shown = self._shown()
         hold = judge_review(
             plan,
-            self._shown(),
-            self._unit.environment.review,
+            shown,
+            self._review_mode(shown),
             cause,
             self._unit.entry.place.path,
             drifted=talk.drifted,
@@ -218,6 +223,11 @@ class Case:
     def _shown(self) -> Shown | None:
         found = self._progress.fingerprint
         return self._brought().shown(found.upstream if found else "")
+
+    def _review_mode(self, shown: Shown | None) -> ReviewMode:
+        assert self._progress.commit is not None  # noqa: S101 - as above
+        known = shown is not None
+        return caution.review_mode(self._host, self._unit, self._memory, self._progress.commit, shown=known)
 
     def _open_lines(self) -> Allowed:
         return self._host.memory.trust().allowances.get(self._unit.id, Allowed())

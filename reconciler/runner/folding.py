@@ -27,23 +27,26 @@ class Folding:
 
     def after(self, trust: Trust, head: Head) -> Trust:
         """The trust once `head` is accepted. Raises PassError when the mirror cannot be read."""
-        return Trust(head.commit, self._folded(trust, head))
+        known, closed = self._folded(trust, head)
+        return Trust(head.commit, known, closed=closed, closed_until=trust.closed_until if closed else None)
 
     def anew(self, new: Commit) -> dict[UnitId, Allowed]:
         """The allowances once another history took the accepted one's place: every line is seen, and none is open."""
         return fold({}, self._all_lines(new), None)
 
-    def _folded(self, trust: Trust, head: Head) -> dict[UnitId, Allowed]:
-        known, before = dict(trust.allowances), trust.commit
-        at = None if before is None and trust.closed else datetime.now(UTC)
+    def _folded(self, trust: Trust, head: Head) -> tuple[dict[UnitId, Allowed], bool]:
+        """The allowances, and whether what follows opens nothing either."""
+        known, before, now = dict(trust.allowances), trust.commit, datetime.now(UTC)
+        closed = trust.closed and (before is None or before != trust.closed_until)
         if before is None:
             before = head.since or head.commit
             known = fold({}, self._all_lines(before), None)
         for commit in head.chain:
             if commit != before and (changed := self._changed_lines(before, commit)) is not None:
-                known = fold(known, changed, at)
+                known = fold(known, changed, None if closed else now)
                 before = commit
-        return known
+            closed = closed and commit != trust.closed_until
+        return known, closed
 
     def _all_lines(self, commit: Commit) -> dict[UnitId, Lines]:
         entries = self._source.read_tree(commit, ENVIRONMENTS)

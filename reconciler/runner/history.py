@@ -11,10 +11,11 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.branch import Basis, ProtectedBranch
+from reconciler.desired.entries import parse_entry
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
 from reconciler.git.head import Head, OtherHistory
-from reconciler.model import Commit, Desired, Hold, Operation, Pin, UnitId
+from reconciler.model import Commit, Desired, Entry, Hold, Operation, Pin, UnitId
 from reconciler.runner.allowances import Allowed, spend
 from reconciler.runner.folding import Folding
 from reconciler.runner.memory import Anew, Memory, Trust
@@ -109,7 +110,7 @@ class History:
             trust = self._memory.trust()
             its = f"{environment}/"
             left = {u: Allowed(a.seen) if u.startswith(its) else a for u, a in trust.allowances.items()}
-            self._memory.save_trust(replace(trust, allowances=left, closed=trust.commit is None))
+            self._memory.save_trust(replace(trust, allowances=left, closed=trust.closed or trust.commit is None))
 
     def _sufficing(self, at_least: Commit, since: float) -> Commit | None:
         """The accepted head, where it was fetched a moment ago and has the commit."""
@@ -176,12 +177,22 @@ class History:
             trust = self._memory.trust()
             if trust.frozen and is_final(trust.frozen.reason):
                 raise self._still_frozen(trust, head)
+            self._close_until(trust, head.unproven.head if head.unproven else head.commit)
             if head.commit != trust.commit:
                 self._record(head)
             self._branch.source.accept(head)
             if trust.frozen and self._memory.trust().frozen:  # no new commit ended it
                 self._memory.save_trust(replace(trust, frozen=None, frozen_at=None))
         return head.commit
+
+    def _close_until(self, trust: Trust, seen: Commit) -> None:
+        """Nobody knows which allowances up to here are spent: what the branch has at the first look may have been accepted before.
+
+        Only inside `Memory.trusting`. A commit that the branch has lost again, never accepted, gives way to what it has now.
+        """
+        until = trust.closed_until
+        if trust.closed and (until is None or not self._branch.contains(until, seen)):
+            self._memory.save_trust(replace(trust, closed_until=seen))
 
     def _note_seen(self, seen: Seen) -> None:
         """For whoever asks how this plane stands; nothing is decided by it."""
@@ -279,6 +290,22 @@ class History:
     def last_change(self, commit: Commit, path: str) -> Commit | None:
         """The newest commit of the branch up to `commit` that changed the file; None: none of them has it."""
         return self._branch.source.last_change(commit, path)
+
+    def said_since(self, since: Commit, until: Commit, path: str) -> tuple[Entry, ...]:
+        """What an entry said at each accepted commit after `since` that changed it, newest first; nothing where it was broken.
+
+        Raises:
+            PassError: the mirror cannot be read.
+        """
+        source = self._branch.source
+        if not self._branch.contains(since, until):
+            return ()
+        out = source.git.run("rev-list", "--first-parent", operands=(until, f"^{since}"), paths=(path,))
+        trees = (source.read_tree(Commit(line), path) for line in out.decode().split())
+        blobs = [one.blob_id for tree in trees for one in tree if one.path == path and not one.problem]
+        texts = source.read_blobs(sorted(set(blobs)))
+        said = (parse_entry(path, texts[blob]) for blob in blobs if blob in texts)
+        return tuple(entry for entry in said if isinstance(entry, Entry))
 
     def digest(self, commit: Commit, path: str) -> str | None:
         """The SHA-256 (hex) of a file of the commit; None: it has none."""

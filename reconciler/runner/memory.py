@@ -22,7 +22,9 @@ from reconciler import codec
 from reconciler.durable import FileLock, sync_folder, write_atomic
 from reconciler.errors import PassError, UnitError
 from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, StateMark, UnitId
+from reconciler.replacing import check_whole
 from reconciler.runner.allowances import Allowed
+from reconciler.runner.restored import Restored
 from reconciler.runner.upgrade import bring_up_to_date, too_new
 from reconciler.trust import REWRITTEN, is_final, remedy
 
@@ -50,8 +52,9 @@ class Trust:
     """The accepted head of the protected branch, and the allowances as of that commit.
 
     `base` is where trust starts; `recent` are the newest accepted commits, oldest first; `frozen` is why nothing is applied
-    at all, if so, and `frozen_at` since when; `anew` is the last time that an admin accepted another history. `closed`: an admin
-    took states over before there was a head: what stands in the first one opens nothing.
+    at all, if so, and `frozen_at` since when; `anew` is the last time that an admin accepted another history. `closed`: states were
+    taken over, or the memory was put back to an older one: what the branch has when it is looked at for the first time, up to
+    `closed_until`, opens nothing, for it may have been spent.
     """
 
     commit: Commit | None = None
@@ -62,6 +65,7 @@ class Trust:
     frozen_at: datetime | None = None
     anew: Anew | None = None
     closed: bool = False
+    closed_until: Commit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +133,9 @@ class Memory:
     """The runner's memory in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises HeldError "MemoryTooNew": a newer version of reconciler wrote it."""
+        """Raises HeldError "MemoryTooNew": a newer version of reconciler wrote it. PassError "RestoreUnfinished"."""
         self.folder = folder
+        check_whole(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         bring_up_to_date(folder)
         self._key = self._load_key()
@@ -207,6 +212,21 @@ class Memory:
     def save_trust(self, trust: Trust) -> None:
         """Replace `trust`; only inside `trusting`."""
         write_atomic(self._trust, codec.encode(trust))
+
+    # --- a restore
+
+    def restored(self) -> Restored | None:
+        """When this memory was last put back to a backup, and to which; None: never."""
+        path = self.folder / "restored.json"
+        return _kept(Restored, path) if path.exists() else None
+
+    def save_restored(self, restored: Restored) -> None:
+        """Replace it; only with `restoring` held, once the runner works with this memory."""
+        write_atomic(self.folder / "restored.json", codec.encode(restored))
+
+    def restoring(self) -> FileLock:
+        """The right to change `restored`."""
+        return FileLock(self.folder / "restored.lock")
 
     # --- units
 

@@ -17,7 +17,7 @@ from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
 from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
-from reconciler.runner import checks, values, versions
+from reconciler.runner import caution, checks, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now
 from reconciler.runner.host import Host, Hosted
@@ -117,6 +117,7 @@ class Showing:
             raise UnitError(
                 "UnitBusy", f"{memory.unit} is being changed; its plan is shown afterwards.", transient=True
             )
+        memory = caution.since_restored(host, self._hosted, memory)
         state = self._hosted.backend.read(memory.unit)
         checks.state_is_ours(memory, state)
         versions.engine_fits(host.engine, memory, state, host.accepted_engines)

@@ -27,6 +27,16 @@ def predecessor(pin: Pin, memory: UnitMemory) -> str | None:
     return applied.version if applied is not None and applied.module == pin.module else None
 
 
+def at_least(pin: Pin, memory: UnitMemory, named: Collection[str]) -> Release | None:
+    """The release that the unit had last, if any of the versions of its module that were named since may be in place."""
+    last = predecessor(pin, memory)
+    for version in named:
+        if last is None or older(last, version):
+            last = version
+    before = predecessor(pin, memory)
+    return memory.release if last is None or last == before else Release(pin.repository, pin.path, pin.module, last)
+
+
 def older(wanted: str, before: str) -> bool:
     """Whether `wanted` comes before, in the order of the lock: builds of one version by their text.
 

@@ -20,6 +20,7 @@ from reconciler.ledger import (
     Paused,
     PullShown,
     ReconcileRequested,
+    Restored,
     Resumed,
     SkipSeen,
     Started,
@@ -61,7 +62,7 @@ def subject_of(event: Event) -> str | None:
             return pause.scope
         case Resumed(scope) | ReconcileRequested(scope):
             return scope
-        case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed() | Started():
+        case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed() | Started() | Restored():
             return None
 
 
@@ -84,7 +85,7 @@ def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> 
         case ReconcileRequested(units=asked, at=at):
             for unit in asked:
                 _keep(delta, _asked(_record(delta, units, unit), at))
-        case Started() | PullShown():
+        case Started() | Restored() | PullShown():
             pass
         case JobEnded(result=result) if result.moved_from is not None:
             moved = take_over(_record(delta, units, unit_of(event)), _record(delta, units, result.moved_from))

@@ -19,7 +19,9 @@ from reconciler.errors import PassError
 from reconciler.ledger import Event
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent
+from reconciler.replacing import check_whole
 from reconciler.store.chain import Record, Tip, check, link
+from reconciler.store.copying import copy_to
 from reconciler.store.migrations import check_known, migrate, too_new, version_of
 from reconciler.store.projection import Delta, Projection, project, subject_of
 
@@ -42,7 +44,7 @@ class SqliteStore:
         self._guard = threading.RLock()
         self._tip = Tip()
         self._doubtful = False
-        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._lock = lock_of(path)
         self._take_file()
         try:
             with self._speaking_of("open"):
@@ -122,6 +124,7 @@ class SqliteStore:
     # --- the file --------------------------------------------------------------------------------------------------
 
     def _take_file(self) -> None:
+        check_whole(self._path.parent)
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             taken = self._lock.take()
@@ -133,10 +136,7 @@ class SqliteStore:
                 "StoreUnwritable", f"{error}: store.path must be in a folder that this user owns"
             ) from error
         if not taken:
-            raise PassError(
-                "StoreLocked",
-                f"{self._path}: another reconciler runs on this store; stop it first, or give this one its own store.path",
-            )
+            raise locked(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
@@ -247,6 +247,19 @@ class SqliteStore:
             raise PassError("StoreCorrupt", f"{self._path}: cannot {verb}: {error}. {_RESTORE}") from error
 
 
+def lock_of(path: Path) -> FileLock:
+    """What whoever works with the store holds."""
+    return FileLock(path.with_name(path.name + ".lock"))
+
+
+def locked(path: Path) -> PassError:
+    """Another process has the store."""
+    return PassError(
+        "StoreLocked",
+        f"{path}: another reconciler runs on this store; stop it first, or give this one its own store.path",
+    )
+
+
 def verify_file(path: Path) -> int:
     """As `SqliteStore.verify`, of a file that a daemon may have open.
 
@@ -260,6 +273,21 @@ def verify_file(path: Path) -> int:
         raise _remedy(path, "read", error) from error
     except ValueError as error:
         raise PassError("StoreCorrupt", f"{path}: cannot read: {error}. {_RESTORE}") from error
+
+
+def copy_store(path: Path, target: Path) -> int:
+    """Copy the store as it is at one moment, whether or not a daemon has it open; how many records the copy's journal has.
+
+    Raises:
+        PassError: "StoreTooNew", "AuditBroken"; or the file cannot be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+            check_known(path, version_of(db))
+            copy_to(db, target)
+    except sqlite3.Error as error:
+        raise _remedy(path, "copy", error) from error
+    return verify_file(target)
 
 
 def _verified(db: sqlite3.Connection, path: Path) -> int:

@@ -69,9 +69,15 @@ def told(action: str, body: Answer) -> str:
             return f"{len(body['units'])} units"
         case "pull-shown":
             return f"pull request {body['pull']} at {short(body['head'])}: {body['reason']} {body['message']}"
-        case "started":
-            return f"version {body['version']}, fence {body['fence']}"
+        case "started" | "restored":
+            return _began(body)
     return ""
+
+
+def _began(body: Answer) -> str:
+    if "backup" in body:
+        return f"from the backup of {when(body['taken_at'])}"
+    return f"version {body['version']}, fence {body['fence']}"
 
 
 def _head(body: Answer) -> str:

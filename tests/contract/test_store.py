@@ -30,6 +30,7 @@ from reconciler.ledger import (
     JobEnded,
     Paused,
     ReconcileRequested,
+    Restored,
     Resumed,
     Started,
     Thawed,
@@ -154,6 +155,7 @@ events = st.one_of(
     st.builds(Resumed, scopes, texts),
     st.builds(ReconcileRequested, scopes, texts, st.lists(units, max_size=2).map(tuple), times),
     st.builds(Started, texts, st.integers(0, 2**40)),
+    st.builds(Restored, texts, times),
 )
 
 
