@@ -165,7 +165,7 @@ def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dis
 def _unseen(record: UnitRecord, need: Need, now: datetime) -> bool:
     """Whether what waits has not been planned yet, and no such plan has just failed."""
     failure = record.failure
-    if failure is not None and failure.fingerprint == need.fingerprint and now < failure.retry_at:
+    if failure is not None and failure.fingerprint == need.fingerprint and failure.waits(now):
         return False
     due = need.cause is Cause.DRIFT and (record.next_check is None or now >= record.next_check)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint

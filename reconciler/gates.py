@@ -19,6 +19,7 @@ from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
     Cause,
     Desired,
+    Failure,
     Fingerprint,
     Hold,
     Ledger,
@@ -244,14 +245,20 @@ def promotion(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold 
 def back_off(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """The same thing that failed is not tried again at once. New input is."""
     failure = record.failure
-    if failure is None or world.now >= failure.retry_at:
+    if failure is None or not failure.waits(world.now):
         return None
     if (failure.fingerprint, failure.policy) != (need.fingerprint, policy(unit)):
         return None
     if failure.reason in REVIEW and failure.commit not in (None, world.desired.commit):
         return None  # what was merged since may have been shown, and a comment changes no fingerprint
-    at = failure.retry_at.strftime("%H:%M:%S UTC")
-    return Hold(failure.reason, f"{failure.message} (attempt {failure.count}; next at {at})")
+    return Hold(failure.reason, f"{failure.message} ({_next_try(unit, failure)})")
+
+
+def _next_try(unit: Unit, failure: Failure) -> str:
+    if failure.retry_at is not None:
+        return f"attempt {failure.count}; next at {failure.retry_at:%H:%M:%S UTC}"
+    what = "the entry, its module, environment.yaml, the engine, the host or what it reads"
+    return f"it waits for a change of {what}; `reconciler reconcile {unit.id}` tries it now"
 
 
 GATES: tuple[Gate, ...] = (

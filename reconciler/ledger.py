@@ -32,6 +32,10 @@ from reconciler.model import (
     UnitRecord,
 )
 
+QUARANTINED = "Quarantined"
+QUARANTINED_AFTER = 3  # deaths in a row
+DIED = frozenset({"JobDied", "InternalError"})  # a job that left no word of its own, or only a bug's
+
 
 @dataclass(frozen=True, slots=True)
 class HeadAccepted:
@@ -237,8 +241,8 @@ def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
     result, asked = event.result, event.dispatched
     if result.outcome is Outcome.SUCCEEDED and event.retry_at is None:
         return None
-    before = record.failure
-    reason, message = _said(result)
+    before, died = record.failure, deaths(record, asked, result)
+    reason, message = _said(result) if died < QUARANTINED_AFTER else _quarantined(result, died)
     again = before is not None and (before.fingerprint, before.policy) == (asked.fingerprint, asked.policy)
     return Failure(
         job=result.job.id,
@@ -249,8 +253,27 @@ def _failure(record: UnitRecord, event: JobEnded) -> Failure | None:
         policy=asked.policy,
         count=before.count + 1 if before and again else 1,
         at=result.ended_at,
-        retry_at=event.retry_at or result.ended_at,
+        retry_at=event.retry_at,
         commit=result.commit,
+        deaths=died,
+    )
+
+
+def deaths(record: UnitRecord, asked: Dispatched | None, result: Result) -> int:
+    """How many jobs for the same input have died in a row, this one included: 0 if this one has not."""
+    if result.reason not in DIED:
+        return 0
+    before = record.failure
+    if before is None or asked is None or (before.fingerprint, before.policy) != (asked.fingerprint, asked.policy):
+        return 1
+    return before.deaths + 1
+
+
+def _quarantined(result: Result, died: int) -> tuple[str, str]:
+    what = f"{died} jobs in a row died of this unit at the same input, so no more are started"
+    return (
+        QUARANTINED,
+        f"{what}; `reconciler logs {result.job.id}` and the runner's log say of what. The last: {result.message}",
     )
 
 

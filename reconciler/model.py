@@ -590,7 +590,8 @@ class Planned:
 class Failure:
     """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint and policy.
 
-    `commit` is where the runner resolved the unit, if it came so far.
+    `retry_at` is None where no clock ends it: it waits for new input. `commit` is where the runner resolved the unit, if it
+    came so far. `deaths` of the jobs died in a row, without a word of their own.
     """
 
     job: JobId
@@ -601,8 +602,13 @@ class Failure:
     policy: str
     count: int
     at: datetime
-    retry_at: datetime
+    retry_at: datetime | None
     commit: Commit | None = None
+    deaths: int = 0
+
+    def waits(self, now: datetime) -> bool:
+        """Whether the same is not to be tried again yet."""
+        return self.retry_at is None or now < self.retry_at
 
 
 @dataclass(frozen=True, slots=True)

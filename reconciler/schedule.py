@@ -9,12 +9,19 @@ from datetime import datetime, timedelta
 from reconciler import promotion
 from reconciler.desired import freeze
 from reconciler.gates import World
+from reconciler.ledger import QUARANTINED_AFTER, deaths
 from reconciler.model import Cause, Dispatched, Operation, Outcome, Result, Unit, UnitId, UnitRecord
+from reconciler.waits import Waits, waits
 
 FIRST_RETRY = timedelta(seconds=5)
 LAST_RETRY = timedelta(minutes=30)
 AFTER_CORRECTION = timedelta(minutes=1)  # an early second look, to tell drift from a perpetual diff
 JITTER = 0.1  # of the drift interval, either way
+RETRY_JITTER = (
+    0.5  # of a retry, sooner: what failed together, because one service was down, does not come back together
+)
+OVERDUE = frozenset({"EngineTimeout", "JobTimeout"})  # it took a slot for as long as it could
+LONGEST_REST = timedelta(hours=1)  # of what was overdue
 
 
 def next_due(world: World) -> datetime | None:
@@ -32,7 +39,10 @@ def next_due(world: World) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to try a unit again (None: it is in order) and when to look at it next."""
+    """When to try a unit again and when to look at it next.
+
+    `retry_at` is None where it is in order, and after a failure that only new input ends.
+    """
 
     retry_at: datetime | None
     next_check: datetime | None
@@ -44,15 +54,44 @@ def schedule(unit: Unit | None, record: UnitRecord, result: Result) -> Schedule:
     asked = record.job
     if result.outcome is Outcome.SUCCEEDED and not (asked and _elsewhere(asked, result)):
         return Schedule(None, _next_check(unit, record, result, now))
-    count = _failures(record)
-    return Schedule(now + retry_after(result, count), record.next_check)
+    if deaths(record, asked, result) >= QUARANTINED_AFTER:
+        return Schedule(None, record.next_check)
+    match _waits(record, result):
+        case Waits.INPUT:
+            return Schedule(None, record.next_check)
+        case Waits.LOOK if unit is not None:
+            return Schedule(now + jittered(unit.environment.drift_interval, unit.id, now), record.next_check)
+        case _:
+            wait = retry_after(result, _failures(record))
+            return Schedule(now + sooner(wait, record.unit, now), record.next_check)
 
 
 def retry_after(result: Result, failures: int) -> timedelta:
-    """The back-off: doubling, with an upper bound; a job that was merely overtaken is decided afresh soon."""
+    """The back-off before its jitter: doubling, with an upper bound; a job that was merely overtaken is decided afresh soon.
+
+    What does not end in time rests three times as long as it took: it never has more than a quarter of a slot.
+    """
     if result.outcome in (Outcome.SUPERSEDED, Outcome.UNCERTAIN) and failures == 0:
         return timedelta(seconds=1)
-    return min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)
+    wait = min(FIRST_RETRY * (1 << min(failures, 20)), LAST_RETRY)
+    if result.reason not in OVERDUE:
+        return wait
+    return max(wait, min(3 * (result.ended_at - result.started_at) / (1 - RETRY_JITTER), LONGEST_REST))
+
+
+def _waits(record: UnitRecord, result: Result) -> Waits:
+    """What another try waits for, as far as the result is of the input that was asked for, and contradicts no earlier one."""
+    kind, asked, applied = waits(result), record.job, record.applied
+    if kind is not Waits.INPUT:
+        return kind
+    other = asked is None or result.fingerprint not in (None, asked.fingerprint)
+    passed = asked is not None and applied is not None and applied.fingerprint == asked.fingerprint
+    return Waits.LOOK if other or passed else kind
+
+
+def sooner(wait: timedelta, unit: UnitId, now: datetime) -> timedelta:
+    """The wait, or up to half of it sooner: what failed together does not come back together."""
+    return wait if wait < FIRST_RETRY else wait * (1 - RETRY_JITTER * _share(unit, now))
 
 
 def _elsewhere(asked: Dispatched, result: Result) -> bool:
@@ -85,6 +124,10 @@ def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: date
 
 def jittered(interval: timedelta, unit: UnitId, now: datetime) -> timedelta:
     """The interval, up to a tenth shorter or longer; the same for the same unit and time."""
+    return interval * (1 - JITTER + 2 * JITTER * _share(unit, now))
+
+
+def _share(unit: UnitId, now: datetime) -> float:
+    """A number from 0 to 1 that is the same for the same unit and time, and another for others."""
     seed = hashlib.sha256(f"{unit} {now.isoformat()}".encode()).digest()
-    share = int.from_bytes(seed[:4], "big") / 0xFFFFFFFF
-    return interval * (1 - JITTER + 2 * JITTER * share)
+    return int.from_bytes(seed[:4], "big") / 0xFFFFFFFF

@@ -128,7 +128,7 @@ def _asked(record: UnitRecord, at: datetime) -> UnitRecord:
     """
     if record.applied is None and record.failure is None:
         return record
-    failure = record.failure and replace(record.failure, retry_at=min(record.failure.retry_at, at))
+    failure = record.failure and replace(record.failure, retry_at=min(record.failure.retry_at or at, at))
     return replace(record, next_check=at, failure=failure)
 
 

@@ -157,6 +157,6 @@ def _tried_again(picture: Picture, unit: Unit, record: UnitRecord, failure: Fail
     """Whether what failed will be tried again as soon as there is a slot: it was asked for, or the input is another."""
     if record.hold is not None and record.hold.reason != failure.reason:
         return False  # something else stands in the way
-    asked = failure.at < at and failure.retry_at <= at
+    asked = failure.at < at and not failure.waits(at)
     other = failure.fingerprint != picture.expected.get(unit.id) or failure.policy != policy(unit)
     return asked or other

@@ -32,8 +32,9 @@ def next_step(seen: Answer) -> str:
         scope, until = max(((_of(one, "scope"), _of(one, "until")) for one in seen["pauses"]), key=lambda one: one[1])
         return f"nothing until {when(until)}; `reconciler resume {scope}` ends the pause"
     if seen["failure"]:
-        again = when(seen["failure"]["retry_at"])
-        return f"it is tried again at {again}, or when its input changes; `reconciler logs {seen['failure']['job']}` has the output"
+        again = seen["failure"]["retry_at"]
+        soon = f"at {when(again)}, or when its input changes" if again else "when its input changes, and not before"
+        return f"it is tried again {soon}; `reconciler logs {seen['failure']['job']}` has the output"
     if seen["hold"]:
         return "it goes on by itself when what holds it is over"
     if seen["sync"] == "Synced":

@@ -218,7 +218,7 @@ def failure(
     one: Unit | None = None,
     *,
     count: int = 1,
-    retry_at: datetime = NOW + timedelta(seconds=5),
+    retry_at: datetime | None = NOW + timedelta(seconds=5),
     outcome: Outcome = Outcome.FAILED,
 ) -> Failure:
     """A failure that stands, of the unit's policy as it is now."""

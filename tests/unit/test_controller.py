@@ -34,7 +34,7 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.ports import Lost, Running
-from reconciler.schedule import FIRST_RETRY
+from reconciler.schedule import FIRST_RETRY, sooner
 from tests.kit import facts as make
 from tests.kit.world import FakeClock, MemoryStore
 
@@ -391,7 +391,8 @@ def test_a_job_of_a_unit_without_an_entry_is_collected_before_the_first_commit_i
     assert world.tick() is None
     failure = world.record().failure
     assert failure is not None
-    assert failure.retry_at == make.result(asked).ended_at + FIRST_RETRY
+    ended = make.result(asked).ended_at
+    assert failure.retry_at == ended + sooner(FIRST_RETRY, NET, ended)
 
 
 def test_a_runner_that_does_not_answer_loses_no_job(world: World) -> None:

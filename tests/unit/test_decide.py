@@ -49,6 +49,7 @@ from reconciler.schedule import (
     next_due,
     retry_after,
     schedule,
+    sooner,
 )
 from tests.kit import facts as make
 
@@ -488,14 +489,16 @@ def test_a_unit_whose_entry_is_gone_keeps_its_time() -> None:
 )
 def test_a_success_that_is_not_what_was_asked_for_backs_off(operation: Operation, told: dict[str, object]) -> None:
     assert scheduled(make.dispatched(NET, WANTED, operation=operation), Outcome.SUCCEEDED, **told) == Schedule(
-        ENDED + FIRST_RETRY, hours(9)
+        ENDED + sooner(FIRST_RETRY, NET, ENDED), hours(9)
     )
 
 
 def test_a_result_of_a_job_that_nobody_asked_for_is_taken_as_it_is() -> None:
     result = make.result(SEEN, fingerprint=WANTED, applied=DONE)
     assert schedule(UNIT, UnitRecord(NET), result).retry_at is None
-    assert schedule(UNIT, UnitRecord(NET), make.result(SEEN, Outcome.FAILED)).retry_at == ENDED + FIRST_RETRY
+    assert schedule(UNIT, UnitRecord(NET), make.result(SEEN, Outcome.FAILED)).retry_at == ENDED + sooner(
+        FIRST_RETRY, NET, ENDED
+    )
 
 
 @pytest.mark.parametrize(
@@ -525,7 +528,7 @@ def test_only_failures_of_the_same_thing_count(fp: object, judged_by: str, wait:
     before = replace(make.failure(WANTED, count=3), fingerprint=fp)  # type: ignore[arg-type]
     record = UnitRecord(NET, job=asked, failure=before)
     found = schedule(UNIT, record, make.result(asked, Outcome.FAILED))
-    assert found.retry_at == ENDED + wait * FIRST_RETRY
+    assert found.retry_at == ENDED + sooner(wait * FIRST_RETRY, NET, ENDED)
 
 
 def test_jitter_spreads_units_and_repeats_itself() -> None:

@@ -402,7 +402,7 @@ def test_readers_are_named_in_order() -> None:
 # --- back-off
 
 
-def after_failure(retry_at: datetime, **changes: object) -> World:
+def after_failure(retry_at: datetime | None, **changes: object) -> World:
     one = TWO.units[APP]
     failure = replace(make.failure(make.fingerprint(), one, retry_at=retry_at), **changes)  # type: ignore[arg-type]
     return world(ledger=make.with_record(Ledger(), "prod/app", failure=failure))
@@ -424,6 +424,13 @@ def test_the_same_thing_is_not_tried_at_once(
     retry_at: datetime, changes: dict[str, object], expected: str | None
 ) -> None:
     assert reason(gates.back_off, after_failure(retry_at, **changes)) == expected
+
+
+def test_what_no_clock_ends_says_what_it_waits_for() -> None:
+    hold = ask(gates.back_off, after_failure(None))
+    assert hold is not None
+    assert "waits for a change of the entry" in hold.message
+    assert hold.message.endswith("`reconciler reconcile prod/app` tries it now)")
 
 
 @pytest.mark.parametrize("why", ["PlanExceedsReview", "ReviewMissing"])

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.ledger import (
+    DIED,
+    QUARANTINED,
+    QUARANTINED_AFTER,
     CheckScheduled,
     HoldChanged,
     JobDispatched,
@@ -15,6 +18,7 @@ from reconciler.ledger import (
     UnitEvent,
     after,
     applied_reads,
+    deaths,
     is_pausing,
     reads_now,
     take_over,
@@ -98,10 +102,34 @@ def test_a_failure_of_something_else_counts_from_one(asked: Dispatched) -> None:
     assert (new.count, new.fingerprint, new.policy) == (1, asked.fingerprint, asked.policy)
 
 
-def test_a_failure_without_a_time_is_due_at_once() -> None:
+def test_a_failure_without_a_time_waits_for_new_input() -> None:
     failure = after(UnitRecord(NET), ended(make.dispatched(), Outcome.FAILED)).failure
     assert failure is not None
-    assert failure.retry_at == failure.at
+    assert failure.retry_at is None
+    assert failure.waits(LATER + timedelta(days=3650))
+
+
+@pytest.mark.parametrize("why", sorted(DIED))
+def test_a_unit_whose_jobs_die_in_a_row_is_quarantined(why: str) -> None:
+    asked = make.dispatched()
+    record = UnitRecord(NET, job=asked)
+    said = []
+    for _ in range(QUARANTINED_AFTER):
+        record = after(record, ended(asked, Outcome.FAILED, LATER, reason=why))
+        assert record.failure is not None
+        said.append((record.failure.reason, record.failure.deaths))
+    assert said == [*((why, n) for n in range(1, QUARANTINED_AFTER)), (QUARANTINED, QUARANTINED_AFTER)]
+
+
+def test_a_death_after_a_word_of_its_own_or_of_other_input_is_the_first() -> None:
+    asked = make.dispatched()
+    died, failed = (make.result(asked, Outcome.FAILED, reason=why) for why in ("JobDied", "ApplyFailed"))
+    record = UnitRecord(NET, job=asked, failure=replace(make.failure(asked.fingerprint), deaths=2))
+    assert deaths(record, asked, died) == 3
+    assert deaths(record, asked, failed) == 0
+    assert deaths(record, make.dispatched(judged_by="looser"), died) == 1
+    assert deaths(record, make.dispatched(fp=make.fingerprint("new")), died) == 1
+    assert deaths(UnitRecord(NET), asked, died) == deaths(record, None, died) == 1
 
 
 def test_a_success_of_something_else_is_tried_again_and_says_why() -> None:

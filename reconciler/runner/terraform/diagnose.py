@@ -25,13 +25,27 @@ NOT_LOCKED = re.compile(
     r"Provider dependency changes detected|Inconsistent dependency lock file|match any of the checksums|"
     r"does not have a package available|not available from any of the|Required plugins are not installed",
 )
-# Faults of a network or of a service that is busy: the same plan may pass later.
-TRANSIENT = re.compile(
-    r"throttl|rate exceeded|too many requests|RequestLimitExceeded|SlowDown|\b429\b|timed? ?out|deadline exceeded|"
-    r"connection (reset|refused|closed)|no such host|temporary failure|network is unreachable|unexpected EOF|"
-    r"TLS handshake|service ?unavailable|InternalError|internal server error|bad gateway|\b50[0234]\b|try again later",
-    re.IGNORECASE,
-)
+# What the engine's own core says of a configuration, by its summary, before it asks any provider about any object: the same
+# input gives the same answer. Not here is what depends on values that a data source may have read (an index, a function's
+# argument, a condition), and whatever a provider says: those may pass without new input, a denied call too.
+OF_CONFIGURATION: Mapping[str, str] = {
+    **dict.fromkeys(UNKNOWN, "no such argument in the module or the provider's schema"),
+    **dict.fromkeys(MISSING, "an argument that the module or the provider's schema requires"),
+    "Unsupported block type": "no such block in the provider's schema",
+    "Insufficient blocks": "a block that the provider's schema requires",
+    "Invalid resource type": "the pinned provider has no such resource",
+    "Invalid data source": "the pinned provider has no such data source",
+    "Reference to undeclared resource": "a name that the module does not define",
+    "Reference to undeclared input variable": "as above",
+    "Reference to undeclared local value": "as above",
+    "Reference to undeclared module": "as above",
+    "Call to unknown function": "the pinned engine has no such function",
+    "Invalid value for input variable": "the type of a value that the entry gives",
+    "Invalid value for module argument": "as above, in another engine's words",
+    SENSITIVE_OUTPUT: "an output of the module that must be marked",
+}
+# A rule of the module's own for a variable: of the input alone, unless it looks at what was read in this very plan.
+RULE = "Invalid value for variable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +70,14 @@ class Diagnostic:
 class EngineError(UnitError):
     """A command of the engine failed. `step` is init, plan, show or apply."""
 
-    def __init__(self, step: str, diagnostics: Sequence[Diagnostic]) -> None:
+    def __init__(self, step: str, diagnostics: Sequence[Diagnostic], *, has_read: bool = False) -> None:
+        """`has_read`: the step had read a data source when it failed."""
         self.step = step
         self.diagnostics = tuple(diagnostics)
         self.errors = tuple(d for d in diagnostics if d.severity == "error")
         first = _sentence(self.errors[0]) if self.errors else "the engine ended without saying why; see the job's log"
-        super().__init__(REASONS[step], first, transient=is_transient(self.errors))
+        refused = step in ("init", "plan") and is_of_configuration(self.errors, has_read=has_read)
+        super().__init__(REASONS[step], first, transient=not refused)
 
 
 class SensitiveOutputs(EngineError):
@@ -96,9 +112,13 @@ def sensitive_outputs(diagnostics: Iterable[Diagnostic]) -> frozenset[str]:
     return frozenset(d.subject for d in diagnostics if d.summary == SENSITIVE_OUTPUT and d.subject)
 
 
-def is_transient(errors: Sequence[Diagnostic]) -> bool:
-    """Whether the same plan may pass later without anyone changing anything."""
-    return any(e.summary == LOCKED or TRANSIENT.search(f"{e.summary} {e.detail}") for e in errors)
+def is_of_configuration(errors: Sequence[Diagnostic], *, has_read: bool = False) -> bool:
+    """Whether the engine refused the configuration itself, so that the same input is refused again.
+
+    One error that may pass by itself is enough for another try: it may have hidden what comes after it.
+    """
+    summaries = {e.summary for e in errors}
+    return bool(summaries) and all(s in OF_CONFIGURATION or (s == RULE and not has_read) for s in summaries)
 
 
 def check_entry(entry: Entry, interface: ModuleInterface) -> None:

@@ -186,7 +186,7 @@ class Conversation:
             return said, ended.code
         if names := sensitive_outputs(said.diagnostics):
             raise SensitiveOutputs(names, said.diagnostics)
-        raise EngineError(step, said.diagnostics)
+        raise EngineError(step, said.diagnostics, has_read=said.has_read)
 
     def _run(
         self,

@@ -44,6 +44,7 @@ class Transcript:
         self._kept: list[str] = []
         self.diagnostics: list[Diagnostic] = []
         self.messages: list[Mapping[str, Any]] = []
+        self.has_read = False  # whether a data source was asked
 
     def read(self) -> None:
         """Take in what was written since the last look."""
@@ -91,6 +92,7 @@ class Transcript:
         kind = message.get("type")
         if isinstance(kind, str) and kind in KEPT:
             self.messages.append(message)
+        self.has_read = self.has_read or kind == "apply_start"  # in a plan, all that is applied is a read
         self._write(self._without_new_id(message, str(message.get("@message", "")).strip("\n")))
 
     def _without_new_id(self, message: Mapping[str, Any], text: str) -> str:

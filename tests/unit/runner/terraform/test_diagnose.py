@@ -10,6 +10,8 @@ import pytest
 from reconciler.errors import Place, UnitError
 from reconciler.model import Commit, Digest, Entry, Environment, EnvironmentClass, Pin, Unit, UnitId
 from reconciler.runner.terraform.diagnose import (
+    OF_CONFIGURATION,
+    RULE,
     Diagnostic,
     EngineError,
     check_entry,
@@ -100,7 +102,7 @@ def test_resource_is_named_and_the_rest_is_counted() -> None:
     denied = Diagnostic("error", "creating VPC", "AccessDenied:\n  no", address="module.unit.aws_vpc.a")
     warning = Diagnostic("warning", "deprecated")
     assert told(warning, denied, denied, denied, step="apply") == (
-        "ApplyFailed", "module.unit.aws_vpc.a: creating VPC: AccessDenied: no (and 2 more errors; see the job's log)", False,
+        "ApplyFailed", "module.unit.aws_vpc.a: creating VPC: AccessDenied: no (and 2 more errors; see the job's log)", True,
     )  # fmt: skip
 
 
@@ -137,21 +139,38 @@ def test_provider_that_is_not_locked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "transient"),
+    "text",
     [
-        ("ThrottlingException: Rate exceeded", True),
-        ("api error RequestLimitExceeded", True),
-        ("StatusCode: 503, Service Unavailable", True),
-        ("dial tcp 10.0.0.1:443: i/o timeout", True),
-        ("read: connection reset by peer", True),
-        ("lookup sts.amazonaws.com: no such host", True),
-        ("StatusCode: 403, AccessDenied", False),
-        ("a vpc-5030 that is not there", False),
-        ("InvalidParameterValue", False),
+        "ThrottlingException: Rate exceeded",
+        "api error RequestLimitExceeded",
+        "StatusCode: 503, Service Unavailable",
+        "dial tcp 10.0.0.1:443: i/o timeout",
+        "read: connection reset by peer",
+        "lookup sts.amazonaws.com: no such host",
+        "StatusCode: 403, AccessDenied",  # may be mended in IAM, which changes no input
+        "InvalidParameterValue",
     ],
 )
-def test_what_may_pass_by_itself(text: str, transient: bool) -> None:
-    assert told(Diagnostic("error", "creating X", text))[2] is transient
+@pytest.mark.parametrize("step", ["init", "plan", "apply"])
+def test_whatever_a_provider_says_may_pass_without_new_input(text: str, step: str) -> None:
+    assert told(Diagnostic("error", "creating X", text), step=step)[2] is True
+
+
+@pytest.mark.parametrize("summary", sorted(OF_CONFIGURATION))
+def test_what_the_engine_refuses_by_itself_waits_for_new_input(summary: str) -> None:
+    refused = Diagnostic("error", summary, "no")
+    assert EngineError("plan", [refused, Diagnostic("warning", "deprecated")]).transient is False
+    assert EngineError("plan", [refused, Diagnostic("error", "creating X", "AccessDenied")]).transient is True
+    assert EngineError("apply", [refused]).transient is True
+
+
+@pytest.mark.parametrize("has_read", [True, False])
+def test_a_rule_of_the_module_is_of_the_input_unless_something_was_read(has_read: bool) -> None:
+    assert EngineError("plan", [Diagnostic("error", RULE, "no")], has_read=has_read).transient is has_read
+
+
+def test_an_engine_that_says_nothing_may_say_more_next_time() -> None:
+    assert EngineError("plan", []).transient is True
 
 
 def test_message_is_masked_and_short() -> None:
