@@ -37,6 +37,7 @@ from reconciler.reporting import Reporter, ReporterThread
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
+from reconciler.systemd import Systemd
 from reconciler.trigger.outcome import Passed
 from reconciler.trigger.server import TriggerServer
 from reconciler.trust import PROVING, Standing
@@ -66,7 +67,9 @@ class SystemClock:
 class Daemon:
     """One controller: made from its configuration, run until it is stopped."""
 
-    def __init__(self, config: ControllerConfig, config_path: Path, observer: Observer) -> None:
+    def __init__(
+        self, config: ControllerConfig, config_path: Path, observer: Observer, systemd: Systemd | None = None
+    ) -> None:
         """Open the store, and make everything else ready to start.
 
         Raises:
@@ -74,6 +77,7 @@ class Daemon:
             PassError: the store cannot be opened.
         """
         self._config, self._config_path, self._observer = config, config_path, observer
+        self._systemd = systemd or Systemd()
         _check_loopback(config.http.address[0])
         self._awake, self._stopping = threading.Event(), threading.Event()
         self._asked = threading.Event()  # for a poll
@@ -135,6 +139,8 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin no new work, and end. Running jobs go on in the runner."""
+        if not self._stopping.is_set():
+            self._systemd.stopping()
         self._stopping.set()
         self._awake.set()
         self._asked.set()
@@ -147,6 +153,7 @@ class Daemon:
             self.store.append(Started(__version__, self._runtime.fence))
             self._poller.resume()
             self._start(stack, ready)
+            self._systemd.ready()
             self._loop()
 
     def _start(self, stack: ExitStack, ready: Callable[[tuple[str, int]], None]) -> None:
@@ -209,7 +216,7 @@ class Daemon:
         while not self._stopping.is_set():
             self._awake.clear()
             due = self._pass()
-            self._observer.beat()
+            self._beat()
             if self._reports is not None:
                 self._reports.wake()
             self._show()
@@ -223,6 +230,11 @@ class Daemon:
         before, self._shown = self._shown, (few, large)
         if before is None or before[0] != few or any(one is not was for one, was in zip(large, before[1], strict=True)):
             self._pulse.tell()
+
+    def _beat(self) -> None:
+        """The loop lives. Only it says so: whoever watches shall notice when it hangs."""
+        self._observer.beat()
+        self._systemd.alive()
 
     def _pass(self) -> datetime | None:
         """One tick. A store that cannot be written ends the pass, not the daemon: nothing was acted on; soon again."""
@@ -238,7 +250,7 @@ class Daemon:
         if due is not None:
             self._scheduler.add_job(self.wake, "date", run_date=due, id="due", replace_existing=True)
         while not self._awake.wait(BUSY if busy else IDLE):
-            self._observer.beat()
+            self._beat()
             self._show()
             if busy:
                 return

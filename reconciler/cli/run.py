@@ -17,6 +17,7 @@ from reconciler.daemon import Daemon, SystemClock, install_signals
 from reconciler.logs import LibraryLog, open_log
 from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY
+from reconciler.systemd import listening
 
 DEFAULT_CONFIG = "/etc/reconciler/reconciler.yaml"
 
@@ -36,8 +37,9 @@ def command(config_path: Path, runner_path: Path | None) -> None:
     log = open_log()
     logging.getLogger().addHandler(LibraryLog(log))
     observer = Observer(__version__, log, SystemClock().now, [REPOSITORY])
+    systemd = listening()
     with _runner(runner_path):
-        daemon = Daemon(config, config_path, observer)
+        daemon = Daemon(config, config_path, observer, systemd)
         install_signals(daemon)
         daemon.run(lambda address: observer.listening(*address))
 

@@ -16,6 +16,7 @@ from reconciler.cli.who import actor
 from reconciler.config import RunnerConfig, load_runner
 from reconciler.desired.paths import entry_path, unit_of
 from reconciler.model import Commit, Operation, UnitId
+from reconciler.systemd import listening
 
 if TYPE_CHECKING:
     from reconciler.runner.memory import Memory
@@ -40,10 +41,11 @@ def serve(config_path: Path) -> None:
     from reconciler.runner.host import Host  # the controller's commands never load the runner's code
     from reconciler.runner.service import Service
 
+    systemd = listening()
     config = load_runner(config_path)
     host = Host(config)
     host.warm()
-    service = Service(host)
+    service = Service(host, systemd)
     service.serve(lambda: click.echo(f"runner: listening on {config.socket_path}", err=True))
 
 

@@ -38,6 +38,7 @@ from reconciler.runner.job import run_job
 from reconciler.runner.request import checked_id, checked_job
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
+from reconciler.systemd import Systemd
 
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
@@ -45,14 +46,15 @@ PRUNE_EVERY = 200  # jobs
 AT_ONCE = 256  # jobs, as many as have a user each; a controller that runs more of them is nobody's any more
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
 LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's children
+LIVES = 30.0  # seconds between two signs of life to a service manager, though nothing happens
 LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
 
 
 class Service:
     """Listens, forks, reaps. Nothing in this process ever waits for a network, a caller or a job."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, host: Host, systemd: Systemd | None = None) -> None:
+        self._host, self._systemd = host, systemd or Systemd()
         self._selector = selectors.DefaultSelector()
         users = (0, os.getuid(), host.config.controller_uid)
         self._callers = Callers(self._selector, self._do, frozenset(uid for uid in users if uid is not None))
@@ -85,6 +87,7 @@ class Service:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
         self._anchoring.start(self._let_go)
         ready()
+        self._systemd.ready()
         try:
             while not self._ended():
                 self._turn(listener)
@@ -129,6 +132,7 @@ class Service:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+        self._systemd.stopping()
 
     def _ended(self) -> bool:
         """Whether the service was told to stop, and no job runs. A job that plans then does not apply; an apply ends."""
@@ -141,10 +145,11 @@ class Service:
         return not self._children and not self._inherited
 
     def _turn(self, listener: socket.socket) -> None:
-        patience = self._callers.expire()
+        self._systemd.alive()
+        expires = self._callers.expire()
+        patience = LIVES if expires is None else min(LIVES, expires)
         if self._inherited:
-            look = LOOK_WHILE_ENDING if self._stopping else LOOK_AGAIN
-            patience = look if patience is None else min(patience, look)
+            patience = min(patience, LOOK_WHILE_ENDING if self._stopping else LOOK_AGAIN)
         for key, events in self._selector.select(patience):
             if key.fileobj is self._wakeup:
                 self._wakeup.recv(4096)

@@ -32,10 +32,11 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class House:
-    """A playground and its processes. `environment` is added to theirs."""
+    """A playground and its processes. `environment` is added to theirs; `before` are the words in front of each one's."""
 
     ground: Playground
     environment: Mapping[str, str] = field(default_factory=dict)
+    before: dict[str, Sequence[str]] = field(default_factory=dict)
     controller: subprocess.Popen[bytes] | None = None
     runner: subprocess.Popen[bytes] | None = None
     listens: str = ""
@@ -67,7 +68,7 @@ class House:
     def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
         with (self.ground.logs / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "reconciler", *words],
+                [*self.before.get(name, ()), sys.executable, "-m", "reconciler", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
