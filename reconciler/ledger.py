@@ -226,6 +226,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         unexplained=_unexplained(record, result),
         steady_since=_steady_since(record, event),
         skip=_skip(record, result),
+        strays=record.strays if result.strays is None else result.strays,
     )
 
 
@@ -344,6 +345,7 @@ def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
         unfinished=half,
         unexplained=alarm,
         steady_since=since,
+        strays=source.strays,
     )
 
 

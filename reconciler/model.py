@@ -468,6 +468,25 @@ class Unexplained:
         )
 
 
+UNCERTAIN = "Uncertain"
+MOST_STRAYS = 50  # of one unit that leave the runner
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An object that no state knows, or that may be there without one: an apply whose end nobody saw made it.
+
+    `id` is its ARN or name; empty where nobody can say. `found` is how it came to be known, `remedy` what an admin does about it.
+    """
+
+    type: str
+    address: str = ""
+    id: str = ""
+    region: str = ""
+    found: str = ""
+    remedy: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a runner says of a job that ended.
@@ -490,6 +509,7 @@ class Result:
     moved_from: UnitId | None = None
     unexplained: Unexplained | None = None
     refused: int = 0  # connections that the jail did not let its engine make, up to a bound
+    strays: tuple[Stray, ...] | None = None  # None: the job did not come so far as to look
 
 
 @dataclass(frozen=True, slots=True)
@@ -627,7 +647,7 @@ class UnitRecord:
     `steady_since` is since when it has been in order with the code that it runs, without a failure and without drift.
 
     `unfinished` is set while an apply that may have begun has not been made good: the units that it read. `unexplained` is
-    set while the state is one that no job of ours made.
+    set while the state is one that no job of ours made. `strays` are what applies that died may have made besides the state.
     """
 
     unit: UnitId
@@ -642,6 +662,7 @@ class UnitRecord:
     unexplained: Unexplained | None = None
     steady_since: datetime | None = None
     skip: Skip | None = None
+    strays: tuple[Stray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "explain": ("reconciler.cli.explain:command", "Why a unit is as it is, and what happens next."),
     "history": ("reconciler.cli.history:command", "What happened to a unit, newest first."),
     "pulls": ("reconciler.cli.pulls:command", "What open pull requests would do."),
+    "orphans": ("reconciler.cli.orphans:command", "What no state knows, and units whose entry is gone."),
     "logs": ("reconciler.cli.logs:command", "The engine's output of a job."),
     "wait": ("reconciler.cli.wait:command", "Wait until a unit or a commit is applied."),
     "reconcile": ("reconciler.cli.admin:reconcile", "Look at units now instead of at their next check."),

@@ -46,6 +46,8 @@ def _sides(seen: Answer) -> None:
         line(
             "ALARM", f"serial {found['serial']} of the state was made by no job; `reconciler audit show {seen['unit']}`"
         )
+    for stray in seen["strays"]:
+        line("ORPHAN?", stray["type"], stray["address"], stray["id"], stray["region"], f"- {stray['remedy']}")
     if seen["drift_since"]:
         line("Drifting", "since", when(seen["drift_since"]))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reconciler import wire
+from reconciler import codec, wire
 from reconciler.cli import exits
 from reconciler.cli.who import actor
 from reconciler.config import RunnerConfig, load_runner
@@ -171,6 +171,46 @@ def claim(environment: str, config_path: Path, reason: str) -> None:
     for unit in taken:
         click.echo(unit)
     click.echo(f"The states of {environment} are this runner's; {len(taken)} were new to it.", err=True)
+
+
+@command.command()
+@click.argument("unit")
+@CONFIG
+@click.option("--reason", required=True, help="What you found and did, in one line: it is recorded with your name.")
+def settle(unit: str, config_path: Path, reason: str) -> None:
+    """Say that all which a dead apply of UNIT may have made (`Uncertain`) is as it shall be: what is there was looked for.
+
+    The unit is planned afresh; nothing that exists is taken into its state by this.
+    """
+    from reconciler.runner.settling import settle as end  # late, see `serve`
+
+    config, reason = load_runner(config_path), _one_line(reason)
+    ended = end(_memory(config), UnitId(unit))
+    names = ", ".join(one.address for one in ended.suspects)
+    _record(config, "settled", unit=unit, reason=reason, suspects=names)
+    click.echo(f"{unit} goes on; {len(ended.suspects)} objects were suspected: {names or 'none'}.")
+
+
+@command.command()
+@click.argument("environment", required=False)
+@CONFIG
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def orphans(environment: str | None, config_path: Path, output: str) -> int:
+    """Look into the AWS account of ENVIRONMENT, or of each, for objects with this installation's tags that no state has.
+
+    With the credentials for plans; changes nothing. Exit 3 when there are any.
+    """
+    from reconciler.runner import uncertain  # late, see `serve`
+    from reconciler.runner.host import Host
+
+    host = Host(load_runner(config_path))
+    names = [environment] if environment else sorted(host.config.environments)
+    found = [stray for name in names for stray in uncertain.orphans(host, name)]
+    if output == "json":
+        click.echo(codec.encode(found).decode())
+    for stray in found if output == "text" else ():
+        click.echo(f"{stray.id} (of {stray.address}): {stray.remedy}")
+    return exits.TROUBLE if found else exits.FINE
 
 
 def _memory(config: RunnerConfig) -> Memory:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, JobId, Operation, Phase, Presence, Unit, UnitId
 from reconciler.runner.host import Host, Hosted
-from reconciler.runner.memory import Memory, UnitMemory
+from reconciler.runner.memory import Applying, Memory, Suspicion, UnitMemory
 from reconciler.runner.record import Change
 from reconciler.runner.spool import JobFolder
+from reconciler.runner.terraform.begun import boot, started, suspects
 from reconciler.runner.terraform.engine import ERRORED_STATE
 from reconciler.runner.terraform.state import WORK_STATE, State
 
+LOOK_FOR = timedelta(hours=1)  # after a dead apply was found: what lists objects by their tags may be late
+
 
 def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
-    """Bring back the state that an apply without an end left in its workspace.
+    """Bring back the state that an apply without an end left in its workspace, and note what it may have made besides.
 
     The job is dead, and so is its engine: both held the unit's lock, which this job has now.
 
@@ -37,9 +41,22 @@ def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
     found = state.mark if state else None
     host.record.ended(memory.unit, unfinished.record, unfinished.job, found, Change.RECOVERED)
     memory = replace(memory, tainted=memory.tainted | tainted(state), corrected=None)
+    memory = _suspect(memory, unfinished, folder, state)
     host.memory.save(memory)
     folder.clean()
     return memory
+
+
+def _suspect(memory: UnitMemory, dead: Applying, folder: JobFolder, state: State | None) -> UnitMemory:
+    """The memory with what the dead apply may have made besides the state: looked at once, as its workspace goes."""
+    began = started(folder.work) if dead.boot and dead.boot == boot() else None
+    found, before = suspects(dead.creates, began, state), memory.suspicion
+    memory = replace(memory, applying=replace(dead, creates=()))
+    if not found:
+        return memory
+    since, known = (before.since, before.suspects) if before else (dead.at, ())
+    tags, until = before.unit if before else memory.unit, datetime.now(UTC) + LOOK_FOR
+    return replace(memory, suspicion=Suspicion(tags, since, until, tuple(dict.fromkeys((*known, *found)))))
 
 
 def _take_back(hosted: Hosted, memory: UnitMemory, folder: JobFolder) -> None:

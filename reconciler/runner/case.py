@@ -41,8 +41,10 @@ from reconciler.runner.progress import Progress, Said
 from reconciler.runner.record import Change, Origin
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
+from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.engine import SensitiveOutputs
 from reconciler.runner.terraform.state import State
+from reconciler.runner.uncertain import look
 
 
 class UncertainError(Exception):
@@ -114,7 +116,7 @@ class Case:
             raise claims.lost(self._host, self._hosted) or held from None
 
     def _carry_over(self, desired: Desired) -> UnitMemory:
-        """The unit's memory, after an unfinished apply left its state behind and a rename was carried out."""
+        """The unit's memory, after an unfinished apply left its state behind, maybe more, and a rename was carried out."""
         host, hosted, unit, operation = self._host, self._hosted, self._unit, self._job.operation
         memory = host.memory.unit(unit.id)
         old = unit.entry.moved_from
@@ -128,8 +130,9 @@ class Case:
             memory = take_over(host, hosted, unit, old, desired, self._job.id)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
             self._progress.moved_from = old
-        memory = caution.since_restored(host, hosted, memory)
-        return caution.newest_release(host, unit, recover(host, hosted, memory), desired.commit)
+        memory = recover(host, hosted, caution.since_restored(host, hosted, memory))
+        memory = look(host, hosted, unit, memory, self._progress, self._errand)
+        return caution.newest_release(host, unit, memory, desired.commit)
 
     def _forget(self, cause: Cause) -> Said:
         """Let the objects go: the state is kept aside, nothing is destroyed."""
@@ -283,7 +286,7 @@ class Case:
         unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
         self._memory = replace(self._memory, unfinished=unfinished, engine=versions.mark_of(self._host.engine))
         begun = self._host.record.intent(self._unit.id, self._memory.mark, self._origin(plan))
-        applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun)
+        applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun, talk.creations, boot())
         self._host.memory.save(replace(self._memory, applying=applying))
         self._folder.begin(Phase.APPLYING)
         ended = talk.apply()

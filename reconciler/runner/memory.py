@@ -25,6 +25,7 @@ from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, 
 from reconciler.replacing import check_whole
 from reconciler.runner.allowances import Allowed
 from reconciler.runner.restored import Restored
+from reconciler.runner.terraform.creation import Creation
 from reconciler.runner.upgrade import bring_up_to_date, too_new
 from reconciler.trust import REWRITTEN, is_final, remedy
 
@@ -70,13 +71,32 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Applying:
-    """An apply that was begun. While it stands without an end, its outcome is uncertain."""
+    """An apply that was begun. While it stands without an end, its outcome is uncertain.
+
+    `creates` is what its plan makes, until somebody has looked what became of it; `boot` names the host's start that it ran in.
+    """
 
     job: JobId
     at: datetime
     plan: str
     opened: Mapping[str, datetime] = field(default_factory=dict)  # the allowances that it was judged with
     record: int = 0  # the number of its intent in the audit log
+    creates: tuple[Creation, ...] = ()
+    boot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What applies whose end nobody saw may have made although no state has it.
+
+    `unit` is the name in the tags of such objects; `since` when the first of those applies began; it is looked for by every job of
+    the unit until `until`, as what lists them may be late.
+    """
+
+    unit: UnitId
+    since: datetime
+    until: datetime
+    suspects: tuple[Creation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +125,8 @@ class UnitMemory:
     `mark` is the state as last seen; `corrected` the change set of the last correction that no empty plan followed;
     `tainted` the objects that the last, failed, apply left tainted; `unfinished` what applies that did not do all may have
     built on, until the unit is in order; `moved_to` where the state went; `engine` what began the last apply; `release` the
-    last version of a module that the unit was in order with: a sandbox's branch is none, and leaves it as it is.
+    last version of a module that the unit was in order with: a sandbox's branch is none, and leaves it as it is; `suspicion` what
+    applies that died may have left.
     """
 
     unit: UnitId
@@ -119,6 +140,7 @@ class UnitMemory:
     moved_to: UnitId | None = None
     engine: EngineMark | None = None
     release: Release | None = None
+    suspicion: Suspicion | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from reconciler.model import (
+    MOST_STRAYS,
     Applied,
     Cause,
     Commit,
@@ -14,6 +15,7 @@ from reconciler.model import (
     Outcome,
     PlanSummary,
     Result,
+    Stray,
     Unexplained,
     UnitId,
 )
@@ -41,6 +43,7 @@ class Progress:
     applied: Applied | None = None
     moved_from: UnitId | None = None
     unexplained: Unexplained | None = None
+    strays: tuple[Stray, ...] | None = None
     veil: Veil = field(default_factory=Veil)
 
     def result(self, outcome: Outcome, reason: str, message: str, *, transient: bool = True) -> Result:
@@ -60,7 +63,13 @@ class Progress:
             transient=transient,
             moved_from=self.moved_from,
             unexplained=self.unexplained,
+            strays=self.strays and tuple(map(self._stray, self.strays[:MOST_STRAYS])),
         )
+
+    def _stray(self, stray: Stray) -> Stray:
+        hide = self.veil.hide_in_address
+        remedy = self.veil.hide_in_ours(stray.remedy)
+        return replace(stray, address=hide(stray.address), id=hide(stray.id), remedy=remedy)
 
     def _told(self, plan: PlanSummary) -> PlanSummary:
         """What is told of the plan. A module can make a secret the key of an object."""

@@ -15,6 +15,7 @@ from reconciler.runner.host import Host, Hosted
 from reconciler.runner.jail.egress import noted, told
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import supply
+from reconciler.runner.terraform.creation import Creation
 from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.masking import Veil
@@ -60,6 +61,7 @@ class Talk:
         self._host, self._unit, self._inputs = host, unit, inputs
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
+        self.creations: tuple[Creation, ...] = ()
         self.hosted, self.folder = hosted, folder
         self._veil = veil
         veil.learn(hosted.secrets | (secrets_of(state) if state else frozenset()))
@@ -102,7 +104,7 @@ class Talk:
             self._endpoint.close()
 
     def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
-        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed.
+        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed, `creations` what would be made.
 
         Raises:
             SensitiveOutputs: these outputs must be marked as well; plan again.
@@ -121,7 +123,7 @@ class Talk:
             raise self._told(error) from error
         found = take_in(planned.json, self._host.memory.key)
         self._veil.learn(found.secrets)
-        self.drifted = found.drifted
+        self.drifted, self.creations = found.drifted, found.creations
         return found.summary
 
     def apply(self) -> Ending:

@@ -15,9 +15,13 @@ def _write_it_down(folder: Path) -> None:
     """Version 1 is what there was before there were versions, and says so."""
 
 
+def _suspect(_folder: Path) -> None:
+    """Version 2 remembers what applies that died may have made: a program that does not know that would apply over it."""
+
+
 # The step at n brings version n to n + 1. It may be repeated after a crash, and jobs of the program before may still run:
 # it takes the locks of what it rewrites.
-MIGRATIONS: tuple[Callable[[Path], None], ...] = (_write_it_down,)
+MIGRATIONS: tuple[Callable[[Path], None], ...] = (_write_it_down, _suspect)
 
 
 def bring_up_to_date(folder: Path, migrations: Sequence[Callable[[Path], None]] = MIGRATIONS) -> None:

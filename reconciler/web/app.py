@@ -21,7 +21,7 @@ from reconciler.trust import in_the_way
 from reconciler.web import pages
 from reconciler.web.guard import LOCAL, Guard
 from reconciler.web.pulse import Pulse
-from reconciler.web.shape import detail, pull_shape, row, summary
+from reconciler.web.shape import detail, orphans, pull_shape, row, summary
 from reconciler.web.view import View
 
 PAGE = 200  # units in a page unless asked otherwise
@@ -61,6 +61,7 @@ def make_app(
         route("/api/v1/jobs/{job}/log", log),
         route("/api/v1/commits/{sha}", commit),
         route("/api/v1/pulls", pulls),
+        route("/api/v1/orphans", strays),
         *pages.routes(site),
     ]
     errors = {PassError: _unavailable, HTTPException: _refused}
@@ -178,6 +179,11 @@ def log(request: Request, view: View) -> Response:
 def pulls(_request: Request, view: View) -> Response:
     """The open pull requests and what each would do: addresses and actions, no values."""
     return _json({"pulls": [pull_shape(one) for one in view.pulls()]})
+
+
+def strays(request: Request, view: View) -> Response:
+    """What no state knows, as far as was looked, and units whose entry is gone."""
+    return _json(orphans(view.picture(), request.query_params.get("scope", "all")))
 
 
 def commit(request: Request, view: View) -> Response:

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconciler.model import Health, Sync, UnitId
+from reconciler.model import UNCERTAIN, Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending
 from reconciler.trust import FREEZING
@@ -30,6 +30,7 @@ OF_THEIR_OWN = (
     "StateLocked",
     "StateLost",
     "StateUnwritten",
+    "Uncertain",
     "UncertainApply",
 )
 OTHER = "Other"
@@ -99,6 +100,7 @@ class UnitSeries(Collector):
         yield _counts(digest, environments)
         yield _held(digest, environments)
         yield _due(digest, environments)
+        yield from _unsure(digest, environments)
         yield from _pauses(picture, environments)
         yield from _queue(digest, environments, self._waiting())
         yield from _units(picture, digest.shown)
@@ -133,18 +135,26 @@ class _Digest:
     held: Tally[tuple[str, str]]
     running: Tally[str]
     due: Mapping[str, float]
+    uncertain: Tally[str]
+    strays: Tally[str]
     shown: Sequence[UnitStatus]
 
 
 def _digested(picture: Picture) -> _Digest:
-    units = picture.overview.units
+    units, records = picture.overview.units, picture.ledger.units.values()
+    strays: Tally[str] = Tally()
+    for record in records:
+        if record.strays:
+            strays[environment_of(record.unit)] += len(record.strays)
     return _Digest(
         overview=picture.overview,
         environments=frozenset(unit.environment for unit in units),
         counts=picture.overview.count(),
         held=Tally((unit.environment, _told(unit.reason)) for unit in units if unit.held or _degraded(unit)),
         due=_next_checks(picture),
-        running=Tally(environment_of(r.unit) for r in picture.ledger.units.values() if r.job is not None),
+        running=Tally(environment_of(r.unit) for r in records if r.job is not None),
+        uncertain=Tally(environment_of(r.unit) for r in records if r.failure and r.failure.reason == UNCERTAIN),
+        strays=strays,
         shown=units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order],
     )
 
@@ -200,6 +210,16 @@ def _counts(digest: _Digest, environments: Sequence[str]) -> Metric:
         for health in Health
     ]
     return _family("units", "Units by how they fare.", ["environment", "sync_status", "health_status"], rows)
+
+
+def _unsure(digest: _Digest, environments: Sequence[str]) -> Iterator[Metric]:
+    label = ["environment"]
+    rows = [((name,), digest.uncertain[name]) for name in environments]
+    yield _family(
+        "uncertain_units", "Units that wait, as an apply that died may have made more than is known.", label, rows
+    )
+    rows = [((name,), digest.strays[name]) for name in environments]
+    yield _family("orphaned_resources", "Objects that no state knows, found or suspected.", label, rows)
 
 
 def _pauses(picture: Picture, environments: Sequence[str]) -> Iterator[Metric]:

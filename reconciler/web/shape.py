@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from reconciler.ledger import is_pausing, reads_now
-from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Unit, UnitId, UnitRecord
+from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Stray, Unit, UnitId, UnitRecord
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.status import Picture, UnitStatus, pending
 from reconciler.trust import Standing
@@ -92,11 +92,29 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "failure": _failure(record),
         "drift_since": record.drift_since,
         "unexplained": record.unexplained,
+        "strays": record.strays,
         "next_check": record.next_check,
         "pauses": [pause for pause in picture.ledger.pauses if is_pausing(pause, status.unit, picture.now)],
         "dependencies": _neighbours(picture, unit.upstream if unit else reads_now(record)),
         "dependents": _neighbours(picture, _followers(picture, status.unit)),
     }
+
+
+def orphans(picture: Picture, scope: str) -> Shape:
+    """What nothing stands for: objects that no state knows, as far as was looked, and units whose entry is gone."""
+    desired = picture.desired
+    entries = {*desired.units, *desired.broken} if desired else set()
+    records = [r for _, r in sorted(picture.ledger.units.items()) if scope in ("all", r.unit, r.unit.partition("/")[0])]
+    gone = [picture.status(record.unit) for record in records if desired and record.unit not in entries]
+    return {
+        "strays": [_stray(record.unit, stray) for record in records for stray in record.strays],
+        "units": [row(status) for status in gone if status is not None],
+    }
+
+
+def _stray(unit: UnitId, stray: Stray) -> Shape:
+    shape: Shape = {"unit": unit, "type": stray.type, "address": stray.address, "id": stray.id}
+    return {**shape, "region": stray.region, "found": stray.found, "remedy": stray.remedy}
 
 
 def differs(applied: Applied | None, expected: Fingerprint | None) -> list[str]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.kit.house import House, house
+from tests.kit.middleman import kill_apply
 from tests.kit.modules import CATALOG, data, entry, environment
 from tests.kit.story import actions, at, did, env, look, made, results, runner_does
 from tests.provider.log import doubled
@@ -156,3 +157,43 @@ def _files_that_show(home: House) -> Iterator[str]:
         for path in sorted((home.ground.folder / name).rglob("*")):
             if path.is_file() and _shows(path.read_bytes()):
                 yield str(path.relative_to(home.ground.folder))
+
+
+def test_an_engine_killed_in_the_midst_of_a_creation_holds_the_unit_until_somebody_has_looked(tmp_path: Path) -> None:
+    """Of this provider nobody can search for objects: a person does, and says so."""
+    slow = {"path": "slow", "content": "1"}
+    with house(tmp_path / "h", {env("prod"): environment(), at("prod/slow"): entry("slow", slow)}, CATALOG) as home:
+        home.start()
+        home.until(lambda: made(home, "create", "waiting"), "the apply runs")
+        kill_apply(home.ground.folder / "runner" / "spool")
+        (home.ground.world / "slow").write_text("1")  # the cloud does what it was asked to, and nobody hears of it
+        (home.ground.world / "go").touch()
+        shown = home.held("prod/slow", "Uncertain")
+        assert (
+            "files_slow module.unit.files_slow.this (its creation had begun): look whether it is there"
+            in shown["message"]
+        )
+        assert "`reconciler runner settle prod/slow --reason R` on the runner's host" in shown["message"]
+        assert [one["address"] for one in home.get("/api/v1/orphans")["strays"]] == ["module.unit.files_slow.this"]
+        assert look(home, "prod/slow")["reason"] == "Uncertain"
+        home.ground.merge({at("prod/slow"): entry("slow", {**slow, "content": "2"})})  # another plan is no excuse
+        home.held("prod/slow", "Uncertain")
+        assert home.head() == home.ground.environments.head
+        assert look(home, "prod/slow")["reason"] == "Uncertain"
+        assert len(made(home, "create", "waiting")) == 1
+
+        (home.ground.world / "slow").unlink()
+        config = ("--config", str(home.ground.runner_config))
+        home.until(lambda: home.unit("prod/slow")["job"] is None, "no job is at work")
+        settled = home.command("runner", "settle", "prod/slow", *config, "--reason", "it was there, and I removed it")
+        assert settled.returncode == 0, settled.stderr
+        assert "module.unit.files_slow.this" in settled.stdout
+        look(home, "prod/slow")
+        home.synced()
+        assert (home.ground.world / "slow").read_text() == "2"
+        assert doubled(home.ground.world) == []
+        assert home.command("orphans").returncode == 0
+        again = home.command("runner", "settle", "prod/slow", *config, "--reason", "once more")
+        assert (again.returncode, "nothing is suspected of prod/slow" in again.stderr) == (1, True)
+        log = (home.ground.folder / "runner" / "audit").rglob("*")
+        assert any(b"it was there, and I removed it" in one.read_bytes() for one in log if one.is_file())

@@ -12,6 +12,10 @@ from reconciler.model import Operation
 
 READ = ("s3:GetObject", "s3:GetObjectVersion")
 WRITE = (*READ, "s3:PutObject", "s3:DeleteObject")
+SEARCH = (
+    "tag:GetResources", "ec2:Describe*", "iam:ListRoles", "iam:ListRoleTags", "iam:ListUsers", "iam:ListUserTags",
+    "s3:ListAllMyBuckets", "s3:GetBucketLocation", "s3:GetBucketTagging",
+)  # fmt: skip
 LOOK = ("s3:ListBucket", "s3:GetBucket*")  # at the bucket itself: what it is like, never what is in it
 
 
@@ -31,6 +35,11 @@ def for_anchor(bucket: str, folder: str, partition: str) -> str:
 def for_secrets() -> str:
     """The runner's own look at secrets: at their values, and nothing that changes one."""
     return _policy({"Action": ["secretsmanager:GetSecretValue", "ssm:GetParameter", "kms:Decrypt"], "Resource": "*"})
+
+
+def for_search() -> str:
+    """The runner's own search for objects that no state knows: lists and tags, nothing that an object holds."""
+    return _policy({"Action": list(SEARCH), "Resource": "*"})
 
 
 def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:

@@ -11,17 +11,19 @@ from typing import Any
 
 from reconciler.errors import UnitError
 from reconciler.model import Change, Json, PlanSummary
+from reconciler.runner.terraform.creation import Creation, creations
 
 Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that is taken from a plan: its summary, the addresses that refresh found changed, and its secrets."""
+    """All that is taken from a plan: its summary, the addresses that refresh found changed, its secrets, and what it makes."""
 
     summary: PlanSummary
     drifted: frozenset[str]
     secrets: frozenset[str]
+    creations: tuple[Creation, ...] = ()
 
 
 def parse_plan(raw: bytes) -> Raw:
@@ -38,7 +40,7 @@ def parse_plan(raw: bytes) -> Raw:
 def take_in(plan: Raw, key: bytes) -> Reading:
     """Read a plan. `key` is `summarise`'s. Raises UnitError "PlanInvalid"."""
     try:
-        return Reading(summarise(plan, key), drifted_in(plan), secrets_in(plan))
+        return Reading(summarise(plan, key), drifted_in(plan), secrets_in(plan), creations(plan))
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise not_a_plan(error) from error
 

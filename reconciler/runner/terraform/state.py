@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -150,11 +151,28 @@ def _finite(text: str) -> float:
 def _resources(group: Mapping[str, Any]) -> Iterator[StateResource]:
     if group.get("mode") != "managed":
         return
-    base = ".".join(part for part in (group.get("module"), group["type"], group["name"]) if part)
     for instance in group["instances"]:
-        key = instance.get("index_key")
-        address = base if key is None else f"{base}[{_key(key)}]"
-        yield StateResource(address, group["type"], instance.get("status") == "tainted")
+        yield StateResource(_address(group, instance), group["type"], instance.get("status") == "tainted")
+
+
+def instances_of(state: State) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The address and the type of each object, and all that the state has of it, secrets too.
+
+    Raises:
+        UnitError: "StateInvalid".
+    """
+    try:
+        for group in json.loads(state.raw).get("resources") or ():
+            if group.get("mode") == "managed":
+                yield from ((_address(group, one), group["type"], one) for one in group["instances"])
+    except (TypeError, AttributeError, LookupError) as error:
+        raise _no_state(error) from error
+
+
+def _address(group: Mapping[str, Any], instance: Mapping[str, Any]) -> str:
+    base = ".".join(part for part in (group.get("module"), group["type"], group["name"]) if part)
+    key = instance.get("index_key")
+    return base if key is None else f"{base}[{_key(key)}]"
 
 
 def _key(key: str | int) -> str:
@@ -192,7 +210,7 @@ class LocalBackend:
         Raises:
             UnitError: "StateForeign": the folder's state is of another lineage or older.
         """
-        new, file = _read(folder / WORK_STATE, open_plain), self._file(unit)
+        new, file = _written(folder / WORK_STATE), self._file(unit)
         kept = _read(file)
         if new is None or (kept is not None and kept.raw == new.raw):
             return
@@ -204,7 +222,7 @@ class LocalBackend:
 
     def left(self, unit: UnitId, folder: Path) -> State | None:  # noqa: ARG002 - the protocol's
         """See `Backend`."""
-        return _read(folder / WORK_STATE, open_plain)
+        return _written(folder / WORK_STATE)
 
     def move(self, old: UnitId, new: UnitId) -> None:
         """See `Backend`. The old file stays, renamed, beside where it was."""
@@ -293,6 +311,14 @@ def _read(file: Path, opened: Callable[[Path], BinaryIO] = lambda file: file.ope
         return parse_state(raw)
     except UnitError as error:
         raise UnitError(error.reason, f"{file}: {error}") from error
+
+
+def _written(file: Path) -> State | None:
+    """What an engine wrote. It empties the file before it writes it, and may have died in between: then it has written nothing."""
+    with suppress(FileNotFoundError):
+        if file.lstat().st_size == 0:
+            return None
+    return _read(file, open_plain)
 
 
 def _set_aside(file: Path, suffix: str) -> None:
