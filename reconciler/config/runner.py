@@ -86,6 +86,17 @@ class S3Backend(Closed):
     use_path_style: bool = False
     kms_key_id: Line | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_lock(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "dynamodb_table" in given:
+            raise PydanticCustomError(
+                "dynamodb_table",
+                "states are locked in the bucket itself, by <key>.tflock, and two locks could disagree: remove `dynamodb_table`, and write "
+                "`use_lockfile = true` wherever else these states are used",
+            )
+        return given
+
     @property
     def options(self) -> dict[str, str | bool]:
         """What goes into Terraform's backend block besides the address."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,6 +19,7 @@ from reconciler.runner.terraform.engine import ERRORED_STATE
 from reconciler.runner.terraform.state import WORK_STATE, State
 
 LOOK_FOR = timedelta(hours=1)  # after a dead apply was found: what lists objects by their tags may be late
+Holding = Callable[[UnitId], AbstractContextManager[object]]  # holds the state of that name: see `holding`
 
 
 def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
@@ -68,17 +71,17 @@ def _take_back(hosted: Hosted, memory: UnitMemory, folder: JobFolder) -> None:
 
 
 def take_over(
-    host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired, job: JobId | None = None
+    host: Host, hosted: Hosted, unit: Unit, old: UnitId, desired: Desired, hold: Holding, job: JobId | None = None
 ) -> UnitMemory:
     """Move the state of a renamed unit, and what is remembered of it. Each step can be repeated.
 
     Raises:
         HeldError: the old entry is still there, or the old unit has no state.
-        UnitError: "UnitBusy": a job of the old unit is still running.
+        UnitError: "UnitBusy": a job of the old unit is still running. "StateLocked": see `holding`.
     """
     if old in desired.units or old in desired.broken:
         raise HeldError("MoveBlocked", f"{old} still has an entry; remove it in the commit that moves its state here.")
-    with host.memory.unit_lock(old):
+    with host.memory.unit_lock(old), hold(old):
         return _take_over(host, hosted, unit, old, job)
 
 
@@ -108,6 +111,7 @@ def name_again(
     gone: UnitMemory,
     desired: Desired,
     operation: Operation,
+    hold: Holding,
     job: JobId | None = None,
 ) -> UnitMemory:
     """The memory of a unit under whose name another one's state was before it moved: nothing, if that one lives on.
@@ -121,7 +125,7 @@ def name_again(
     if holder.unit in desired.units or holder.unit in desired.broken or holder.unit == unit.entry.moved_from:
         return UnitMemory(unit.id)
     if holder.applied is None and operation is Operation.APPLY:  # the move did not come to its end
-        with host.memory.unit_lock(holder.unit):
+        with host.memory.unit_lock(holder.unit), hold(holder.unit):
             hosted.backend.move(holder.unit, unit.id)
             host.record.moved_back(holder.unit, unit.id, job)
         back = replace(gone, moved_to=None)

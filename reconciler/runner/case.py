@@ -6,6 +6,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -34,6 +35,7 @@ from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
 from reconciler.runner.carry import name_again, recover, tainted, take_over
+from reconciler.runner.holding import Hold, held
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
@@ -69,16 +71,24 @@ class Case:
         self._desired, self._unit = desired, _resolve(desired, job, progress)
         self._errand = Errand(self._unit.id, desired.commit, job.id)
         self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, self._errand)
-        self._memory = self._carry_over(desired)
-        self._allowed = self._open_lines()
 
     def carry_out(self) -> Said:
-        """The straight line.
+        """Hold the state, and go on from where the last job ended.
 
         Raises:
             UncertainError: an apply was begun, and nobody knows what it did.
             ReconcilerError: a step refuses, or fails.
         """
+        with self._held(self._unit.id) as self._hold:
+            self._memory = self._carry_over(self._desired)
+            self._allowed = self._open_lines()
+            return self._converge()
+
+    def _held(self, state: UnitId) -> AbstractContextManager[Hold]:
+        return held(self._host, self._hosted.backend, state, self._job, unwanted=self._folder.cancelled)
+
+    def _converge(self) -> Said:
+        """The straight line. Raises as `carry_out`."""
         unit, memory, progress = self._unit, self._memory, self._progress
         checks.still_unread(self._host.memory, unit)
         caution.none_doubted(self._host, self._hosted, unit, self._desired)
@@ -125,9 +135,9 @@ class Case:
         if operation is Operation.APPLY and (memory.moved_to or (old and memory.applied is None)):
             self._still_allowed()
         if memory.moved_to is not None:
-            memory = name_again(host, hosted, unit, memory, desired, operation, self._job.id)
+            memory = name_again(host, hosted, unit, memory, desired, operation, self._held, self._job.id)
         if old is not None and memory.applied is None and operation is Operation.APPLY:
-            memory = take_over(host, hosted, unit, old, desired, self._job.id)
+            memory = take_over(host, hosted, unit, old, desired, self._held, self._job.id)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
             self._progress.moved_from = old
         memory = recover(host, hosted, caution.since_restored(host, hosted, memory))
@@ -143,6 +153,7 @@ class Case:
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
         self._check_again()
+        self._hold.check()
         self._hosted.backend.retire(self._unit.id)
         self._host.record.forgotten(self._unit.id, self._memory.mark, self._origin())
         self._memory = replace(self._memory, mark=None)
@@ -180,6 +191,7 @@ class Case:
         self._allowed = self._open_lines()  # what a newer commit took back does not count any more
         checks.no_downgrade(self._unit, self._memory, self._allowances())
         self._judge(talk, plan, cause)
+        self._hold.check()
         return self._apply(talk, plan, cause)
 
     def _in_order(self) -> Said:

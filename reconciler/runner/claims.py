@@ -68,7 +68,7 @@ def lost(host: Host, hosted: Hosted) -> HeldError | None:
         found = codec.decode(Claim, raw)
     except ValueError:
         return _held(hosted, f"the claim on the states of {hosted.name} cannot be read")
-    if found.memory == _name(host):
+    if found.memory == host.memory.name:
         return None
     whose = (
         f"the installation {found.installation!r}"
@@ -121,12 +121,7 @@ def _left(host: Host, hosted: Hosted, unit: UnitId) -> bool:
 
 
 def _mine(host: Host) -> bytes:
-    return codec.encode(Claim(host.config.installation, _name(host), datetime.now(UTC)))
-
-
-def _name(host: Host) -> str:
-    """The memory's name: it is lost with the key, comes back with a backup, and tells nothing of either."""
-    return host.memory.seal("whose states these are")
+    return codec.encode(Claim(host.config.installation, host.memory.name, datetime.now(UTC)))
 
 
 def _held(hosted: Hosted, what: str) -> HeldError:

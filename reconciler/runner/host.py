@@ -65,13 +65,13 @@ class Hosted:
     access: Access
     vault: Vault
 
-    def keys(self, stored_as: UnitId, *, lock: bool) -> Renewing | None:
+    def keys(self, stored_as: UnitId) -> Renewing | None:
         """AWS keys for the engine of one unit: of the bucket of states they open only its own. None: it gets none."""
         backend = self.backend
         if not isinstance(backend, S3Backend):
             return self.access.keys()
         bucket, key, operation = backend.bucket, f"{stored_as}{SUFFIX}", self.operation
-        return self.access.keys(lambda partition: for_engine(bucket, partition, key, operation, lock=lock))
+        return self.access.keys(lambda partition: for_engine(bucket, partition, key, operation))
 
 
 class Host:

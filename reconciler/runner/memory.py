@@ -202,6 +202,11 @@ class Memory:
     def _secret_path(self, environment: str, name: str) -> Path:
         return self.folder / "secrets" / environment / f"{name}.json"
 
+    @property
+    def name(self) -> str:
+        """The memory's name: it is lost with the key, comes back with a backup, and tells nothing of either."""
+        return self.seal("whose states these are")
+
     # --- trust
 
     def trust(self) -> Trust:

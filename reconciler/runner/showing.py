@@ -143,7 +143,7 @@ class Showing:
         self._folder.begin(Phase.PLANNING)
         with Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),
-            self._progress.veil, lock=False, stored_as=source.memory.unit,
+            self._progress.veil, stored_as=source.memory.unit,
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
         return plan, f"{len(plan.changes)} objects would change."

@@ -51,13 +51,9 @@ class Talk:
         locks: tuple[FileLock, ...],
         veil: Veil,
         *,
-        lock: bool = True,
         stored_as: UnitId | None = None,
     ) -> None:
-        """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another.
-
-        `lock`: whether the engine locks the state. What only looks need not, and then keeps nobody waiting.
-        """
+        """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another."""
         self._host, self._unit, self._inputs = host, unit, inputs
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
@@ -74,7 +70,7 @@ class Talk:
             check_entry(unit.entry, self._interface)
         veil.learn(text for name in self._private() for text in scalars(inputs.values[name].value))
         self._supply = supply(host, unit.pin, self._tree, hosted.variables, folder.log)
-        keys = hosted.keys(self._stored_as, lock=lock)
+        keys = hosted.keys(self._stored_as)
         self._endpoint = Endpoint(keys) if keys else None
         if self._endpoint:
             hosted = replace(hosted, variables={**hosted.variables, **self._endpoint.variables})
@@ -86,7 +82,6 @@ class Talk:
             locks=[*(lock.fileno() for lock in locks), *([self._endpoint.leash] if self._endpoint else ())],
             provider_mirror=self._supply.mirror,
             mask=self._public,
-            lock=lock,
             jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
             note=folder.note,
             stop=lambda step: step != "apply" and folder.cancelled(),  # one that has begun is left to end

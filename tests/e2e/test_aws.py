@@ -109,18 +109,6 @@ def test_wrong_region_shows_as_missing_objects(bench: Workbench) -> None:
     assert not any(change.destroys for change in summary.changes)
 
 
-def test_lock_of_another_run_is_respected_and_its_holder_named(bench: Workbench, aws: Aws) -> None:
-    holder = b'{"ID":"1b2c","Operation":"OperationTypeApply","Who":"ada@laptop","Version":"1.11.4","Created":"2026-01-02T03:04:05Z","Path":"x"}'
-    aws.client("s3").put_object(Bucket=BUCKET, Key=f"{UNIT}.tfstate.tflock", Body=holder)
-    talk = bench.open(bench.spec(cidr="10.1.0.0/16", password="x"), lock_timeout=0)
-    talk.init(deadline_in(SECONDS))
-    with pytest.raises(EngineError) as refused:
-        talk.plan(deadline_in(SECONDS))
-    assert refused.value.transient
-    assert "ada@laptop" in refused.value.errors[0].detail
-    assert aws.objects() == {f"{UNIT}.tfstate.tflock"}
-
-
 def test_missing_bucket_is_an_error_and_not_a_first_deploy(bench: Workbench, aws: Aws) -> None:
     aws.client("s3").delete_bucket(Bucket=BUCKET)
     talk = bench.open(bench.spec(cidr="10.1.0.0/16", password="x"))
@@ -131,18 +119,17 @@ def test_missing_bucket_is_an_error_and_not_a_first_deploy(bench: Workbench, aws
     assert refused.value.reason == "StateUnavailable"
 
 
-def test_interrupted_apply_releases_the_lock(bench: Workbench, aws: Aws) -> None:
+def test_an_interrupted_apply_leaves_what_it_did_in_the_state(bench: Workbench, aws: Aws) -> None:
     spec = replace(bench.spec(cidr="10.1.0.0/16", password="xxxx"), sensitive_outputs=frozenset({"password"}))
     talk, _ = bench.plan(spec)
 
     def interrupt() -> None:
-        until(lambda: f"{UNIT}.tfstate.tflock" in aws.objects(), "the lock")
+        until((bench.work / "apply.out").exists, "the apply")
         bench.stopped.add("apply")
 
     result = apply_while(talk, interrupt)
     assert result.interrupted
     assert not result.killed
-    assert f"{UNIT}.tfstate.tflock" not in aws.objects()
     bench.stopped.clear()
     assert bench.apply(spec).failure is None
     assert len(aws.vpcs()) == 1

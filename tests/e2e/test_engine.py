@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -337,52 +335,6 @@ def init_and_plan(talk: Conversation, seconds: float) -> None:
     """Each has so much time; the embedded engine evaluates some functions already at init."""
     talk.init(deadline_in(SECONDS))
     talk.plan(deadline_in(seconds))
-
-
-def hold(state: Path) -> int:
-    """Lock a local state as Terraform does, from another process's point of view."""
-    state.touch()
-    handle = os.open(state, os.O_RDWR)
-    fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return handle
-
-
-def test_locked_state_is_told_and_cancelled_wait_ends_at_once(bench: Workbench) -> None:
-    bench.module(ECHO)
-    bench.apply(bench.spec(v=1))
-    talk = bench.open(bench.spec(v=2), lock_timeout=0)
-    talk.init(deadline_in(SECONDS))
-    handle = hold(bench.work / WORK_STATE)
-    try:
-        with pytest.raises(EngineError) as refused:
-            talk.plan(deadline_in(SECONDS))
-        assert refused.value.errors[0].summary == "Error acquiring the state lock"
-        assert refused.value.transient
-    finally:
-        os.close(handle)
-
-    talk = bench.open(bench.spec(v=2), lock_timeout=600)
-    held = {
-        "ID": "1",
-        "Who": "somebody",
-        "Created": "2026-11-23T00:00:00Z",
-    }  # who holds it; without, nobody waits for him
-    (bench.work / ".unit.tfstate.lock.info").write_text(json.dumps(held))
-    handle = hold(bench.work / WORK_STATE)
-
-    def cancel() -> None:
-        until(lambda: processes(bench.work), "the plan")
-        bench.stopped.add("plan")
-
-    watcher = threading.Thread(target=cancel)
-    watcher.start()
-    try:
-        with pytest.raises(SupersededError, match="cancelled before it changed anything"):
-            talk.plan(deadline_in(SECONDS))
-        assert processes(bench.work) == []
-    finally:
-        watcher.join()
-        os.close(handle)
 
 
 def test_nothing_begins_after_a_cancel(bench: Workbench) -> None:

@@ -148,7 +148,7 @@ def sessions_say_what_they_are_for(home: House, aws: Guarded) -> None:
     assert {one["SourceIdentity"] for one in ours} == {f"reconciler@{commit[:12]}"}
     policies = [json.loads(one["Policy"]) for one in ours]
     own = [s["Resource"] for policy in policies for s in policy["Statement"] if "s3:PutObject" in s["Action"]]
-    assert set(own) == {f"{STATES}/prod/chain.tfstate", f"{STATES}/prod/chain.tfstate.tflock"}
+    assert set(own) == {f"{STATES}/prod/chain.tfstate"}
 
 
 def nobody_else_may_do_anything(aws: Guarded) -> None:

@@ -42,19 +42,17 @@ def for_search() -> str:
     return _policy({"Action": list(SEARCH), "Resource": "*"})
 
 
-def for_engine(bucket: str, partition: str, key: str, operation: Operation, *, lock: bool) -> str:
-    """The engine and its providers: of the bucket of states only the unit's own, which a plan may lock and not write.
+def for_engine(bucket: str, partition: str, key: str, operation: Operation) -> str:
+    """The engine and its providers: of the bucket of states only the unit's own, which a plan may not write, and no lock.
 
     Nor may they change the bucket: its policy or its replication would give away everybody's states.
     """
-    state, locked = _arn(f"{bucket}/{key}", partition), _arn(f"{bucket}/{key}.tflock", partition)
     itself = _arn(bucket, partition)
     elsewhere = {"Action": "*", "NotResource": [itself, _arn(f"{bucket}/*", partition)]}
     look = {"Action": list(LOOK), "Resource": itself}
     writes = operation is Operation.APPLY
-    own = {"Action": list(WRITE if writes else READ), "Resource": state}
-    held = [{"Action": list(WRITE), "Resource": locked}] if lock else []
-    return _policy(elsewhere, look, own, *held)
+    own = {"Action": list(WRITE if writes else READ), "Resource": _arn(f"{bucket}/{key}", partition)}
+    return _policy(elsewhere, look, own)
 
 
 def partition_of(role: str) -> str:

@@ -37,6 +37,7 @@ PLAN_FILE = "tfplan"
 USED_PLAN = "tfplan.used"
 CLI_CONFIG = "engine.tfrc"
 ERRORED_STATE = "errored.tfstate"
+UNLOCKED = "-lock=false"  # the job holds the state, and says so where anybody's engine looks
 PLAN_GRACE = 20.0  # seconds between TERM and KILL: a plan changes nothing
 APPLY_GRACE = 3600.0  # seconds an interrupted apply may take to bring its calls to an end and to write its state
 OWN_ENDS = (0, 1)  # exit codes by which an engine says that it wrote its state; a panic is 11
@@ -74,7 +75,7 @@ class Conversation:
     """Runs one engine in one generated root. Not for several threads.
 
     `env` is all that the engine and its providers see, besides what is set here. `log` gets the output for people,
-    masked by `mask`, as it comes. `lock`: whether the state is locked. `locks` are descriptors that the engine inherits. In `jail`, if there is one; `note`: see `Command`. `stop` is asked now and then whether a step shall not begin, or come to its end as at its
+    masked by `mask`, as it comes. `locks` are descriptors that the engine inherits. In `jail`, if there is one; `note`: see `Command`. `stop` is asked now and then whether a step shall not begin, or come to its end as at its
     deadline. Deadlines are `time.monotonic()`.
     """
 
@@ -88,8 +89,6 @@ class Conversation:
         locks: Iterable[int] = (),
         provider_mirror: Path | None = None,
         mask: Callable[[str], str] = str,
-        lock_timeout: int = 60,
-        lock: bool = True,
         jail: Jail | None = None,
         note: Path | None = None,
         stop: Callable[[str], bool] = lambda _step: False,
@@ -102,7 +101,6 @@ class Conversation:
         self._env = dict(env)
         self._log = log
         self._locks = tuple(locks)
-        self._locking = f"-lock-timeout={lock_timeout}s" if lock else "-lock=false"
         self.mask = mask
         _refuse_engine_variables(env)
         _write_cli_config(folder / CLI_CONFIG, provider_mirror)
@@ -130,7 +128,7 @@ class Conversation:
         options += ["-refresh-only"] if refresh_only else []
         said, code = self._must(
             "plan",
-            ("-input=false", "-no-color", "-json", "-detailed-exitcode", self._locking,
+            ("-input=false", "-no-color", "-json", "-detailed-exitcode", UNLOCKED,
              f"-out={PLAN_FILE}", f"-var-file={VALUES_FILE}", *options),
             deadline,
         )  # fmt: skip
@@ -151,7 +149,7 @@ class Conversation:
         """
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         try:
-            options = ("-input=false", "-no-color", "-json", self._locking, USED_PLAN)
+            options = ("-input=false", "-no-color", "-json", UNLOCKED, USED_PLAN)
             said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn)
         finally:
             used.unlink()

@@ -1,4 +1,4 @@
-"""States in S3, each at `<unit>.tfstate`, locked by Terraform's own lock file."""
+"""States in S3, each at `<unit>.tfstate`, with Terraform's own lock beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from reconciler.model import Json, UnitId
 from reconciler.runner.access.keys import Renewing
 from reconciler.runner.s3 import s3_client
 from reconciler.runner.terraform.state import MOST_OF_A_CLAIM, SUFFIX, State, aside, check_move, claim_name, parse_state
+from reconciler.runner.terraform.statelock import ObjectLock, StateLock
 
 # What a read of nothing answers; and a write of what is there, or is being written at this moment.
 ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "PreconditionFailed", "412", "ConditionalRequestConflict"})
@@ -39,11 +40,15 @@ class S3Backend:
         return self._get(_key(unit))
 
     def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:  # noqa: ARG002 - the protocol's
-        """The bucket and the key, with native locking."""
+        """The bucket and the key, with native locking for whoever uses this root by hand."""
         own: dict[str, Json] = {"bucket": self.bucket, "key": _key(unit), "region": self.region}
         if self.endpoint:
             own["endpoints"] = {"s3": self.endpoint}
         return {"s3": {"encrypt": True, **self.options, **own, "use_lockfile": True}}
+
+    def lock(self, unit: UnitId) -> StateLock:
+        """See `Backend`."""
+        return ObjectLock(self.bucket, _key(unit), self._call, self._encryption)
 
     def bring(self, unit: UnitId, folder: Path) -> None:
         """Nothing: the engine reads the bucket itself."""
@@ -56,12 +61,7 @@ class S3Backend:
         return self.read(unit)
 
     def move(self, old: UnitId, new: UnitId) -> None:
-        """See `Backend`. The old object stays under another key.
-
-        Raises:
-            UnitError: also "StateLocked": somebody works on the old state.
-        """
-        self._check_unlocked(old)
+        """See `Backend`. The old object stays under another key."""
         state, there = self.read(old), self.read(new)
         if not check_move(old, new, state, there) or state is None:
             return
@@ -72,7 +72,6 @@ class S3Backend:
 
     def retire(self, unit: UnitId) -> None:
         """See `Backend`. The object stays under another key."""
-        self._check_unlocked(unit)
         if state := self.read(unit):
             self._set_aside(_key(unit), aside("forgotten", state.mark))
 
@@ -118,15 +117,6 @@ class S3Backend:
             return parse_state(answer["Body"].read())
         except UnitError as error:
             raise UnitError(error.reason, f"s3://{self.bucket}/{key}: {error}") from error
-
-    def _check_unlocked(self, unit: UnitId) -> None:
-        lock = f"{_key(unit)}.tflock"
-        if self._call("head_object", lock, absent_ok=True) is not None:
-            raise UnitError(
-                "StateLocked",
-                f"The state of {unit} is locked (s3://{self.bucket}/{lock}); it is tried again by itself.",
-                transient=True,
-            )
 
     def _copy(self, source: str, target: str) -> None:
         self._call(

@@ -14,6 +14,7 @@ from reconciler.durable import open_plain, sync_folder, write_atomic, write_new
 from reconciler.errors import UnitError
 from reconciler.model import Json, StateMark, UnitId
 from reconciler.runner.terraform.plan import scalars
+from reconciler.runner.terraform.statelock import StateLock
 from reconciler.runner.terraform.workspace import Value
 
 FORMAT = 4
@@ -56,6 +57,9 @@ class Backend(Protocol):
     def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:
         """The backend block of a root in `folder`."""
 
+    def lock(self, unit: UnitId) -> StateLock | None:
+        """The lock that every engine respects; None: nobody but this runner's jobs ever reaches the states."""
+
     def bring(self, unit: UnitId, folder: Path) -> None:
         """Put the state where the engine will look for it."""
 
@@ -66,7 +70,10 @@ class Backend(Protocol):
         """The state as the engine in the folder has just left it, kept or not yet. Raises as `read`."""
 
     def move(self, old: UnitId, new: UnitId) -> None:
-        """Give the state another name; after a crash at any point it may be repeated. Raises UnitError "StateLost", "StateConflict"."""
+        """Give the state another name; the caller holds both. After a crash at any point it may be repeated.
+
+        Raises UnitError "StateLost", "StateConflict".
+        """
 
     def retire(self, unit: UnitId) -> None:
         """Set the state of a unit aside that was let go; nothing reads it any more, and it is not lost."""
@@ -192,6 +199,9 @@ class LocalBackend:
     def block(self, unit: UnitId, folder: Path) -> Mapping[str, Mapping[str, Json]]:  # noqa: ARG002 - the protocol's
         """A file inside the job's folder."""
         return {"local": {"path": str(folder / WORK_STATE)}}
+
+    def lock(self, unit: UnitId) -> None:
+        """None: a file of this host, and the unit's lock in the runner's memory is what keeps another job out."""
 
     def bring(self, unit: UnitId, folder: Path) -> None:
         """Copy the kept state into the folder; without one, make sure that there is none."""

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Place:
 
     def take_over(self) -> UnitMemory:
         desired = self.desired()
-        return take_over(self.host, self.hosted, desired.units[NEW], OLD, desired)
+        return take_over(self.host, self.hosted, desired.units[NEW], OLD, desired, nullcontext)
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_a_rename_is_held_while_the_old_entry_is_there(old: str, place: Place) -
     place.ground.merge({f"{PROD}/old.yaml": old})
     place.host.history._stamp.unlink()
     with pytest.raises(HeldError, match=r"prod/old still has an entry") as held:
-        take_over(place.host, place.hosted, there, OLD, place.desired())
+        take_over(place.host, place.hosted, there, OLD, place.desired(), nullcontext)
     assert held.value.reason == "MoveBlocked"
 
 
@@ -266,8 +267,8 @@ def test_so_does_one_that_is_taken_back_half_way(got_as_far_as: Callable[[Place]
     desired = place.desired()
     gone, unit = place.host.memory.unit(OLD), desired.units[OLD]
     with pytest.raises(HeldError, match="which has no entry any more"):
-        name_again(place.host, place.hosted, unit, gone, desired, Operation.PLAN)
-    back = name_again(place.host, place.hosted, unit, gone, desired, Operation.APPLY)
+        name_again(place.host, place.hosted, unit, gone, desired, Operation.PLAN, nullcontext)
+    back = name_again(place.host, place.hosted, unit, gone, desired, Operation.APPLY, nullcontext)
     assert back == remembered(OLD) == place.host.memory.unit(OLD)
     assert place.ground.state(OLD).read_bytes() == state(1)
     assert not place.ground.state(NEW).exists()
@@ -285,7 +286,7 @@ def test_a_name_whose_state_lives_on_elsewhere_or_is_gone_may_be_used_again(plac
     ):
         for memory in memories:
             place.host.memory.save(memory)
-        found = name_again(place.host, place.hosted, unit, memories[0], desired, Operation.APPLY)
+        found = name_again(place.host, place.hosted, unit, memories[0], desired, Operation.APPLY, nullcontext)
         assert found == UnitMemory(OLD)
 
 

@@ -31,32 +31,31 @@ def _many(value: str | list[str]) -> list[str]:
 
 
 ENGINE = [
-    ("s3:GetObject", OWN, {"plan", "apply", "show"}),
+    ("s3:GetObject", OWN, {"plan", "apply"}),
     ("s3:PutObject", OWN, {"apply"}),
     ("s3:DeleteObject", OWN, {"apply"}),
-    ("s3:PutObject", f"{OWN}.tflock", {"plan", "apply"}),
-    ("s3:DeleteObject", f"{OWN}.tflock", {"plan", "apply"}),
+    ("s3:PutObject", f"{OWN}.tflock", set()),
+    ("s3:DeleteObject", f"{OWN}.tflock", set()),
     ("s3:GetObject", f"{STATES}/prod/app.tfstate", set()),
     ("s3:PutObject", f"{STATES}/prod/app.tfstate.tflock", set()),
     ("s3:PutObject", f"{STATES}/prod/.reconciler.json", set()),
-    ("s3:ListBucket", STATES, {"plan", "apply", "show"}),
-    ("s3:GetBucketLocation", STATES, {"plan", "apply", "show"}),
+    ("s3:ListBucket", STATES, {"plan", "apply"}),
+    ("s3:GetBucketLocation", STATES, {"plan", "apply"}),
     ("s3:PutBucketPolicy", STATES, set()),
     ("s3:PutReplicationConfiguration", STATES, set()),
     ("s3:PutLifecycleConfiguration", STATES, set()),
     ("s3:DeleteBucket", STATES, set()),
-    ("s3:PutBucketPolicy", "arn:aws:s3:::another", {"plan", "apply", "show"}),
-    ("s3:PutObject", "arn:aws:s3:::another/key", {"plan", "apply", "show"}),
-    ("ec2:CreateVpc", "*", {"plan", "apply", "show"}),
+    ("s3:PutBucketPolicy", "arn:aws:s3:::another", {"plan", "apply"}),
+    ("s3:PutObject", "arn:aws:s3:::another/key", {"plan", "apply"}),
+    ("ec2:CreateVpc", "*", {"plan", "apply"}),
 ]
 
 
 @pytest.mark.parametrize(("action", "resource", "who"), ENGINE)
 def test_an_engine_reaches_its_own_state_and_no_other(action: str, resource: str, who: set[str]) -> None:
     policies = {
-        "plan": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.PLAN, lock=True),
-        "apply": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.APPLY, lock=True),
-        "show": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.PLAN, lock=False),
+        "plan": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.PLAN),
+        "apply": for_engine("acme-tfstate", "aws", "prod/net.tfstate", Operation.APPLY),
     }
     assert {name for name, policy in policies.items() if may(policy, action, resource)} == who
 
@@ -70,7 +69,7 @@ def test_the_runner_itself_reaches_states_and_nothing_else() -> None:
 
 
 def test_the_longest_policy_fits() -> None:
-    policy = for_engine("b" * 63, "aws-us-gov", f"{'u' * 200}.tfstate", Operation.APPLY, lock=True)
+    policy = for_engine("b" * 63, "aws-us-gov", f"{'u' * 200}.tfstate", Operation.APPLY)
     assert len(policy) < 2048  # what STS takes
     assert partition_of("arn:aws-us-gov:iam::111111111111:role/r") == "aws-us-gov"
 

@@ -268,16 +268,6 @@ def test_block_of_s3() -> None:
     }  # fmt: skip
 
 
-def test_locked_state_is_not_moved(moto: str) -> None:
-    kept = Objects(moto, "locked")
-    kept.put("prod/net/old.tfstate", state(1))
-    kept.put("prod/net/old.tfstate.tflock", b"{}")
-    with pytest.raises(UnitError) as refused:
-        kept.backend.move(OLD, NEW)
-    assert refused.value.reason == "StateLocked"
-    assert kept.backend.read(NEW) is None
-
-
 def test_missing_bucket_and_unreachable_server_are_not_missing_states(moto: str) -> None:
     for backend in (
         S3Backend("no-such-bucket", "eu-west-1", {"use_path_style": True}, CREDENTIALS, moto),
