@@ -341,8 +341,8 @@ RUNNER_MISTAKES = [
      ['config.yaml:6:36: allow[1].folders[0]: "**" is not a pattern of paths (environments/prod/**)']),
     ("engine: {binary: /usr/bin/tofu, ", "engine: {", ['config.yaml:7:9: the field "binary" is missing; add it']),
     ("backend: {local: {path: states}}", "backend: {s3: {bucket: b, region: r, dynamodb_table: t}}",
-     ["config.yaml:22:19: environments.stage.backend.s3: states are locked in the bucket itself, by <key>.tflock, and two locks could "
-      "disagree: remove `dynamodb_table`, and write `use_lockfile = true` wherever else these states are used"]),
+     [("config.yaml:22:19: environments.stage.backend.s3: states are locked in the bucket itself, by <key>.tflock, and two locks could "
+      "disagree: remove `dynamodb_table`, and write `use_lockfile = true` wherever else these states are used")]),
     ("backend: {local: {path: states}}", "backend: {local: {path: states}, s3: {bucket: b, region: r}}",
      ["config.yaml:22:14: environments.stage.backend: write exactly one of s3, local"]),
     ('["111111111111"]', "[111111111111]",
