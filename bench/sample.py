@@ -78,6 +78,9 @@ class Instant:
     def cancel(self, job_id: JobId) -> None:
         """See `Executor`."""
 
+    def lead(self, fence: int) -> None:
+        """See `Executor`."""
+
     def describe(self) -> RunnerFacts:
         """See `Executor`."""
         return self.facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -81,7 +81,9 @@ def new_job_id(now: datetime) -> JobId:
 class Runtime:
     """What a tick works with. `facts` is what the runner last said of itself; `silent`: it does not answer now.
 
-    `fence` is in every job: a runner that saw a higher one refuses. `began`: this process has handed over a job.
+    `fence` is in every job: a runner that saw a higher one refuses. `led` is the one that the runner knows of: until that is
+    ours, what it says of a job is not final. `still_leads` raises PassError once another process may lead in our place.
+    `began`: this process has handed over a job.
     `known` and `decided` are what the last pass found out, so that a pass over what has not changed costs nothing.
     """
 
@@ -93,6 +95,8 @@ class Runtime:
     capacity: Capacity
     fence: int
     new_id: Callable[[datetime], JobId] = new_job_id
+    still_leads: Callable[[], None] = lambda: None
+    led: int | None = None
     facts: RunnerFacts | None = None
     facts_at: datetime | None = None
     silent: bool = False
@@ -120,12 +124,18 @@ class Decided:
 
 
 def tick(rt: Runtime) -> datetime | None:
-    """Do everything that can be done now; return when the next thing falls due by itself."""
+    """Do everything that can be done now; return when the next thing falls due by itself.
+
+    Raises:
+        PassError: the journal takes nothing, or this process may not lead any more. What was begun is in the journal.
+    """
+    rt.still_leads()
     now = rt.clock.now()
     _end_pauses(rt, now)
     desired = rt.source.latest()
     _refresh_facts(rt, now)
-    collect(rt, desired)
+    if rt.led == rt.fence:
+        collect(rt, desired)
     _cancel_paused(rt, now)
     due = _earlier(_decide_and_act(rt, desired, now) if desired is not None else None, _review(rt, now))
     if rt.silent:
@@ -179,11 +189,29 @@ def _refresh_facts(rt: Runtime, now: datetime) -> None:
         _fell_silent(rt, error)
         return
     _raise_fence(rt, said.fence)
+    if not _lead(rt, said.fence):
+        return
     if said.audit is not None:
         rt.watcher.audit_seen(said.audit)
     if said.trust is not None:
         rt.watcher.trust_seen(said.trust)
     rt.facts, rt.facts_at, rt.silent = rt.facts if rt.facts == said else said, now, False
+
+
+def _lead(rt: Runtime, seen: int) -> bool:
+    """Let the runner know who leads, before anything that it says of a job is believed; False: it does not answer.
+
+    A controller before this one may have been stopped right before it handed a job over: once the runner knows our
+    fence that job cannot begin, and not until then is "lost" the last word.
+    """
+    try:
+        if seen < rt.fence:
+            rt.executor.lead(rt.fence)
+    except PassError as error:
+        _fell_silent(rt, error)
+        return False
+    rt.led = rt.fence
+    return True
 
 
 def _raise_fence(rt: Runtime, seen: int) -> None:
@@ -214,7 +242,7 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
         if isinstance(state, Running):
             rt.watcher.job_phase(dispatched, state.phase)
             continue
-        result = state if isinstance(state, Result) else _lost(dispatched, state, rt.clock.now())
+        result = _of_this_term(rt, state) if isinstance(state, Result) else _lost(dispatched, state, rt.clock.now())
         _end(rt, desired, record, dispatched, result)
 
 
@@ -222,6 +250,12 @@ def _running(rt: Runtime) -> Iterator[tuple[UnitRecord, Dispatched]]:
     for record in list(rt.store.ledger().units.values()):
         if record.job is not None:
             yield record, record.job
+
+
+def _of_this_term(rt: Runtime, result: Result) -> Result:
+    """A job of a term before ours that the runner refused has not failed: it is decided afresh."""
+    before = result.reason == "FenceStale" and result.job.fence < rt.fence
+    return replace(result, outcome=Outcome.SUPERSEDED) if before else result
 
 
 def _lost(dispatched: Dispatched, state: Lost, now: datetime) -> Result:
@@ -287,6 +321,7 @@ def _dispatch(rt: Runtime, desired: Desired, decision: Dispatch) -> None:
     rt.store.append(JobDispatched(dispatched))
     rt.began = True
     rt.watcher.job_started(dispatched)
+    rt.still_leads()
     try:
         rt.executor.start(job)
     except PassError as error:

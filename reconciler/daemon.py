@@ -25,11 +25,12 @@ from reconciler.forge import open_voice
 from reconciler.git.proofs import Proof
 from reconciler.git.provenance import open_proofs
 from reconciler.git.remote import Patience
+from reconciler.leading import Leading
 from reconciler.ledger import Started
-from reconciler.model import Commit, JobId, Phase, UnitId
+from reconciler.model import Commit, JobId, Ledger, Phase, UnitId
 from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
-from reconciler.ports import ALL, Chosen, HistoryEvent
+from reconciler.ports import ALL, Chosen, HistoryEvent, Term
 from reconciler.protection import EVERY, Guards
 from reconciler.pulls import Proposal, forge_of, open_proposals
 from reconciler.pullwatch import PullWatch
@@ -84,7 +85,7 @@ class Daemon:
         self._asked_pulls = threading.Event()  # for a look at open pull requests
         self._clock = SystemClock()
         config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.store = SqliteStore(config.store_path, self._clock)
+        self.store = SqliteStore(config.store_path, self._clock, ttl=config.lease_seconds, lead=False)
         patience = Patience(ending=self._stopping)
         branch = open_branch(config, AcceptedInStore(self.store), patience)
         self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
@@ -98,7 +99,8 @@ class Daemon:
             clock=self._clock,
             watcher=observer,
             capacity=Capacity(config.local.workers, config.local.per_environment),
-            fence=self.store.next_fence(),
+            fence=0,
+            still_leads=self.store.check,
         )
         self._pulls = PullWatch(
             forge_of(config, patience),
@@ -113,9 +115,12 @@ class Daemon:
         self._trigger = (
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
+        self._leading = Leading(
+            self.store, config.store_path, config.lease_seconds, observer, self._stopping, self.stop, self._waits
+        )
         self._scheduler = background(observer.missed_run)
         self._polled_at: datetime | None = None
-        self._outlook = Outlook(self._poller.latest, self.store.ledger, lambda: self._runtime.facts, self._clock.now)
+        self._outlook = Outlook(self._poller.latest, self._ledger, lambda: self._runtime.facts, self._clock.now)
         self._proofs = open_proofs(config.store_path.parent)
         self._pulse = Pulse()
         self._shown: tuple[object, tuple[object, ...]] | None = None
@@ -147,16 +152,39 @@ class Daemon:
         self._asked_pulls.set()
 
     def run(self, ready: Callable[[tuple[str, int]], None] = lambda _: None) -> None:
-        """Work until `stop`. `ready` is told where the HTTP listener is."""
+        """Stand by until this daemon leads, then work until `stop`. `ready` is told where the HTTP listener is.
+
+        Raises:
+            PassError: "LeaseLost": another daemon has taken over from this one. Start it again, and it stands by.
+        """
         with ExitStack() as stack:
             stack.callback(self.store.close)
-            self.store.append(Started(__version__, self._runtime.fence))
-            self._poller.resume()
-            self._start(stack, ready)
-            self._systemd.ready()
-            self._loop()
+            self._listen(stack, ready)
+            term = self._leading.wait()
+            if term is not None:
+                self._lead(stack, term)
+                self._systemd.ready()
+                self._loop()
+        if self._leading.lost is not None:
+            raise self._leading.lost
 
-    def _start(self, stack: ExitStack, ready: Callable[[tuple[str, int]], None]) -> None:
+    def _waits(self) -> None:
+        """A standby does what it is there for, and lives."""
+        self._systemd.ready()
+        self._systemd.alive()
+        self._observer.beat()
+
+    def _lead(self, stack: ExitStack, term: Term) -> None:
+        """Everything that a standby does not do."""
+        self._runtime.fence = term.fence
+        self._observer.leads(term.holder, term.fence)
+        self._run_beside(stack, self._leading.keep, "lease")
+        self.store.append(Started(__version__, self._runtime.fence))
+        self._poller.resume()
+        self._start(stack)
+
+    def _listen(self, stack: ExitStack, ready: Callable[[tuple[str, int]], None]) -> None:
+        """What a standby has, too: it answers that it stands by, and who leads."""
         admin = AdminServer(
             self._config.admin_socket,
             self._config.admin.users,
@@ -171,6 +199,8 @@ class Daemon:
         server = WebServer(make_app(self, pulse=self._pulse), *self._config.http.address)
         ready(stack.enter_context(server))
         stack.callback(self._pulse.close)  # before the server ends: it waits for streams
+
+    def _start(self, stack: ExitStack) -> None:
         stack.callback(self._executor.close)
         if self._trigger is not None:
             self._observer.trigger_listening(*stack.enter_context(self._trigger))
@@ -241,7 +271,7 @@ class Daemon:
         try:
             return tick(self._runtime)
         except PassError as error:
-            self._observer.pass_failed(error)
+            self._leading.failed(error)
             return self._clock.now() + AFTER_FAILURE
 
     def _wait(self, due: datetime | None) -> None:
@@ -257,17 +287,18 @@ class Daemon:
 
     def _start_polling(self, stack: ExitStack) -> None:
         """Polls have a thread of their own: the scheduler would drop what is asked for while one still runs."""
-        thread = threading.Thread(target=self._polling, name="poller", daemon=True)
+        self._run_beside(stack, self._polling, "poller")
+
+    def _run_beside(self, stack: ExitStack, work: Callable[[], None], name: str) -> None:
+        """A thread beside the loop, until `stop`."""
+        thread = threading.Thread(target=work, name=name, daemon=True)
         stack.callback(thread.join)
         stack.callback(self.stop)
         thread.start()
 
     def _start_looking_at_pulls(self, stack: ExitStack, interval: float) -> None:
         """Open pull requests have a thread of their own, too: neither a slow forge nor a hostile request delays a poll."""
-        thread = threading.Thread(target=self._looking_at_pulls, name="pulls", daemon=True)
-        stack.callback(thread.join)
-        stack.callback(self.stop)
-        thread.start()
+        self._run_beside(stack, self._looking_at_pulls, "pulls")
         seconds = min(interval, PULLS_SECONDS)
         self._scheduler.add_job(
             self._asked_pulls.set, "interval", seconds=seconds, id="pulls", next_run_time=self._clock.now()
@@ -332,7 +363,12 @@ class Daemon:
 
     def picture(self) -> Picture:
         """See `View`."""
+        self.store.ledger()  # raises, where this daemon stands by: what it would show is not so
         return self._outlook.picture()
+
+    def _ledger(self) -> Ledger:
+        """What the metrics are made of: a standby has none of its own to tell of the units."""
+        return self.store.ledger() if self._leading.term else Ledger()
 
     def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
         """See `View`."""
@@ -364,13 +400,16 @@ class Daemon:
 
     def checks(self) -> Mapping[str, Check]:
         """See `View`."""
+        leads = {"leader": self._leading.check()}
+        if self._leading.term is None:
+            return leads
         answers = self._runtime.facts is not None and not self._runtime.silent
         socket = self._config.local.socket
         silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
         runner = Check(True) if answers else silent
         # The daemon is ready whatever guards the branch: what is missing there is said, and is the forge's to change.
         guarded = {"protection": Check(True, self._guards.said())} if self._guards else {}
-        return {"git": self._git_check(), "store": Check(True), "runner": runner, **guarded}
+        return {**leads, "git": self._git_check(), "store": Check(True), "runner": runner, **guarded}
 
     def standing(self) -> Standing:
         """See `View`."""

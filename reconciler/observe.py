@@ -85,6 +85,7 @@ class Observer:
             return kind(f"reconciler_{name}", text, labels, registry=self.registry, **more)
 
         self.beats: Gauge = named(Gauge, "loop_heartbeat_timestamp_seconds", "When the loop last finished a pass.")
+        self.leader: Gauge = named(Gauge, "leader", "Whether this daemon leads; 0: it stands by, or is about to end.")
         self.missed_runs: Counter = named(Counter, "scheduler_missed_runs_total", "Wake-ups that came too late.")
         self.polls: Counter = named(Counter, "git_polls_total", "Polls of a repository.", "repository", "result")
         self.poll_seconds: Histogram = named(
@@ -380,6 +381,16 @@ class Observer:
     def listening(self, host: str, port: int) -> None:
         """The daemon is up."""
         self.log.info("Listening on http://%s:%d", host, port, action="started", version=self._version)
+
+    def leads(self, holder: str, fence: int) -> None:
+        """This daemon decides from now on."""
+        self.leader.set(1)
+        self.log.info("Leading as %s with fence %d", holder, fence, action="leads", holder=holder, fence=fence)
+
+    def stands_by(self, why: PassError) -> None:
+        """Another daemon leads, and this one waits."""
+        self.leader.set(0)
+        self.log.info(str(why), action="stands-by")
 
     def pass_failed(self, error: PassError) -> None:
         """A pass ended early; nothing was acted on, and the next one starts afresh."""

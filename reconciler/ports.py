@@ -40,6 +40,16 @@ class Executor(Protocol):
     def cancel(self, job_id: JobId) -> None:
         """Ask that the job begin no apply. One that has begun is left to end."""
 
+    def lead(self, fence: int) -> None:
+        """From now on no job of a lower fence begins, nor begins its apply.
+
+        Only after this is it final that a job which the runner has not heard of is lost: else a controller that was
+        stopped before it handed the job over could still do so.
+
+        Raises:
+            PassError: the runner does not answer, or a higher fence led already.
+        """
+
     def describe(self) -> RunnerFacts:
         """What the runner publishes of its host. Raises PassError when it does not answer."""
 
@@ -61,6 +71,46 @@ class Store(Protocol):
 
     def next_fence(self, above: int = 0) -> int:
         """A number greater than `above` and than every one handed out before. On disk when this returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Who leads, as it is written where everybody who may lead looks.
+
+    `holder`: one process, and never another one; empty where it gave the lease back. `fence`: higher than that of every
+    term before. `ttl`: seconds that others wait from the last renewal they saw. `beat`: grows with each renewal.
+    `proof`: the end of the holder shows by itself (a lock that the system lets go of); then nobody needs to wait.
+    """
+
+    holder: str
+    fence: int
+    ttl: float
+    beat: int = 0
+    proof: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether it was given back."""
+        return not self.holder
+
+
+class Lease(Protocol):
+    """The right to lead: of all processes on one store, one at a time has it. Each step is one conditional write."""
+
+    def acquire(self) -> int | None:
+        """The fence of this process's term; None while somebody else leads, or may. Ask again soon: it also watches."""
+
+    def renew(self) -> None:
+        """Go on leading. Raises PassError "LeaseLost" when somebody else has taken over, others where nobody can tell."""
+
+    def check(self) -> None:
+        """Raises PassError unless nobody else can have taken over yet, by the clock of this process alone."""
+
+    def release(self) -> None:
+        """Stop leading, so that another need not wait. Never raises."""
+
+    def term(self) -> Term | None:
+        """Who leads; None before the first."""
 
 
 class Source(Protocol):

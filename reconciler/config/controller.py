@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from reconciler.config.fields import (
@@ -20,13 +21,28 @@ from reconciler.config.fields import (
     given,
 )
 from reconciler.config.trigger import Trigger
-from reconciler.desired.shape import Closed, Line
+from reconciler.desired.shape import Closed, Duration, Line
+
+LONGEST_LEASE = timedelta(minutes=10)
+
+
+def _long_enough(value: timedelta) -> timedelta:
+    if value > LONGEST_LEASE:
+        raise PydanticCustomError("lease", "a lease lasts 10m at most: for so long nobody leads when a host goes down")
+    return value
+
+
+Lease = Annotated[Duration, AfterValidator(_long_enough)]
 
 
 class Store(Closed):
     """Where the controller's journal is."""
 
     path: HostPath | None = None
+    lease: Lease = Field(
+        default=timedelta(seconds=15),
+        description="how long a standby waits for a leader that is silent before it takes over",
+    )
     dynamodb: dict[str, Any] | None = Field(default=None, description="not supported yet")
 
     @model_validator(mode="after")
@@ -118,6 +134,11 @@ class ControllerConfig(Closed):
     def store_path(self) -> Path:
         """The journal's file."""
         return given(self.store.path)
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long the right to lead lasts without being renewed."""
+        return self.store.lease.total_seconds()
 
     @property
     def work_path(self) -> Path:

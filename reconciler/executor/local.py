@@ -54,6 +54,10 @@ class LocalExecutor:
         """See `Executor`."""
         wire.ask(self._path, {"verb": "cancel", "job": job_id})
 
+    def lead(self, fence: int) -> None:
+        """See `Executor`."""
+        wire.ask(self._path, {"verb": "lead", "fence": fence})
+
     def describe(self) -> RunnerFacts:
         """See `Executor`."""
         answer = wire.ask(self._path, {"verb": "describe"})

@@ -307,8 +307,26 @@ class Memory:
             if job.fence > highest:
                 write_atomic(path, str(job.fence).encode())
 
+    def lead(self, fence: int) -> None:
+        """A controller leads with this fence: a job of a lower one begins nothing from now on. Never waits.
+
+        Raises:
+            PassError: "FenceStale": a higher one leads. "FenceBusy": a job is just looking; ask again.
+        """
+        lock = FileLock(self.folder / "fence.lock")
+        if not lock.take():
+            raise PassError("FenceBusy", "A job is looking at the fence right now; it is asked again by itself.")
+        try:
+            highest = self.fence()
+            if fence < highest:
+                raise PassError("FenceStale", f"{highest} leads already, and not {fence}. {_TAKEN_OVER}")
+            if fence > highest:
+                write_atomic(self.folder / "fence.json", str(fence).encode())
+        finally:
+            lock.release()
+
     def fence(self) -> int:
-        """The highest fence that any job had; 0 before the first."""
+        """The highest fence that a controller led with; 0 before the first."""
         path = self.folder / "fence.json"
         return int(path.read_bytes()) if path.exists() else 0
 

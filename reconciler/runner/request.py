@@ -58,6 +58,13 @@ def checked_id(text: str) -> str:
     return text
 
 
+def checked_fence(said: object) -> int:
+    """The fence in a request. Raises PassError."""
+    if not isinstance(said, int) or isinstance(said, bool) or not 0 < said <= LAST_FENCE:
+        raise _bad("fence", "write a number of 1 to 2^53")
+    return said
+
+
 def _told(error: ValidationError) -> PassError:
     """The first of the mistakes; never what was written, which may be as long as the request."""
     first = error.errors(include_url=False, include_input=False)[0]

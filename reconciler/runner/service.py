@@ -35,7 +35,7 @@ from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
-from reconciler.runner.request import checked_id, checked_job
+from reconciler.runner.request import checked_fence, checked_id, checked_job
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from reconciler.systemd import Systemd
@@ -69,6 +69,7 @@ class Service:
             "start": self._start,
             "poll": self._poll,
             "cancel": self._cancel,
+            "lead": self._lead,
             "describe": self._describe,
             "log": self._log,
         }
@@ -257,6 +258,10 @@ class Service:
 
     def _cancel(self, request: wire.Message) -> wire.Message:
         self._folder(request).cancel()
+        return {"ok": True}
+
+    def _lead(self, request: wire.Message) -> wire.Message:
+        self._host.memory.lead(checked_fence(request.get("fence")))
         return {"ok": True}
 
     def _describe(self, _request: wire.Message) -> wire.Message:

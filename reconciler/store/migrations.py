@@ -21,8 +21,18 @@ CREATE TABLE commits (sha TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) STRICT, WITHOUT ROWID;
 """
 
+# Who leads. Fences go on where version 1, which knew one process at a time, left off.
+V2 = """
+CREATE TABLE lease (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  holder TEXT NOT NULL, fence INTEGER NOT NULL, ttl REAL NOT NULL, beat INTEGER NOT NULL, proof INTEGER NOT NULL
+) STRICT;
+INSERT INTO lease SELECT 1, '', coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'fence'), 0), 0, 0, 0;
+DELETE FROM meta WHERE name = 'fence';
+"""
+
 # The script at n brings version n to n + 1. One that was released is never changed: a further version is a further script.
-MIGRATIONS: tuple[str, ...] = (V1,)
+MIGRATIONS: tuple[str, ...] = (V1, V2)
 
 
 def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:

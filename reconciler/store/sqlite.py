@@ -1,4 +1,4 @@
-"""The store in one SQLite file: the journal, its projection, and a lock that keeps a second daemon out."""
+"""The store in one SQLite file: the journal, its projection, and the lease that lets one process at a time write them."""
 
 from __future__ import annotations
 
@@ -6,69 +6,173 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-import orjson
 
 from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
 from reconciler.ledger import Event
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
-from reconciler.ports import ALL, Chosen, Clock, HistoryEvent
+from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
 from reconciler.replacing import check_whole
-from reconciler.store.chain import Record, Tip, check, link
+from reconciler.store import lease
+from reconciler.store.chain import Record, Tip, link
 from reconciler.store.copying import copy_to
-from reconciler.store.migrations import check_known, migrate, too_new, version_of
+from reconciler.store.lease import TTL, Steady
+from reconciler.store.migrations import MIGRATIONS, check_known, migrate, too_new, version_of
 from reconciler.store.projection import Delta, Projection, project, subject_of
-
-_COLUMNS = "seq, at, actor, action, unit, body, previous, hash"
+from reconciler.store.reading import COLUMNS, newest, verified
+from reconciler.store.remedies import RESTORE, remedy
 
 
 class SqliteStore:
-    """`ports.Store` and `ports.Journal` over one file, for one process at a time.
+    """`ports.Store`, `ports.Journal` and `ports.Lease` over one file.
 
-    Every append is one transaction that is on disk before memory follows, so memory never knows more than the disk.
+    Every append is one transaction that is on disk before memory follows, so memory never knows more than the disk. The
+    same transaction looks whether this process still leads. The lock beside the file is held by whoever leads, for as long
+    as it lives: who finds it free need not wait.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        patience: float = 5.0,
+        ttl: float = TTL,
+        lead: bool = True,
+        steady: Steady | None = None,
+    ) -> None:
         """Open the file, or make it. `patience`: seconds to wait for a foreign reader's or backup's lock.
 
+        `lead`: at once, as a program does that has the store for itself; otherwise nothing is read until `acquire`.
+
         Raises:
-            PassError: another process has it, a newer version wrote it, or it cannot be read.
+            PassError: another process leads, a newer version wrote it, or it cannot be read.
         """
         self._path, self._clock, self._patience = path, clock, patience
+        self._ttl, self._steady = ttl, steady or Steady()
+        self._holder, self._fence, self._until = lease.new_holder(), 0, 0.0
+        self._watched = lease.Waiting()
         self._guard = threading.RLock()
         self._tip = Tip()
+        self._projection = Projection(Ledger())
         self._doubtful = False
         self._lock = lock_of(path)
-        self._take_file()
-        try:
-            with self._speaking_of("open"):
-                self._db = self._connect()
-        except BaseException:
-            self._lock.release()
-            raise
+        self._make_file()
+        with self._speaking_of("open"):
+            self._db = self._connect()
         try:
             self._prepare()
+            if lead:
+                self._lead_alone()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Let go of the file. Whatever `append` returned from is in it."""
+        """Let go of the lease and of the file. Whatever `append` returned from is in it."""
         with self._guard:
+            self.release()
             self._db.close()
+
+    # --- Lease -----------------------------------------------------------------------------------------------------
+
+    def acquire(self) -> int | None:
+        """See `Lease`. Memory is read from disk in the transaction that takes over."""
+        with self._guard:
+            try:
+                free = self._take_lock()
+                if self._is_ready(free=free) and self._take_over(free=free):
+                    return self._fence
+            finally:
+                if not self._fence:
+                    self._lock.release()
+            return None
+
+    def renew(self) -> None:
+        """See `Lease`. A lock that a stopped leader held is taken once that one has died."""
+        with self._guard:
+            proof, began = self._take_lock(), self._steady.holding()
+            with self._writing():
+                ours = self._ours()
+                lease.write(self._db, replace(ours, ttl=self._ttl, beat=ours.beat + 1, proof=proof))
+            self._until = began + self._ttl * (1 - lease.MARGIN)
+
+    def check(self) -> None:
+        """See `Lease`."""
+        if self._steady.holding() >= self._until:
+            raise lease.overdue(self._path, self._ttl)
+
+    def release(self) -> None:
+        """See `Lease`."""
+        with self._guard:
+            if self._fence:
+                with suppress(PassError), self._writing():
+                    lease.write(self._db, replace(self._ours(), holder=""))
+            self._fence, self._until = 0, 0.0
             self._lock.release()
+
+    def term(self) -> Term | None:
+        """See `Lease`. Never waits for a writer."""
+        with self._speaking_of("read"), closing(self._reader()) as db:
+            return lease.read(db) if version_of(db) == len(MIGRATIONS) else None
+
+    def _take_lock(self) -> bool:
+        with self._speaking_of("lock"):
+            return self._lock.take()
+
+    def _is_ready(self, *, free: bool) -> bool:
+        """Whether the store is of this version. An older one is brought up to date by whoever has the lock, for nobody uses it."""
+        with self._speaking_of("open"):
+            check_known(self._path, found := version_of(self._db))
+            if found < len(MIGRATIONS) and free:
+                migrate(self._db, self._path)
+            return free or found == len(MIGRATIONS)
+
+    def _take_over(self, *, free: bool) -> bool:
+        before = self._steady.waiting()
+        with self._speaking_of("read"):
+            term = lease.read(self._db)
+        began = self._steady.holding()
+        if not self._watched.lets(term, before, self._steady.waiting(), free=free):
+            return False
+        ours = Term(self._holder, term.fence + 1, self._ttl, proof=free)
+        with self._writing():
+            if lease.read(self._db) != term:
+                return False
+            lease.write(self._db, ours)
+            self._load()
+        self._fence, self._until = ours.fence, began + self._ttl * (1 - lease.MARGIN)
+        return True
+
+    def _ours(self) -> Term:
+        """This process's term, inside a transaction. Raises PassError: it has none, or another one took over."""
+        if not self._fence:
+            raise lease.standing_by(self._path, self.term())
+        found = lease.read(self._db)
+        if (found.holder, found.fence) != (self._holder, self._fence):
+            raise lease.lost(self._path, self._fence, found)
+        return found
+
+    def _lead_alone(self) -> None:
+        if self.acquire() is None:
+            raise locked(self._path)
 
     # --- Store -----------------------------------------------------------------------------------------------------
 
     def ledger(self) -> Ledger:
-        """The projection as of the last event: a snapshot that never changes, and the same object until it would."""
+        """The projection as of the last event: a snapshot that never changes, and the same object until it would.
+
+        Raises:
+            PassError: "Standby": this process does not lead, and nothing that it knew would be true.
+        """
         with self._guard:
+            if not self._fence:
+                raise lease.standing_by(self._path, self.term())
             return self._projection.ledger()
 
     def append(self, *events: Event, actor: str = "controller") -> None:
@@ -78,11 +182,12 @@ class SqliteStore:
             PassError: nothing of it was recorded; the message says what to do.
         """
         with self._guard:
-            if self._doubtful:
+            if self._doubtful and self._fence:
                 self._load()
             delta = project(self._projection.ledger(), events)
             records = self._records(events, actor)
             with self._writing():
+                self._ours()
                 self._write(records, delta)
             self._projection.advance(delta)
             self._tip = Tip(records[-1].seq, records[-1].hash) if records else self._tip
@@ -93,28 +198,25 @@ class SqliteStore:
         Raises:
             PassError: none was handed out; the message says what to do.
         """
-        with self._guard, self._writing():
-            fence = max(int(self._meta("fence") or 0), above) + 1
-            self._set_meta("fence", str(fence))
-        return fence
+        with self._guard:
+            with self._writing():
+                ours = self._ours()
+                fence = max(ours.fence, above) + 1
+                lease.write(self._db, replace(ours, fence=fence))
+            self._fence = fence
+            return fence
 
     # --- Journal ---------------------------------------------------------------------------------------------------
 
     def history(self, scope: str, limit: int, chosen: Chosen = ALL) -> Sequence[HistoryEvent]:
         """The newest events of a unit, of an environment or of `all`, newest first; with the pauses that cover it."""
-        where, scopes = _covering(scope)
-        values: list[int | str] = [*scopes]
-        for condition, value in _choosing(chosen):
-            where += f" AND {condition}"
-            values.append(value)
-        query = f"SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - no input in it
         with self._speaking_of("read"), closing(self._reader()) as db:
-            return [_history(Record(*row)) for row in db.execute(query, (*values, limit))]
+            return newest(db, scope, limit, chosen)
 
     def verify(self) -> int:
         """Recompute the hash chain over the whole journal and return the number of records."""
         with self._speaking_of("read"), closing(self._reader()) as db:
-            return _verified(db, self._path)
+            return verified(db, self._path)
 
     def accepted(self, commit: Commit) -> bool:
         """Whether the commit was ever part of an accepted head's first-parent chain."""
@@ -123,20 +225,15 @@ class SqliteStore:
 
     # --- the file --------------------------------------------------------------------------------------------------
 
-    def _take_file(self) -> None:
+    def _make_file(self) -> None:
         check_whole(self._path.parent)
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            taken = self._lock.take()
-            if taken:
-                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            self._lock.release()
             raise PassError(
                 "StoreUnwritable", f"{error}: store.path must be in a folder that this user owns"
             ) from error
-        if not taken:
-            raise locked(self._path)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=self._patience, isolation_level=None, check_same_thread=False)
@@ -146,8 +243,6 @@ class SqliteStore:
             check_known(self._path, version_of(self._db))
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            migrate(self._db, self._path)
-        self._load()
 
     def _reader(self) -> sqlite3.Connection:
         """A connection of its own, so that reading the journal never holds up the loop."""
@@ -192,7 +287,7 @@ class SqliteStore:
 
     def _write(self, records: Sequence[Record], delta: Delta) -> None:
         rows = [(r.seq, r.at, r.actor, r.action, r.unit, r.body, r.previous, r.hash) for r in records]
-        self._db.executemany(f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
+        self._db.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
         for commit, accepted in delta.commits.items():
             query = "INSERT OR IGNORE INTO commits VALUES (?)" if accepted else "DELETE FROM commits WHERE sha = ?"
             self._db.execute(query, (commit,))
@@ -240,11 +335,15 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise _remedy(self._path, verb, error) from error
+            raise remedy(self._path, verb, error) from error
+        except OSError as error:
+            raise PassError(
+                "StoreUnwritable", f"{error}: the daemon's user must own store.path and its folder"
+            ) from error
         except Newer as error:
             raise too_new(self._path, str(error)) from error
         except ValueError as error:
-            raise PassError("StoreCorrupt", f"{self._path}: cannot {verb}: {error}. {_RESTORE}") from error
+            raise PassError("StoreCorrupt", f"{self._path}: cannot {verb}: {error}. {RESTORE}") from error
 
 
 def lock_of(path: Path) -> FileLock:
@@ -268,11 +367,11 @@ def verify_file(path: Path) -> int:
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
-            return _verified(db, path)
+            return verified(db, path)
     except sqlite3.Error as error:
-        raise _remedy(path, "read", error) from error
+        raise remedy(path, "read", error) from error
     except ValueError as error:
-        raise PassError("StoreCorrupt", f"{path}: cannot read: {error}. {_RESTORE}") from error
+        raise PassError("StoreCorrupt", f"{path}: cannot read: {error}. {RESTORE}") from error
 
 
 def copy_store(path: Path, target: Path) -> int:
@@ -286,58 +385,5 @@ def copy_store(path: Path, target: Path) -> int:
             check_known(path, version_of(db))
             copy_to(db, target)
     except sqlite3.Error as error:
-        raise _remedy(path, "copy", error) from error
+        raise remedy(path, "copy", error) from error
     return verify_file(target)
-
-
-def _verified(db: sqlite3.Connection, path: Path) -> int:
-    db.execute("BEGIN")  # one snapshot: the chain and its tip belong together
-    row = db.execute("SELECT value FROM meta WHERE name = 'tip'").fetchone()
-    tip = decode(Tip, row[0]) if row else Tip()
-    rows = db.execute(f"SELECT {_COLUMNS} FROM events ORDER BY seq")  # noqa: S608 - no input in it
-    return check((Record(*row) for row in rows), tip, str(path))
-
-
-_RESTORE = "Stop the daemon, put the file aside and restore the last backup."
-_REMEDIES = {
-    "SQLITE_FULL": ("StoreFull", "Free space on its disk; nothing was recorded, and work goes on by itself then."),
-    "SQLITE_BUSY": ("StoreLocked", "Another program holds the file locked: end it; work goes on by itself then."),
-    "SQLITE_LOCKED": ("StoreLocked", "Another program holds the file locked: end it; work goes on by itself then."),
-    "SQLITE_CORRUPT": ("StoreCorrupt", _RESTORE),
-    "SQLITE_NOTADB": ("StoreCorrupt", _RESTORE),
-    "SQLITE_READONLY": ("StoreUnwritable", "The daemon's user must own the file and its folder."),
-    "SQLITE_CANTOPEN": ("StoreUnwritable", "The daemon's user must own the file and its folder."),
-    "SQLITE_PERM": ("StoreUnwritable", "The daemon's user must own the file and its folder."),
-}
-
-
-def _remedy(path: Path, verb: str, error: sqlite3.Error) -> PassError:
-    name = getattr(error, "sqlite_errorname", "")
-    primary = "_".join(name.split("_")[:2])  # SQLITE_READONLY_DBMOVED is a kind of SQLITE_READONLY
-    reason, remedy = _REMEDIES.get(primary, ("StoreFailed", "See the disk's health and the kernel's log."))
-    return PassError(reason, f"{path}: cannot {verb}: {error}. {remedy}")
-
-
-def _covering(scope: str) -> tuple[str, tuple[str, ...]]:
-    """The condition for events about the scope, or that cover or lie inside it, and its parameters."""
-    if scope == "all":
-        return "1", ()
-    environment, _, rest = scope.partition("/")
-    if rest:
-        return "unit IN (?, ?, 'all')", (scope, environment)
-    return "(unit IN (?, 'all') OR (unit >= ? AND unit < ?))", (scope, f"{scope}/", f"{scope}0")  # "0" follows "/"
-
-
-def _choosing(chosen: Chosen) -> Iterator[tuple[str, int | str]]:
-    """The conditions for what else was asked, each with its parameter."""
-    if chosen.before is not None:
-        yield "seq < ?", chosen.before
-    if chosen.actor:
-        yield "actor = ?", chosen.actor
-    if chosen.action:
-        yield "action = ?", chosen.action
-
-
-def _history(record: Record) -> HistoryEvent:
-    at = datetime.fromisoformat(record.at)
-    return HistoryEvent(record.seq, at, record.actor, record.action, record.unit, orjson.loads(record.body))

@@ -166,9 +166,15 @@ class Runner:
         if job_id in self.jobs:
             self.jobs[job_id].cancelled = True
 
+    def lead(self, fence: int) -> None:
+        self._answer()
+        if fence < self.fence:
+            raise PassError("FenceStale", "A higher one leads.")
+        self.fence = fence
+
     def describe(self) -> RunnerFacts:
         self._answer()
-        return self.facts
+        return replace(self.facts, fence=self.fence)
 
     def log(self, job_id: JobId, offset: int) -> bytes:
         self._answer()

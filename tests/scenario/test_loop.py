@@ -150,6 +150,11 @@ class WatchedRunner:
         self.machine.runner.cancel(job_id)
         self.fate.strike()
 
+    def lead(self, fence: int) -> None:
+        self.fate.strike()
+        self.machine.runner.lead(fence)
+        self.fate.strike()
+
     def describe(self) -> RunnerFacts:
         return self.machine.runner.describe()
 

@@ -68,6 +68,7 @@ class Runner:
     broken: set[str] = field(default_factory=set)
     refusals: dict[JobId, PassError] = field(default_factory=dict)
     described: int = 0
+    led: list[int] = field(default_factory=list)
 
     def start(self, job: Job) -> None:
         self.diary.append(f"start {job.id}")
@@ -83,6 +84,10 @@ class Runner:
     def cancel(self, job_id: JobId) -> None:
         self._answer("cancel")
         self.diary.append(f"cancel {job_id}")
+
+    def lead(self, fence: int) -> None:
+        self._answer("lead")
+        self.led.append(fence)
 
     def describe(self) -> RunnerFacts:
         self.described += 1

@@ -46,6 +46,9 @@ class Told:
     def latest(self) -> Desired | None:
         return self.meaning
 
+    def lead(self, fence: int) -> None:
+        self.led = fence
+
     def describe(self) -> RunnerFacts:
         if not self.answers:
             raise PassError("RunnerUnavailable", "Start it.")

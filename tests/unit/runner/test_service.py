@@ -133,8 +133,8 @@ def test_it_describes_itself(shared: Runner) -> None:
 
 
 @pytest.mark.parametrize("verb", ["destroy", "", None, 3, ["start"]])
-def test_there_are_five_verbs_and_no_other(verb: object, shared: Runner) -> None:
-    with pytest.raises(PassError, match=r"there are cancel, describe, log, poll, start") as refused:
+def test_there_are_six_verbs_and_no_other(verb: object, shared: Runner) -> None:
+    with pytest.raises(PassError, match=r"there are cancel, describe, lead, log, poll, start") as refused:
         shared.ask(verb=verb)
     assert refused.value.reason == "UnknownVerb"
 

@@ -54,7 +54,7 @@ def test_a_store_of_version_1_opens_with_all_that_is_in_it(old: Path) -> None:
     assert [pause.scope for pause in ledger.pauses] == ["prod"]
     assert ledger.frozen is not None
     assert ledger.head == "4b1d" * 10
-    assert store.next_fence() == 2
+    assert store.next_fence() == 3
     assert store.verify() == 8
     store.append(Thawed())
     assert store.verify() == 9
@@ -79,6 +79,9 @@ def test_an_older_store_is_brought_up_to_date_and_kept_as_it_was(old: Path) -> N
 
 
 def test_a_store_that_is_up_to_date_is_not_copied(old: Path) -> None:
+    SqliteStore(old, Clock()).close()
+    kept = old.with_name(f"reconciler.db.before-v{len(MIGRATIONS)}")
+    kept.unlink()
     SqliteStore(old, Clock()).close()
     assert sorted(path.name for path in old.parent.iterdir()) == ["reconciler.db", "reconciler.db.lock"]
 
