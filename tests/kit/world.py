@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.decide import corrects
+from reconciler.decide import Held, Queued, corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.freeze import outlook
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
-from reconciler.ledger import Event
+from reconciler.ledger import Event, PullShown
 from reconciler.model import (
     Applied,
+    AuditFacts,
     Cause,
     Change,
     Commit,
     Desired,
+    Dispatched,
     Fingerprint,
     Job,
     JobId,
@@ -32,6 +34,8 @@ from reconciler.model import (
     Reference,
     Result,
     RunnerFacts,
+    TrustFacts,
+    Unexplained,
     Unit,
     UnitId,
 )
@@ -401,3 +405,27 @@ class Runner:
     def _unit(live: LiveJob) -> Unit:
         assert live.unit is not None
         return live.unit
+
+
+class Bystander:
+    """A watcher that looks away."""
+
+    def job_started(self, dispatched: Dispatched) -> None: ...
+
+    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None: ...
+
+    def job_ended(self, dispatched: Dispatched, result: Result) -> None: ...
+
+    def unit_held(self, held: Held) -> None: ...
+
+    def queued(self, waiting: list[Queued]) -> None: ...
+
+    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
+
+    def audit_seen(self, facts: AuditFacts) -> None: ...
+
+    def trust_seen(self, facts: TrustFacts) -> None: ...
+
+    def pull_shown(self, shown: PullShown) -> None: ...
+
+    def runner_silent(self, error: PassError) -> None: ...

@@ -31,17 +31,14 @@ from hypothesis.stateful import (
 )
 
 from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity, Held, Queued
+from reconciler.decide import Capacity
 from reconciler.desired.freeze import outlook
 from reconciler.desired.policy import judged_with, policy_of
-from reconciler.errors import PassError
 from reconciler.gates import readers_of
-from reconciler.ledger import Event, Frozen, Paused, PullShown, ReconcileRequested, Resumed, Thawed, is_pausing
+from reconciler.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.model import (
-    AuditFacts,
     Cause,
     Commit,
-    Dispatched,
     DriftMode,
     Entry,
     Environment,
@@ -58,8 +55,6 @@ from reconciler.model import (
     Reference,
     Result,
     RunnerFacts,
-    TrustFacts,
-    Unexplained,
     Unit,
     UnitId,
     Window,
@@ -67,7 +62,7 @@ from reconciler.model import (
 from reconciler.ports import Lost, Running, Store
 from reconciler.store.sqlite import SqliteStore
 from tests.kit import facts as make
-from tests.kit.world import FakeClock, LiveJob, MemoryStore, Remembered, Repository, Runner
+from tests.kit.world import Bystander, FakeClock, LiveJob, MemoryStore, Remembered, Repository, Runner
 
 NAMES = tuple(UnitId(f"{env}/{name}") for env in ("dev", "prod") for name in "abcd")
 CAPACITY = Capacity(workers=3, per_environment=2)
@@ -160,30 +155,6 @@ class WatchedRunner:
 
     def log(self, job_id: JobId, offset: int) -> bytes:
         return self.machine.runner.log(job_id, offset)
-
-
-class Bystander:
-    """A watcher that looks away."""
-
-    def job_started(self, dispatched: Dispatched) -> None: ...
-
-    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None: ...
-
-    def job_ended(self, dispatched: Dispatched, result: Result) -> None: ...
-
-    def unit_held(self, held: Held) -> None: ...
-
-    def queued(self, waiting: list[Queued]) -> None: ...
-
-    def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
-
-    def audit_seen(self, facts: AuditFacts) -> None: ...
-
-    def trust_seen(self, facts: TrustFacts) -> None: ...
-
-    def pull_shown(self, shown: PullShown) -> None: ...
-
-    def runner_silent(self, error: PassError) -> None: ...
 
 
 class Loop(RuleBasedStateMachine):
