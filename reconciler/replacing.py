@@ -34,6 +34,11 @@ def check_whole(folder: Path) -> None:
         )
 
 
+def under_way(folder: Path) -> bool:
+    """Whether a restore of the folder has begun; also one that was interrupted before it was meant."""
+    return (folder / _PLACE).exists()
+
+
 def begin(folder: Path) -> Path:
     """An empty folder to put the new names in. What an attempt left that was not meant yet is removed."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from reconciler.errors import ReconcilerError
 from reconciler.ledger import Event, Frozen, Paused, Restored
 from reconciler.model import Ledger
 from reconciler.ports import Clock
+from reconciler.store import lease
 from reconciler.store.sqlite import SqliteStore, copy_store, lock_of, locked
 from reconciler.trust import is_final
 
@@ -53,6 +54,8 @@ def alone(path: Path) -> Iterator[None]:
     if not lock.take():
         raise locked(path)
     try:
+        if lease.holds_without_proof(path):
+            raise locked(path)
         yield
     finally:
         lock.release()

@@ -12,11 +12,13 @@ import secrets
 import socket
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import PassError
 from reconciler.ports import Term
+from reconciler.store.migrations import MIGRATIONS, version_of
 
 TTL = 15.0  # seconds
 MARGIN = 0.2  # of the time to live; a holder has stopped so much before another may begin
@@ -72,6 +74,22 @@ def write(db: sqlite3.Connection, term: Term) -> None:
     db.execute("UPDATE lease SET holder = ?, fence = ?, ttl = ?, beat = ?, proof = ?", new)
 
 
+def free(db: sqlite3.Connection) -> None:
+    """Nobody leads a copy. Of an older version there is nothing to say."""
+    if version_of(db) == len(MIGRATIONS):
+        db.execute("UPDATE lease SET holder = ''")
+
+
+def holds_without_proof(path: Path) -> bool:
+    """Whether somebody may lead the store though its lock is free: one that took over from a stopped leader."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            term = read(db) if version_of(db) == len(MIGRATIONS) else None
+    except sqlite3.Error:  # there is none, or none that anybody could lead
+        return False
+    return term is not None and not term.free and not term.proof
+
+
 def standing_by(path: Path, term: Term | None) -> PassError:
     """This process may not write: somebody else leads, or may."""
     if term is None or term.free:
@@ -90,6 +108,15 @@ def lost(path: Path, fence: int, term: Term) -> PassError:
         LEASE_LOST,
         f"{path}: {by}; this process had {fence}, and did not renew its lease in time: it was stopped, or its host or disk "
         "stood still. It ends, and wrote nothing since; started again it stands by.",
+    )
+
+
+def replaced(path: Path) -> PassError:
+    """Somebody put another file in the store's place."""
+    return PassError(
+        LEASE_LOST,
+        f"{path}: another file was put there while this process led the one before. It ends; what it wrote since is in the file "
+        "that was moved away. Stop every daemon before a store is replaced, as `reconciler restore` does.",
     )
 
 

@@ -17,7 +17,7 @@ from reconciler.errors import PassError
 from reconciler.ledger import Event
 from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
-from reconciler.replacing import check_whole
+from reconciler.replacing import check_whole, under_way
 from reconciler.store import lease
 from reconciler.store.chain import Record, Tip, link
 from reconciler.store.copying import copy_to
@@ -62,11 +62,8 @@ class SqliteStore:
         self._projection = Projection(Ledger())
         self._doubtful = False
         self._lock = lock_of(path)
-        self._make_file()
-        with self._speaking_of("open"):
-            self._db = self._connect()
+        self._open()
         try:
-            self._prepare()
             if lead:
                 self._lead_alone()
         except BaseException:
@@ -99,6 +96,8 @@ class SqliteStore:
             proof, began = self._take_lock(), self._steady.holding()
             with self._writing():
                 ours = self._ours()
+                if self._found() != self._file:
+                    raise lease.replaced(self._path)
                 lease.write(self._db, replace(ours, ttl=self._ttl, beat=ours.beat + 1, proof=proof))
             self._until = began + self._ttl * (1 - lease.MARGIN)
 
@@ -127,7 +126,13 @@ class SqliteStore:
 
     def _is_ready(self, *, free: bool) -> bool:
         """Whether the store is of this version. An older one is brought up to date by whoever has the lock, for nobody uses it."""
+        if not free and under_way(self._path.parent):
+            return False  # a restore holds the lock
         with self._speaking_of("open"):
+            if not self._path.exists() or self._found() != self._file:
+                self._db.close()
+                self._open()
+            check_whole(self._path.parent)
             check_known(self._path, found := version_of(self._db))
             if found < len(MIGRATIONS) and free:
                 migrate(self._db, self._path)
@@ -224,6 +229,22 @@ class SqliteStore:
             return db.execute("SELECT 1 FROM commits WHERE sha = ?", (commit,)).fetchone() is not None
 
     # --- the file --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._make_file()
+        with self._speaking_of("open"):
+            self._file = self._found()
+            self._db = self._connect()
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _found(self) -> tuple[int, int]:
+        """Which file is there: a restore puts another in its place."""
+        found = self._path.stat()
+        return found.st_dev, found.st_ino
 
     def _make_file(self) -> None:
         check_whole(self._path.parent)
@@ -384,6 +405,8 @@ def copy_store(path: Path, target: Path) -> int:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
             check_known(path, version_of(db))
             copy_to(db, target)
+        with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+            lease.free(copy)
     except sqlite3.Error as error:
         raise remedy(path, "copy", error) from error
     return verify_file(target)
