@@ -26,8 +26,9 @@ class Leading:
         observer: Observer,
         stopping: threading.Event,
         end: Callable[[], None],
+        waits: Callable[[], None] = lambda: None,
     ) -> None:
-        """`place`: what is led, for messages. `stopping` is set when the daemon ends, `end` makes it."""
+        """`place`: what is led, for messages. `stopping` is set when the daemon ends, `end` makes it; `waits`: at each look."""
         self._lease, self._place, self._ttl, self._observer = lease, place, ttl, observer
         self._stopping, self._end, self._waits = stopping, end, waits
         self.term: Term | None = None  # ours, once we lead
