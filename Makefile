@@ -40,7 +40,7 @@ demo: venv
 	$(BIN)/reconciler demo $(ARGS)
 
 needs: venv
-	@script/needs git sshd promtool bwrap systemd-analyze engine
+	@script/needs git sshd promtool bwrap systemd-analyze chromium engine
 
 test: needs
 	RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) $(ARGS)

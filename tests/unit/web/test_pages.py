@@ -10,27 +10,22 @@ import httpx
 import pytest
 from markupsafe import escape
 
-from reconciler.errors import Place
 from reconciler.forge.facts import Pull
 from reconciler.git.proofs import Proof
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
 from reconciler.model import (
-    Commit,
     Hold,
     JobId,
     Outcome,
-    Pause,
     Phase,
-    Problem,
     RunnerFacts,
     TrustFacts,
-    UnitId,
 )
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.trust import Seen as SeenOnce
 from reconciler.trust import Unproven
 from reconciler.web.view import Check
-from tests.kit.naughty import NAUGHTY
+from tests.kit.naughty import NAUGHTY, addresses, spoil
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, pause, plan, result, unit
 from tests.kit.served import FACTS, Installation, Served, serve
 
@@ -336,48 +331,11 @@ def test_open_pull_requests(client: httpx.Client, installation: Installation) ->
 # --- whatever people write -----------------------------------------------------------------------------------------
 
 
-def spoil(installation: Installation, text: str) -> None:
-    """Put the text wherever somebody, or some module, may write."""
-    name = UnitId(f"prod/{text}")
-    odd = unit("prod/odd")
-    entry = replace(odd.entry, unit=name, place=Place(text, 1, 1), inputs={text: 1})
-    pin = replace(odd.pin, module=text, version=text, ref=text, commit=Commit(text), yanked=text)
-    bad = Problem(Place(text, 1, 1), text, text, unit=UnitId(f"stage/{text}"))
-    meant = desired(replace(odd, id=name, entry=entry, pin=pin), unit("prod/app"))
-    installation.desired = replace(
-        meant, broken={UnitId(f"stage/{text}"): bad}, problems=(bad, Problem(Place(text), text, text))
-    )
-    installation.proofs[HEAD] = Proof(HEAD, NOW, text, text, 1, text, (text,))
-    installation.ready["git"] = Check(False, text)
-    installation.seen = SeenOnce(NOW, Unproven(Commit(text), text, text, HEAD))
-    asked = dispatched(name, job="j7")
-    changes = plan((text, (text,)), (text, ("create",)))
-    good = result(asked).applied
-    assert good is not None
-    spoilt = replace(good, module=text, version=text)
-    ended = replace(result(asked, Outcome.FAILED, changes), reason=text, message=text, applied=spoilt)
-    installation.store.append(HeadAccepted(HEAD), Frozen(Hold(text, text), NOW), JobDispatched(asked))
-    installation.store.append(
-        JobEnded(asked, ended, NOW + timedelta(minutes=1), NOW), HoldChanged(name, Hold(text, text))
-    )
-    installation.store.append(Paused(Pause("prod/app", text, text, NOW, NOW + timedelta(hours=1))), actor=text)
-    installation.store.append(PullShown(1, HEAD, text, name, JobId("p7"), Outcome.FAILED, text, text, changes))
-    pull = Pull(1, HEAD, text, text, writes=True, title=text)
-    installation.open = (
-        PullStatus(pull, HEAD, text, text, (UnitShown(name, text, text, text, changes, JobId("p7"), NOW),)),
-    )
-    (installation.logs / "j7").write_text(text)
-
-
-PATHS = ["/", "/?q={}", "/?environment={}&sort={}", "/units/prod/{}", "/units/stage/{}", "/units/{}", "/stopped", "/journal",
-         "/journal?scope={}&actor={}&action={}", "/pulls", "/jobs/j7?unit=prod/{}", "/jobs/p7?unit=prod/{}", "/jobs/{}", "/{}"]  # fmt: skip
-
-
 @pytest.mark.parametrize("text", NAUGHTY, ids=range(len(NAUGHTY)))
 def test_naughty_strings_in_every_field_are_text(client: httpx.Client, installation: Installation, text: str) -> None:
     spoil(installation, text)
-    for path in PATHS:
-        answer = client.get(path.replace("{}", httpx.QueryParams({"x": text}).__str__()[2:].replace("+", "%20")))
+    for path in addresses(text):
+        answer = client.get(path)
         assert answer.status_code in (200, 404), path
         assert answer.headers["content-type"].startswith("text/html"), path
         html = answer.text
