@@ -77,7 +77,7 @@ KINDS: Mapping[str, tuple[str, Kind]] = {
     "held": ("Held", lambda line, _: line.status.held),
     "drift": ("Drifting", lambda _, record: record.drift_since is not None),
     "uncertain": ("Uncertain", lambda _, record: _uncertain(record)),
-    "orphaned": ("Orphaned", lambda line, _: line.status.reason == "Orphaned"),
+    "orphaned": ("Orphaned", lambda line, record: line.status.reason == "Orphaned" or bool(record.strays)),
 }
 
 SORTS: Mapping[str, Callable[[Line], object]] = {

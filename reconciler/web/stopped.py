@@ -43,7 +43,7 @@ class Stopped:
     windows: tuple[Freezing, ...]
     held: tuple[Group, ...]
     uncertain: tuple[tuple[Line, UnitRecord], ...]
-    orphaned: tuple[Line, ...]
+    orphaned: tuple[tuple[Line, UnitRecord], ...]
     drifting: tuple[tuple[Line, UnitRecord], ...]
 
 
@@ -62,7 +62,7 @@ def stopped(picture: Picture, index: Index) -> Stopped:
         tuple(_windows(picture)),
         tuple(_groups(index)),
         tuple(of("uncertain")),
-        tuple(line for line, _ in of("orphaned")),
+        tuple(of("orphaned")),
         tuple(of("drift")),
     )
 

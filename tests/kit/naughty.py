@@ -10,7 +10,7 @@ from reconciler.errors import Place
 from reconciler.forge.facts import Pull
 from reconciler.git.proofs import Proof
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
-from reconciler.model import Commit, Hold, JobId, Outcome, Pause, Problem, UnitId
+from reconciler.model import Commit, Hold, JobId, Outcome, Pause, Problem, Stray, UnitId
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.trust import Seen, Unproven
 from reconciler.web.view import Check
@@ -61,6 +61,7 @@ def spoil(installation: Installation, text: str) -> None:
     assert good is not None
     spoilt = replace(good, module=text, version=text)
     ended = replace(result(asked, Outcome.FAILED, changes), reason=text, message=text, applied=spoilt)
+    ended = replace(ended, strays=(Stray(text, text, text, text, text, text),))
     installation.store.append(HeadAccepted(HEAD), Frozen(Hold(text, text), NOW), JobDispatched(asked))
     installation.store.append(
         JobEnded(asked, ended, NOW + timedelta(minutes=1), NOW), HoldChanged(name, Hold(text, text))
