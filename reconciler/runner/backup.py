@@ -176,16 +176,25 @@ def _close(memory: Memory) -> None:
 
 
 def _take_over_jobs(memory: Memory, folder: Path) -> Iterator[str]:
-    """What a dead job left in its workspace is looked at first, whatever the backup knows of that job."""
+    """What a dead job left in its workspace, or may have left in the world, is looked at first, whatever the backup knows of it."""
+    try:
+        before = {one.unit: one for one in Memory(folder).units()} if (folder / "key").exists() else {}
+    except (ReconcilerError, OSError, ValueError) as error:
+        yield f"What the memory that is replaced says of units cannot be read ({error}): look whether an apply had died."
+        before = {}
+    for one in before.values():
+        if one.suspicion is not None:
+            memory.save(replace(memory.unit(one.unit), suspicion=one.suspicion))
     if not (folder / "spool").exists():
         return
     for left in Spool(folder / "spool").jobs():
         job = left.job()
         if job is None or not left.work.exists() or left.phase() is not Phase.APPLYING:
             continue
-        known = memory.unit(job.unit)
+        known, old = memory.unit(job.unit), before.get(job.unit)
+        applying = old.applying if old and old.applying and old.applying.job == job.id else None
         if known.applying is None or known.applying.job != job.id:
-            memory.save(replace(known, applying=Applying(job.id, datetime.now(UTC), "")))
+            memory.save(replace(known, applying=applying or Applying(job.id, datetime.now(UTC), "")))
         yield f"{job.unit}: {left.work} holds what an apply without an end left; its next job looks there first."
 
 

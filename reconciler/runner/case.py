@@ -191,6 +191,10 @@ class Case:
         self._allowed = self._open_lines()  # what a newer commit took back does not count any more
         checks.no_downgrade(self._unit, self._memory, self._allowances())
         self._judge(talk, plan, cause)
+        makes, progress = talk.creations, self._progress
+        self._memory = caution.nothing_left(
+            self._host, self._hosted, self._unit, self._memory, makes, progress, self._errand
+        )
         self._hold.check()
         return self._apply(talk, plan, cause)
 

@@ -5,16 +5,21 @@ Of a memory that was never restored every answer here is the memory's own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from reconciler.desired.paths import entry_path
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Commit, Desired, Presence, ReviewMode, StateMark, Unit, UnitId
-from reconciler.runner import claims, versions
+from reconciler.runner import claims, uncertain, versions
+from reconciler.runner.access.sts import Errand
+from reconciler.runner.carry import LOOK_FOR
 from reconciler.runner.host import Host, Hosted
-from reconciler.runner.memory import UnitMemory
+from reconciler.runner.memory import Suspicion, UnitMemory
+from reconciler.runner.progress import Progress
+from reconciler.runner.terraform.creation import Creation
 
 MOST_NAMED = 5
 
@@ -81,6 +86,36 @@ def none_doubted(host: Host, hosted: Hosted, unit: Unit, desired: Desired) -> No
         what = f"This runner's memory was restored from a backup of {restored.taken_at:%Y-%m-%d %H:%M UTC}, and since then nobody"
         how = f"`reconciler reconcile {hosted.name}` has them looked at now"
         raise HeldError("StillReferenced", f"{what} has looked at {names}, which may read {unit.id}; {how}.")
+
+
+def nothing_left(
+    host: Host,
+    hosted: Hosted,
+    unit: Unit,
+    memory: UnitMemory,
+    makes: Iterable[Creation],
+    progress: Progress,
+    errand: Errand,
+) -> UnitMemory:
+    """Right before an apply: an apply since the backup, of which nobody knows that it died, may have made the same already.
+
+    It is suspected of that once, and then as any that died: `uncertain.look`, and `runner settle`. What nobody can look for is not.
+
+    Raises:
+        HeldError: "Uncertain": something is there, or nobody can say. UnitError: see `uncertain.look`.
+    """
+    restored, providers = host.memory.restored(), unit.environment.providers
+    if restored is None or not restored.doubts(memory.applied) or unit.id in restored.searched or memory.suspicion:
+        return memory
+    suspects = tuple(one for one in makes if uncertain.searchable(one, providers))
+    if not suspects:
+        return memory
+    suspicion = Suspicion(unit.id, restored.taken_at, datetime.now(UTC) + LOOK_FOR, suspects)
+    host.memory.save(replace(host.memory.unit(unit.id), suspicion=suspicion))
+    with host.memory.restoring():
+        now = host.memory.restored() or restored
+        host.memory.save_restored(replace(now, searched=now.searched | {unit.id}))
+    return uncertain.look(host, hosted, unit, replace(memory, suspicion=suspicion), progress, errand)
 
 
 def _take_stock(host: Host, hosted: Hosted) -> Mapping[UnitId, StateMark]:

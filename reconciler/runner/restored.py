@@ -14,7 +14,8 @@ class Restored:
     """When the memory was put back, and to what.
 
     `backup` is the archive's SHA-256, made at `taken_at` with the accepted head `head`. `found`: by environment, the states that
-    were there at the first look after it and that the memory cannot explain: they came about since.
+    were there at the first look after it and that the memory cannot explain: they came about since. `searched`: the units for which
+    it was begun to look for what an apply since then, which nobody remembers, may have left when it died.
     """
 
     at: datetime
@@ -22,6 +23,7 @@ class Restored:
     taken_at: datetime
     head: Commit | None = None
     found: Mapping[str, Mapping[UnitId, StateMark]] = field(default_factory=dict)
+    searched: frozenset[UnitId] = frozenset()
 
     def doubts(self, applied: Applied | None) -> bool:
         """Whether what is remembered as applied may be less than what was: no job has seen to it since."""

@@ -53,7 +53,7 @@ def look(host: Host, hosted: Hosted, unit: Unit, memory: UnitMemory, progress: P
     if suspicion is None:
         progress.strays = ()
         return memory
-    blind = tuple(one for one in suspicion.suspects if not _searchable(one, unit.environment.providers))
+    blind = tuple(one for one in suspicion.suspects if not searchable(one, unit.environment.providers))
     progress.strays = tuple(map(_blind, blind))
     if any(one.provider == AWS for one in suspicion.suspects if one not in blind):
         progress.strays = (*_found(host, hosted, unit, suspicion, errand), *progress.strays)
@@ -66,7 +66,8 @@ def look(host: Host, hosted: Hosted, unit: Unit, memory: UnitMemory, progress: P
     return settled
 
 
-def _searchable(one: Creation, providers: Providers) -> bool:
+def searchable(one: Creation, providers: Providers) -> bool:
+    """Whether anybody but a person can look for it."""
     known = one.provider == AWS and one.type in KINDS and (one.tagged or one.type == BUCKET)
     return known and not any(ELSEWHERE & settings.keys() for settings in providers.values())
 

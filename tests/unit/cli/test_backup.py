@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,14 +23,16 @@ from reconciler.ledger import Frozen, Paused, Thawed
 from reconciler.model import Commit, Hold, Job, JobId, Operation, Pause, Phase, UnitId
 from reconciler.runner import backup as of_runner
 from reconciler.runner.audit.verify import segments_of, verify
-from reconciler.runner.memory import Applying, Memory, UnitMemory
+from reconciler.runner.memory import Applying, Memory, Suspicion, UnitMemory
 from reconciler.runner.record import Recorder
 from reconciler.runner.spool import Spool
+from reconciler.runner.terraform.creation import Creation
 from reconciler.store import backup as of_store
 from reconciler.store.sqlite import SqliteStore, verify_file
 from reconciler.trust import REWRITTEN
 from tests.kit.before import memory_of, store_of
 
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 HEAD = Commit("4b1d" * 10)
 HUB = UnitId("prod/net/hub")
 NAMES = {of_store.PLANE: of_store.NAMES, of_runner.PLANE: of_runner.NAMES}
@@ -276,8 +278,21 @@ def test_what_a_dead_job_left_is_looked_at_first(hosts: Hosts, capsys: pytest.Ca
     folder.work.mkdir()
     folder.begin(Phase.APPLYING)
     life.release()
+    memory = Memory(hosts.memory)
+    died = Applying(
+        JobId("20261124T100000-ab"), NOW, "plan", creates=(Creation("thing.a", "thing", "acme/things"),), boot="b"
+    )
+    memory.save(UnitMemory(unit, applying=died))
+    suspicion = Suspicion(HUB, NOW, NOW, died.creates)
+    memory.save(replace(memory.unit(HUB), suspicion=suspicion))
     assert hosts.restore(path) == 0
-    assert "holds what an apply without an end left" in capsys.readouterr().out.replace("\n", " ")
+    assert Memory(hosts.memory).unit(HUB).suspicion == suspicion
+    assert Memory(hosts.memory).unit(unit).applying == died
+    (hosts.memory / "units" / "prod" / "since.json").write_text("{")
+    assert hosts.restore(path) == 0
+    said = capsys.readouterr().out
+    assert "says of units cannot be read" in said
+    assert "holds what an apply without an end left" in said
     applying = Memory(hosts.memory).unit(unit).applying
     assert applying is not None
     assert applying.job == "20261124T100000-ab"

@@ -18,13 +18,17 @@ from reconciler.errors import HeldError
 from reconciler.git.head import Head
 from reconciler.model import Allowances, Commit, Desired, Operation, Presence, ReviewMode, StateMark, UnitId
 from reconciler.runner import caution, checks, claims
+from reconciler.runner.access.sts import NOBODY
 from reconciler.runner.allowances import Allowed
 from reconciler.runner.history import FRESH
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Release, UnitMemory
+from reconciler.runner.progress import Progress
 from reconciler.runner.restored import Restored
+from reconciler.runner.settling import settle
+from reconciler.runner.terraform.creation import Creation
 from reconciler.trust import Unproven
-from tests.kit.plane import LINEAGE, NOW, PROD, applied, ground, note, open_host, put, remembered, state
+from tests.kit.plane import LINEAGE, NOW, PROD, applied, ground, job, note, open_host, put, remembered, state
 
 APP, NET, NEW = UnitId("prod/app"), UnitId("prod/net"), UnitId("prod/new")
 AT = datetime(2026, 11, 25, tzinfo=UTC)
@@ -240,3 +244,44 @@ def test_what_pull_requests_brought_needs_the_review_that_was_forgotten(place: P
     assert mode(replace(memory, applied=applied(at=AT + timedelta(seconds=1)))) is ReviewMode.WHEN_AVAILABLE
     (place.host.memory.folder / "restored.json").unlink()
     assert mode() is ReviewMode.WHEN_AVAILABLE
+
+
+# --- what nobody remembers
+
+
+VPC = Creation("module.unit.aws_vpc.this", "aws_vpc", "hashicorp/aws", tagged=True)
+THING = Creation("module.unit.thing.this", "thing", "acme/things")
+
+
+def test_what_an_apply_makes_is_looked_for_once_first(place: Place) -> None:
+    desired = place.accept()
+    unit, memory = desired.units[APP], place.host.memory
+
+    def look(*makes: Creation) -> UnitMemory:
+        progress = Progress(job(APP, desired.commit), NOW)
+        known = memory.unit(APP)
+        return caution.nothing_left(place.host, place.hosted, unit, known, makes, progress, NOBODY)
+
+    memory.save(remembered(APP))
+    assert look(THING).suspicion is None  # nobody can look for it
+    with pytest.raises(
+        HeldError, match=r"could not be looked up: no region is known; .*runner settle prod/app"
+    ) as held:
+        look(VPC, THING)
+    assert held.value.reason == "Uncertain"
+    suspicion = memory.unit(APP).suspicion
+    assert suspicion is not None
+    assert (suspicion.suspects, suspicion.since) == ((VPC,), NOW)
+    settle(memory, APP)
+    assert look(VPC).suspicion is None
+    restored = memory.restored()
+    assert restored is not None
+    assert restored.searched == {APP}
+
+
+def test_it_is_not_where_the_memory_knows_better(place: Place) -> None:
+    desired = place.accept()
+    unit = desired.units[APP]
+    sure = remembered(APP, applied=applied(at=AT + timedelta(seconds=1)))
+    progress = Progress(job(APP, desired.commit), NOW)
+    assert caution.nothing_left(place.host, place.hosted, unit, sure, (VPC,), progress, NOBODY) is sure
