@@ -177,8 +177,10 @@ def test_an_engine_killed_in_the_midst_of_a_creation_holds_the_unit_until_somebo
         assert [one["address"] for one in home.get("/api/v1/orphans")["strays"]] == ["module.unit.files_slow.this"]
         assert look(home, "prod/slow")["reason"] == "Uncertain"
         home.ground.merge({at("prod/slow"): entry("slow", {**slow, "content": "2"})})  # another plan is no excuse
+        newest = home.ground.environments.head
+        home.until(lambda: home.get("/api/v1/status")["resolved"] == newest, "the merge is seen")
+        home.until(lambda: results(home, "prod/slow")[-1]["commit"] == newest, "a job of it ends")
         home.held("prod/slow", "Uncertain")
-        assert home.head() == home.ground.environments.head
         assert look(home, "prod/slow")["reason"] == "Uncertain"
         assert len(made(home, "create", "waiting")) == 1
 

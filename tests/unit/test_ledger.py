@@ -34,6 +34,7 @@ from reconciler.model import (
     Planned,
     Presence,
     StateMark,
+    Stray,
     Unexplained,
     UnitId,
     UnitRecord,
@@ -294,3 +295,12 @@ def test_an_alarm_lasts_until_a_job_of_ours_makes_the_next_state(
 def test_an_alarm_moves_with_the_state() -> None:
     old = UnitRecord(UnitId("prod/old"), applied=APPLIED, unexplained=ALARM)
     assert take_over(UnitRecord(NET), old).unexplained == ALARM
+
+
+def test_what_may_be_there_without_a_state_is_known_until_a_job_looked_and_moves_with_the_unit() -> None:
+    asked, stray = make.dispatched(), Stray("aws_vpc", id="arn")
+    record = after(UnitRecord(NET), ended(asked, Outcome.HELD, LATER, strays=(stray,)))
+    assert record.strays == (stray,)
+    assert after(record, ended(asked, Outcome.FAILED, LATER)).strays == (stray,)
+    assert after(record, ended(asked, Outcome.SUCCEEDED, LATER, strays=())).strays == ()
+    assert take_over(UnitRecord(NET), replace(record, applied=APPLIED)).strays == (stray,)

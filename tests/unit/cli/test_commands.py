@@ -19,7 +19,7 @@ from reconciler.cli import COMMANDS, cli, main
 from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
-from reconciler.model import Commit, Hold, Outcome, UnitId
+from reconciler.model import Commit, Hold, Outcome, Stray, UnitId
 from reconciler.trust import Seen, Standing, Unproven
 from reconciler.web.view import Check
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, pause, plan, planned, result, unit
@@ -27,7 +27,7 @@ from tests.kit.served import Installation, Served, serve
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")))
 OTHER = Commit("a" * 40)
-SERVED = ("status", "diff", "explain", "history", "logs", "wait")
+SERVED = ("status", "diff", "explain", "history", "logs", "wait", "orphans")
 
 
 @dataclass
@@ -67,6 +67,39 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]
     served.installation.desired = desired(unit("prod/network"), unit("prod/app", reads=["prod/network"]))
     with served.stack:
         yield Shell(served, capsys)
+
+
+# --- orphans -----------------------------------------------------------------------------------------------------
+
+STRAY = Stray(
+    "aws_vpc", "module.unit.aws_vpc.this", "arn:aws:ec2:r:1:vpc/vpc-1", "r", "EC2 has it", "delete it with `x`"
+)
+
+
+def test_orphans_are_objects_without_a_state_and_units_without_an_entry(shell: Shell) -> None:
+    shell.installation.store.append(HeadAccepted(HEAD))
+    shell.apply("prod/network")
+    shell.apply("prod/app", outcome=Outcome.HELD, reason="Uncertain", message="m", applied=None, strays=(STRAY,))
+    assert shell("orphans") == 3
+    assert "arn:aws:ec2:r:1:vpc/vpc-1" in shell.out
+    said = {"unit": "prod/app", "type": "aws_vpc", "address": "module.unit.aws_vpc.this", "id": STRAY.id}
+    said |= {"region": "r", "found": "EC2 has it", "remedy": "delete it with `x`"}
+    assert shell.data("orphans", "prod/app") == {"strays": [said], "units": []}
+    assert shell("orphans", "prod/network") == shell("orphans", "stage") == 0
+    assert shell.out == ""
+    assert shell("explain", "prod/app") == 0
+    assert "ORPHAN?" in shell.out
+    metrics = shell.installation.metrics().decode()
+    assert 'reconciler_orphaned_resources{environment="prod"} 1.0' in metrics
+    assert 'reconciler_uncertain_units{environment="prod"} 1.0' in metrics
+
+    shell.apply("prod/app", strays=None)  # a job that did not come so far knows nothing else
+    assert shell("orphans") == 3
+    shell.apply("prod/app", strays=())
+    assert shell("orphans") == 0
+    shell.installation.desired = desired(unit("prod/network"))
+    assert shell("orphans") == 3
+    assert [one["unit"] for one in shell.data("orphans")["units"]] == ["prod/app"]
 
 
 # --- status ------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from reconciler.runner.settling import settle
 from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.creation import Creation
 from reconciler.runner.terraform.state import WORK_STATE
+from tests.kit.aws import ACCOUNT, REGION, Aws, prod, serving
+from tests.kit.modules import environment
 from tests.kit.plane import NOW, carry_out, ground, job, note, open_host, put, remembered, state
 
 UNIT, DEAD = UnitId("prod/app"), JobId("job-dead")
@@ -171,3 +173,103 @@ def test_a_search_without_a_region_or_an_answer_holds_and_says_so(place: Place) 
     ) as held:
         place.look(remembered(UNIT, suspicion=suspicion))
     assert held.value.reason == "Uncertain"
+
+
+# --- with an account to look into
+
+VPC = Creation("module.unit.aws_vpc.this", "aws_vpc", "hashicorp/aws", tagged=True)
+TAGS = {"reconciler:installation": "reconciler", "reconciler:unit": UNIT}
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[Aws]:
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def account(tmp_path: Path, cloud: Aws) -> Iterator[tuple[Place, Aws]]:
+    """A place whose environment is in an account."""
+    cloud.reset()
+    keys = (tmp_path / "keys.env", "worker-key-0123456789")
+    said = prod(cloud, ACCOUNT, plan=keys, apply=keys)
+    del said["backend"]
+    made = ground(tmp_path, {"app": note()}, environments={"prod": said})
+    made.environments.commit(
+        {"environments/prod/environment.yaml": environment(providers={"aws": {"region": REGION}})}, "In a region"
+    )
+    place = Place(made, open_host(made))
+    place.host.history.newest(made.environments.head, Operation.PLAN)
+    put(made.state(UNIT), state(1))
+    yield place, cloud
+    made.close()
+
+
+def made_vpc(aws: Aws) -> str:
+    tags = [{"Key": key, "Value": str(value)} for key, value in TAGS.items()]
+    specification = [{"ResourceType": "vpc", "Tags": tags}]
+    vpc = aws.client("ec2").create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=specification)
+    return str(vpc["Vpc"]["VpcId"])
+
+
+def with_vpc(vpc: str) -> bytes:
+    instance = {"attributes": {"id": vpc, "arn": f"arn:aws:ec2:{REGION}:{ACCOUNT}:vpc/{vpc}"}}
+    resource = {"mode": "managed", "type": "aws_vpc", "name": "this", "instances": [instance]}
+    return json.dumps({"version": 4, "serial": 2, "lineage": "l", "resources": [resource]}).encode()
+
+
+def suspicious(*suspects: Creation, until: datetime) -> UnitMemory:
+    return remembered(UNIT, suspicion=Suspicion(UNIT, datetime.now(UTC), until, suspects))
+
+
+def test_what_is_found_holds_until_it_is_gone_or_a_state_has_it(account: tuple[Place, Aws]) -> None:
+    place, aws = account
+    vpc, soon = made_vpc(aws), datetime.now(UTC) + timedelta(hours=1)
+    memory = suspicious(VPC, until=soon)
+    with pytest.raises(
+        HeldError, match=rf"aws_vpc {VPC.address} arn:\S+{vpc} in {REGION} .*delete-vpc --vpc-id {vpc} "
+    ) as held:
+        place.look(memory)
+    assert held.value.reason == "Uncertain"
+    assert [one.id[-len(vpc) :] for one in uncertain.orphans(place.host, "prod")] == [vpc]
+    for unit in (UNIT, UnitId("prod/other")):
+        put(place.ground.state(unit), with_vpc(vpc))
+        assert place.look(memory)[0] is memory
+        assert uncertain.orphans(place.host, "prod") == ()
+        place.ground.state(unit).unlink()
+    with pytest.raises(HeldError):
+        place.look(memory)
+    aws.client("ec2").delete_vpc(VpcId=vpc)
+    after, progress = place.look(memory)
+    assert (after, progress.strays) == (memory, ())  # it is looked for again by each job
+    over = suspicious(VPC, until=datetime.now(UTC) - timedelta(seconds=1))
+    assert place.look(over)[0].suspicion is None
+    assert place.host.memory.unit(UNIT).suspicion is None
+
+
+def test_a_type_that_cannot_be_looked_for_and_a_provider_that_works_elsewhere_want_a_person(
+    account: tuple[Place, Aws],
+) -> None:
+    place, _ = account
+    route = replace(VPC, type="aws_route", address="module.unit.aws_route.r", tagged=False)
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    with pytest.raises(HeldError, match=r"aws_route module.unit.aws_route.r \(its creation had begun\): look whether"):
+        place.look(suspicious(VPC, route, until=soon))
+    elsewhere = {"aws": {"region": REGION, "assume_role": [{"role_arn": "arn:aws:iam::1:role/x"}]}}
+    place.ground.environments.commit(
+        {"environments/prod/environment.yaml": environment(providers=elsewhere)}, "Elsewhere"
+    )
+    with pytest.raises(HeldError, match=r"aws_vpc module.unit.aws_vpc.this \(its creation had begun\)"):
+        place.look(suspicious(VPC, until=soon))
+
+
+def test_an_account_that_is_not_the_environments_proves_nothing(account: tuple[Place, Aws]) -> None:
+    place, _ = account
+    place.host.config.environments["prod"].allowed_account_ids[:] = ["999999999999"]
+    with pytest.raises(
+        HeldError, match="could not be looked up: the credentials for plans are of the AWS account"
+    ) as held:
+        place.look(suspicious(VPC, until=datetime.now(UTC) + timedelta(hours=1)))
+    assert held.value.reason == "Uncertain"
+    with pytest.raises(UnitError, match="allowed_account_ids has only 999999999999"):
+        uncertain.orphans(place.host, "prod")
