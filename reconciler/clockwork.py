@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
+
+JUMP = 5.0  # seconds: a clock that differs by more from what has passed was set
 
 
 def background(missed: Callable[[int], None]) -> BackgroundScheduler:
@@ -40,3 +45,31 @@ class Punctuality:
         self._last[event.job_id] = due
         if between > 0:
             self._missed(between)
+
+
+class Jumps:
+    """Notices that the host's clock was set.
+
+    What waits for a time of day would wait for as long as the clock was put back, polls included.
+    """
+
+    def __init__(
+        self,
+        scheduler: BackgroundScheduler,
+        now: Callable[[], datetime],
+        ticking: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scheduler, self._now, self._ticking = scheduler, now, ticking
+        self._ahead = self._measure()
+
+    def follow(self) -> bool:
+        """Whether the clock was set since the last look. Then everything that is scheduled comes now."""
+        ahead = self._measure()
+        jumped, self._ahead = abs(ahead - self._ahead) > JUMP, ahead
+        for job in self._scheduler.get_jobs() if jumped else ():
+            with suppress(JobLookupError):  # it has just had its turn
+                job.modify(next_run_time=self._now())
+        return jumped
+
+    def _measure(self) -> float:
+        return self._now().timestamp() - self._ticking()

@@ -181,7 +181,7 @@ def _end_pauses(rt: Runtime, now: datetime) -> None:
 
 
 def _refresh_facts(rt: Runtime, now: datetime) -> None:
-    if not rt.silent and rt.facts_at is not None and now - rt.facts_at < FACTS_MAX_AGE:
+    if not rt.silent and rt.facts_at is not None and abs(now - rt.facts_at) < FACTS_MAX_AGE:
         return
     try:
         said = rt.executor.describe()
@@ -279,7 +279,7 @@ def _unreadable(dispatched: Dispatched, error: PassError, now: datetime) -> Resu
 
 def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: Dispatched, result: Result) -> None:
     unit = desired.units.get(record.unit) if desired else None
-    plan = schedule(unit, record, result)
+    plan = schedule(unit, record, result, rt.clock.now())
     rt.store.append(JobEnded(dispatched, result, plan.retry_at, plan.next_check))
     rt.cancelled.discard(dispatched.job.id)
     rt.watcher.job_ended(dispatched, result)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from reconciler import __version__
 from reconciler.admin import AdminServer
 from reconciler.branch import open_branch
-from reconciler.clockwork import background
+from reconciler.clockwork import Jumps, background
 from reconciler.config import ControllerConfig
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
@@ -119,6 +119,7 @@ class Daemon:
             self.store, config.store_path, config.lease_seconds, observer, self._stopping, self.stop, self._waits
         )
         self._scheduler = background(observer.missed_run)
+        self._jumps = Jumps(self._scheduler, self._clock.now)
         self._polled_at: datetime | None = None
         self._outlook = Outlook(self._poller.latest, self._ledger, lambda: self._runtime.facts, self._clock.now)
         self._proofs = open_proofs(config.store_path.parent)
@@ -279,7 +280,7 @@ class Daemon:
         busy = any(record.job for record in self.store.ledger().units.values())
         if due is not None:
             self._scheduler.add_job(self.wake, "date", run_date=due, id="due", replace_existing=True)
-        while not self._awake.wait(BUSY if busy else IDLE):
+        while not self._jumps.follow() and not self._awake.wait(BUSY if busy else IDLE):
             self._beat()
             self._show()
             if busy:
@@ -436,7 +437,7 @@ class Daemon:
         """A poll that fails is told at once; the daemon is not ready only once the last success is long ago."""
         error, at = self._poller.error, self._polled_at
         limit = STALE_POLLS * self._config.environments_repo.poll_interval
-        fresh = at is not None and self._clock.now() - at <= limit
+        fresh = at is not None and abs(self._clock.now() - at) <= limit
         if fresh and error is None:
             return Check(True)
         said = (

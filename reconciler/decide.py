@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import semver
 
@@ -27,8 +27,11 @@ from reconciler.model import (
     Unit,
     UnitId,
     UnitRecord,
+    has_come,
 )
 from reconciler.promotion import users_of
+
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +160,17 @@ def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dis
         return None, Dispatch(unit, need.operation, need.fingerprint, need.cause)
     if hold is None or need.fingerprint is None:
         return hold, None
-    if hold.plans and _unseen(record, need, world.now):
+    if hold.plans and _unseen(unit, record, need, world.now):
         return hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause)
     return hold, None
 
 
-def _unseen(record: UnitRecord, need: Need, now: datetime) -> bool:
+def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
     """Whether what waits has not been planned yet, and no such plan has just failed."""
     failure = record.failure
     if failure is not None and failure.fingerprint == need.fingerprint and failure.waits(now):
         return False
-    due = need.cause is Cause.DRIFT and (record.next_check is None or now >= record.next_check)
+    due = need.cause is Cause.DRIFT and _check_is_due(unit, record, now)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint
 
 
@@ -186,8 +189,14 @@ def need_of(world: World, unit: Unit, record: UnitRecord) -> Need | None:
     if not stays or record.unfinished is not None:
         return Need(Operation.APPLY, wanted, Cause.DRIFT) if failed else None
     found = record.drift_since is not None and corrects(unit)
-    due = record.next_check is None or world.now >= record.next_check
+    due = _check_is_due(unit, record, world.now)
     return Need(_checking(unit), wanted, Cause.DRIFT) if failed or found or due else None
+
+
+def _check_is_due(unit: Unit, record: UnitRecord, now: datetime) -> bool:
+    """Whether it is time to look for drift; an interval that was made shorter counts from the next look on."""
+    at = record.next_check
+    return at is None or has_come(at, now, A_DAY + 2 * unit.environment.drift_interval)
 
 
 def _checking(unit: Unit) -> Operation:

@@ -606,6 +606,15 @@ class Planned:
     at: datetime
 
 
+# Before another try: the longest interval of drift checks that an environment may have, with its jitter.
+LONGEST_REST = timedelta(days=403)
+
+
+def has_come(at: datetime, now: datetime, longest: timedelta) -> bool:
+    """Whether it is time. So it is where the time is further away than it can have been set: the clock was put back since."""
+    return now >= at or at - now > longest
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """The last job's failure or hold, for as long as it stands; `count` in a row at this fingerprint and policy.
@@ -628,7 +637,7 @@ class Failure:
 
     def waits(self, now: datetime) -> bool:
         """Whether the same is not to be tried again yet."""
-        return self.retry_at is None or now < self.retry_at
+        return self.retry_at is None or not has_come(self.retry_at, now, LONGEST_REST)
 
 
 @dataclass(frozen=True, slots=True)

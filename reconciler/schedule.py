@@ -48,9 +48,12 @@ class Schedule:
     next_check: datetime | None
 
 
-def schedule(unit: Unit | None, record: UnitRecord, result: Result) -> Schedule:
-    """What follows from a job's result for the clock. `record` is as it was while the job ran."""
-    now = result.ended_at
+def schedule(unit: Unit | None, record: UnitRecord, result: Result, now: datetime | None = None) -> Schedule:
+    """What follows from a job's result for the clock. `record` is as it was while the job ran.
+
+    `now`: by the clock that will be asked whether it is time, since the runner's may be another; the job's end, if not given.
+    """
+    now = now or result.ended_at
     asked = record.job
     if result.outcome is Outcome.SUCCEEDED and not (asked and _elsewhere(asked, result)):
         return Schedule(None, _next_check(unit, record, result, now))

@@ -19,7 +19,7 @@ def put_wrong(file: Path) -> None:
     def wrong() -> float:
         return float(file.read_text(encoding="ascii") or 0)
 
-    replacement = _Wrong("datetime", (real,), {"real": real, "wrong": staticmethod(wrong)})
+    replacement = _Wrong("datetime", (), {"real": real, "wrong": staticmethod(wrong)})
     time.time = lambda: ticking() + wrong()
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in READERS and getattr(module, "datetime", None) is real:
@@ -41,11 +41,11 @@ class _Wrong(type):
     def __instancecheck__(cls, one: object) -> bool:
         return isinstance(one, cls.real)
 
-    def fromisoformat(cls, text: str) -> dt.datetime:
-        return cls.real.fromisoformat(text)
+    def __get_pydantic_core_schema__(cls, source: object, handler: Callable[[object], object]) -> object:
+        return handler(cls.real)
 
-    def fromtimestamp(cls, at: float, tz: dt.tzinfo | None = None) -> dt.datetime:
-        return cls.real.fromtimestamp(at, tz)
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls.real, name)
 
 
 def set_clock(file: Path, seconds: float) -> None:

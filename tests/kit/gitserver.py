@@ -124,7 +124,8 @@ class HttpsServer:
     """https with a private authority, before `git http-backend`.
 
     `mode` is looked at for every request: `serve`, `redirect` (to `target`), `silent` (never answers, until the mode is
-    another), `crawl` (a byte now and then), `broken` (500), `cut` (half of the answer). With a `login`, every request must bring it.
+    another), `crawl` (a byte now and then), `broken` (500), `cut` (half of the answer), `bent` (one bit of what is fetched is another).
+    With a `login`, every request must bring it. `root` may become another folder: then it serves other repositories by the same names.
     """
 
     def __init__(self, folder: Path, root: Path, *, name: str = "127.0.0.1") -> None:
@@ -253,10 +254,17 @@ class _Backend(BaseHTTPRequestHandler):
                 if owner.stopping.wait(0.2):
                     return
         else:
-            self.wfile.write(content[: len(content) // 2] if self._cut() else content)
+            self.wfile.write(self._spoilt(content) if self.command == "POST" else content)
 
-    def _cut(self) -> bool:
-        return self.server.owner.mode == "cut" and self.command == "POST"
+    def _spoilt(self, content: bytes) -> bytes:
+        """What is sent of what was fetched. The pack is at the end, its objects before its checksum."""
+        match self.server.owner.mode:
+            case "cut":
+                return content[: len(content) // 2]
+            case "bent" if b"PACK" in content:
+                place = len(content) - 40
+                return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        return content
 
     def _cgi(self, length: int) -> dict[str, str]:
         parts = urlsplit(self.path)

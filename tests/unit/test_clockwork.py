@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
 
-from reconciler.clockwork import Punctuality, background
+from reconciler.clockwork import JUMP, Jumps, Punctuality, background
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -56,3 +56,27 @@ def test_a_scheduler_tells_its_counter_of_what_it_really_submits() -> None:
     finally:
         scheduler.shutdown()
     assert all(count > 0 for count in missed)
+
+
+def test_whatever_is_scheduled_comes_at_once_when_the_clock_was_set() -> None:
+    wall, ticks = [NOON], [100.0]
+    scheduler = background(lambda _: None)
+    scheduler.start(paused=True)
+    try:
+        poll = scheduler.add_job(print, "interval", seconds=60, id="poll", next_run_time=NOON + timedelta(minutes=1))
+        jumps = Jumps(scheduler, lambda: wall[0], lambda: ticks[0])
+
+        def passes(seconds: float, shown: float) -> bool:
+            ticks[0] += seconds
+            wall[0] += timedelta(seconds=shown)
+            return jumps.follow()
+
+        assert not passes(30, 30)
+        assert not passes(30, 30 + JUMP - 1)  # it was slewed
+        assert poll.next_run_time == NOON + timedelta(minutes=1)
+        for shown in (-3600.0, 5 * 365 * 86_400.0):
+            assert passes(1, shown)
+            assert scheduler.get_job("poll").next_run_time == wall[0]
+            assert not passes(1, 1)
+    finally:
+        scheduler.shutdown()

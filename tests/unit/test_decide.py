@@ -215,6 +215,7 @@ ELSEWHERE = make.failure(make.fingerprint("other"))
         (PRESENT, CORRECT, {}, None),
         (PRESENT, CORRECT, {"next_check": make.NOW}, APPLY),
         (PRESENT, CORRECT, {"next_check": None}, APPLY),
+        (PRESENT, CORRECT, {"next_check": make.NOW + timedelta(days=400)}, APPLY),  # the clock was put back since
         (PRESENT, REPORT, {"next_check": make.NOW}, PLAN),
         (PRESENT, CORRECT, {"failure": ELSEWHERE}, APPLY),
         (PRESENT, REPORT, {"failure": ELSEWHERE}, PLAN),
@@ -462,6 +463,12 @@ def test_a_look_for_drift_was_taken_whatever_the_runner_calls_it(asked: Cause, s
     look = make.dispatched(NET, WANTED, operation=PLAN, cause=asked)
     found = scheduled(look, fingerprint=WANTED, plan=SOME, cause=seen)
     assert found == Schedule(None, ENDED + jittered(make.HOUR, NET, ENDED))
+
+
+def test_the_next_look_is_an_interval_away_by_the_clock_that_is_asked_for_it() -> None:
+    record, now = UnitRecord(NET, job=SEEN), hours(-700)
+    found = schedule(UNIT, record, make.result(SEEN, fingerprint=WANTED, applied=DONE), now)
+    assert found == Schedule(None, now + jittered(make.HOUR, NET, now))
 
 
 def test_a_plan_of_what_waits_is_no_look_for_drift() -> None:
