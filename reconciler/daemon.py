@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from reconciler import __version__
 from reconciler.admin import AdminServer
 from reconciler.branch import open_branch
-from reconciler.clockwork import Jumps, background
+from reconciler.clockwork import Every, Jumps, background
 from reconciler.config import ControllerConfig
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
@@ -211,7 +211,7 @@ class Daemon:
         self._scheduler.start()
         interval = self._config.environments_repo.poll_interval.total_seconds()
         self._scheduler.add_job(
-            self._asked.set, "interval", seconds=interval, id="poll", next_run_time=self._clock.now()
+            self._asked.set, Every(timedelta(seconds=interval)), id="poll", next_run_time=self._clock.now()
         )
         if self._config.environments_repo.forge is not None:
             self._start_looking_at_pulls(stack, interval)
@@ -221,8 +221,7 @@ class Daemon:
         if self._guards is not None:
             self._scheduler.add_job(
                 self._guards.look,
-                "interval",
-                seconds=EVERY.total_seconds(),
+                Every(EVERY),
                 id="protection",
                 next_run_time=self._clock.now(),
             )
@@ -302,7 +301,7 @@ class Daemon:
         self._run_beside(stack, self._looking_at_pulls, "pulls")
         seconds = min(interval, PULLS_SECONDS)
         self._scheduler.add_job(
-            self._asked_pulls.set, "interval", seconds=seconds, id="pulls", next_run_time=self._clock.now()
+            self._asked_pulls.set, Every(timedelta(seconds=seconds)), id="pulls", next_run_time=self._clock.now()
         )
 
     def _looking_at_pulls(self) -> None:

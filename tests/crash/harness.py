@@ -20,8 +20,10 @@ from typing import IO, cast
 import httpx
 import pytest
 
+from reconciler import wire
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
+from reconciler.errors import PassError
 from tests.crash.launcher import EVERY, Order
 from tests.crash.points import Point
 from tests.kit.house import ASKING, House, Json
@@ -39,6 +41,7 @@ TRIES = 4  # changes that a point may take to be reached
 CONVERGES = 180.0  # seconds
 PACE = 0.02  # seconds between two looks at what costs nothing to look at
 ASK_EVERY = 0.15  # seconds between two questions
+ORDERS = "orders.json"
 LASTS = 1.0  # seconds that a lasting fault lasts
 NOTHING = ("nobody", "nothing")  # an order that nobody carries out
 
@@ -106,6 +109,7 @@ class Cast:
         self.side = Wish(ENVIRONMENT, "side", "note", "side", "side 0")
         self.extra: list[Wish] = []
         self.gone: list[Wish] = []
+        self.lost: Counter[str] = Counter()  # objects that an admin removed, by path
 
     @property
     def wishes(self) -> list[Wish]:
@@ -134,8 +138,14 @@ class Cast:
         return files_of([wish])
 
     def _create(self) -> Files:
+        return self._bear("note")
+
+    def _birth(self) -> Files:
+        return self._bear("object")
+
+    def _bear(self, kind: str) -> Files:
         self._born += 1
-        made = Wish(ENVIRONMENT, f"u{self._born}", "note", f"o{self._born}", f"text {self._born}")
+        made = Wish(ENVIRONMENT, f"u{self._born}", kind, f"o{self._born}", f"text {self._born}")
         self.extra.append(made)
         return files_of([made])
 
@@ -177,7 +187,7 @@ class FallingHouse(House):
 
     @property
     def orders(self) -> Path:
-        return self.ground.folder / "orders.json"
+        return self.ground.folder / ORDERS
 
     def clock(self, name: str) -> Path:
         """By how much the clock of a plane is wrong; where there is no such file at its start, it is the host's."""
@@ -234,8 +244,24 @@ class FallingHouse(House):
                 asks = now + ASK_EVERY
                 if self.in_order(commit):
                     return
+                self._look_after_uncertain()
             time.sleep(PACE)  # a poll, not a wait: the deadline is the wait
         pytest.fail(f"{kind} did not converge in {CONVERGES} s after {order}, besides {besides}\n{self.tails()}")
+
+    def _look_after_uncertain(self) -> None:
+        """Do what a person does who is told `Uncertain`: look, delete what no state knows, and say so."""
+        with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError, PassError):
+            for unit in [u["unit"] for u in self.units() if u["reason"] == "Uncertain"]:
+                (wish,) = (w for w in self.cast.wishes if w.unit == unit)
+                assert f"reconciler runner settle {unit} --reason" in self.unit(unit)["message"]
+                thing = self.ground.world / wish.path
+                if thing.exists():
+                    thing.unlink()
+                    self.cast.lost[wish.path] += 1
+                config = ("--config", str(self.ground.runner_config))
+                settled = self.command("runner", "settle", unit, "--reason", "looked, and deleted it", *config)
+                assert settled.returncode == 0, settled.stderr
+                wire.ask(self.ground.runtime / "admin.sock", {"action": "reconcile", "scope": unit})
 
     def _order(self, role: str, point: str, nth: int = 1, how: str = "die", *, lasting: bool = False) -> Order:
         self.number += 1
@@ -299,7 +325,7 @@ class FallingHouse(House):
         self.until(lambda: {*leftovers(self.ground)} <= {"still locked: service.lock"}, "no job runs any more")
         self.stop()
         wishes = self.cast.wishes
-        world = wrong_world(self.ground, wishes, self.cast.gone, {})
+        world = wrong_world(self.ground, wishes, self.cast.gone, self.cast.lost)
         return [*wrongs(self.ground, (w.unit for w in wishes if not w.absent)), *world]
 
 
@@ -307,7 +333,14 @@ class FallingHouse(House):
 def falling_house(folder: Path, server: ForkServer, rng: random.Random) -> Iterator[FallingHouse]:
     """A house in which nothing runs yet; at its end nothing runs any more."""
     people = Cast(rng)
-    with house_of(people, folder, server, CONTROLLER, excused("note")) as house:
+    interpreter = folder.with_name(f"{folder.name}-python")
+    interpreter.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -B "{ROOT}/tests/crash/provider.py" "$@"\n', encoding="ascii"
+    )
+    interpreter.chmod(0o755)
+    variables = {"FILES_PYTHON": str(interpreter), "ORDERS": str(folder.resolve() / ORDERS)}
+    runner = {**excused("note"), "environments": {ENVIRONMENT: {"env": variables}}}
+    with house_of(people, folder, server, CONTROLLER, runner) as house:
         yield house
 
 

@@ -36,7 +36,7 @@ class Order:
     """
 
     number: int
-    role: str  # controller, runner (the service), job (the process forked for a job, never its engine)
+    role: str  # controller, runner (the service), job (the process forked for a job), engine, provider
     point: str  # function:before or function:after
     nth: int
     how: str = "die"
@@ -88,8 +88,12 @@ class Fate:
         elif (self.role, point) == (order.role, order.point) and self._is_due(order):
             if order.how != "die":
                 raise order.error()
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.die()
             signal.pause()
+
+    def die(self) -> None:
+        """The end, at once."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _newest(self) -> Order | None:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 ANY = ("change", "upstream", "create", "destroy")
 APPLYING = (*ANY, "object")  # with a provider of its own: seldom, since its start takes its time
 MOVING = ("rename",)
+BORN = ("birth",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Point:
         return f"{self.role} {self.name}"
 
 
-POINTS = (
+POINTS: tuple[Point, ...] = (
     Point("controller", "poll:before"),
     Point("controller", "fetch:before"),
     Point("controller", "fetch:after"),
@@ -110,7 +112,13 @@ POINTS = (
     Point("job", "move:after", 1, MOVING),
     Point("job", "moved:before", 1, MOVING),
     Point("job", "moved:after", 1, MOVING),
+    Point("provider", "call:before", 1, BORN),
+    Point("engine", "call:before", 1, BORN),
 )
+# Killed when the object is there and no state knows it: held as `Uncertain` until somebody has looked.
+UNSEEN = (Point("engine", "call:after", 1, BORN),)
+if find_spec("reconciler.runner.uncertain"):
+    POINTS += UNSEEN
 
 # What reads and writes files, pipes and sockets, and so may fail as well as die.
 FAILING = frozenset(

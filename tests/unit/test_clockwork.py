@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
 
-from reconciler.clockwork import JUMP, Jumps, Punctuality, background
+from reconciler.clockwork import JUMP, MOST_MISSED, Every, Jumps, Punctuality, background
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -80,3 +80,11 @@ def test_whatever_is_scheduled_comes_at_once_when_the_clock_was_set() -> None:
             assert not passes(1, 1)
     finally:
         scheduler.shutdown()
+
+
+def test_an_interval_counts_what_is_late_and_passes_over_what_a_jump_left_behind() -> None:
+    every, second = Every(timedelta(seconds=1)), timedelta(seconds=1)
+    late, ages = NOON + 10 * second, NOON + timedelta(days=20_000)
+    assert every.get_next_fire_time(NOON, late) == NOON + second
+    assert every.get_next_fire_time(NOON, NOON + MOST_MISSED * second) == NOON + second
+    assert every.get_next_fire_time(NOON, ages) == ages + second

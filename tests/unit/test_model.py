@@ -28,4 +28,4 @@ def test_a_time_has_come(away: timedelta, expected: bool) -> None:
     ("away", "expected"), [(timedelta(0), False), (timedelta(1), True), (LONGEST_REST, True), (2 * LONGEST_REST, False)]
 )
 def test_a_failure_waits_for_as_long_as_anybody_can_have_meant(away: timedelta, expected: bool) -> None:
-    assert make.failure(retry_at=NOW + away).waits(NOW) is expected
+    assert make.failure(make.fingerprint(), retry_at=NOW + away).waits(NOW) is expected
