@@ -61,12 +61,16 @@ def looks(house: FallingHouse, since: int) -> int:
     return len(started(house, "prod")) - since
 
 
-def drift_is_found(house: FallingHouse) -> None:
-    """What somebody changed by hand is found by the clock alone."""
+def drift_is_found(house: FallingHouse, *, removed: bool = False) -> None:
+    """What somebody changed or removed by hand is found by the clock alone. The same twice would be a `PerpetualDiff`."""
     thing = house.ground.world / "net"
     wanted = thing.read_text(encoding="utf-8")
-    thing.write_text("meddled", encoding="utf-8")
-    house.until(lambda: thing.read_text(encoding="utf-8") == wanted, "drift is put back", PATIENCE)
+    thing.unlink()
+    if removed:
+        house.cast.lost["net"] += 1
+    else:
+        thing.write_text("meddled", encoding="utf-8")
+    house.until(lambda: thing.exists() and thing.read_text(encoding="utf-8") == wanted, "drift is put back", PATIENCE)
     house.synced(patience=PATIENCE)
 
 
@@ -82,7 +86,7 @@ def test_years_forward_and_back(home: FallingHouse) -> None:
     before = len(started(home, "prod"))
     jump(home, 0)  # the next looks were planned for years from now
     merge(home)
-    drift_is_found(home)
+    drift_is_found(home, removed=True)
     assert looks(home, before) <= 2 * units + 2, "a storm"
     home.stop()
     home.start()
