@@ -260,10 +260,9 @@ class FallingHouse(House):
                     self.cast.lost[wish.path] += 1
                 config = ("--config", str(self.ground.runner_config))
                 settled = self.command("runner", "settle", unit, "--reason", "looked, and deleted it", *config)
-                if settled.returncode and "still running" in settled.stderr:
-                    continue  # a job of it looks again by itself; the next look here finds it ended
-                assert settled.returncode == 0, settled.stderr
-                wire.ask(self.ground.runtime / "admin.sock", {"action": "reconcile", "scope": unit})
+                # Refused while a job of the unit looks, or once none of it is suspected: then the next look here is another.
+                if settled.returncode == 0:
+                    wire.ask(self.ground.runtime / "admin.sock", {"action": "reconcile", "scope": unit})
 
     def _order(self, role: str, point: str, nth: int = 1, how: str = "die", *, lasting: bool = False) -> Order:
         self.number += 1
