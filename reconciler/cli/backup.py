@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -130,6 +132,8 @@ def restore(file: Path, controller: Path | None, runner: Path | None, replace: b
         for place in waiting:
             _check(place, found, replace)
         _bring_back(waiting, found)
+        for place in places:
+            _give(place.folder)
     progress(_NEXT)
 
 
@@ -205,6 +209,18 @@ def _bring_back(places: list[_Place], found: archive.Archive) -> None:
         line(place.plane, f"as of {found.manifest.made_at:%Y-%m-%d %H:%M:%S UTC}, in {place.folder}")
         for one in [*told, *([f"What was there is in {aside}."] if aside else [])]:
             line("", one)
+
+
+def _give(folder: Path) -> None:
+    """What root has made in the folder of a plane's user is that user's. Follows no link, and leaves alone what has two names."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for _, folders, files, here in os.fwalk(folder):
+        for name in (*folders, *files):
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if found.st_uid == 0 and (found.st_nlink == 1 or stat.S_ISDIR(found.st_mode)):
+                os.chown(name, owner.st_uid, owner.st_gid, dir_fd=here, follow_symlinks=False)
 
 
 _NEXT = (

@@ -177,7 +177,7 @@ class History:
             trust = self._memory.trust()
             if trust.frozen and is_final(trust.frozen.reason):
                 raise self._still_frozen(trust, head)
-            self._close_until(trust, head.unproven.head if head.unproven else head.commit)
+            trust = self._closed_until(trust, head.unproven.head if head.unproven else head.commit)
             if head.commit != trust.commit:
                 self._record(head)
             self._branch.source.accept(head)
@@ -185,14 +185,16 @@ class History:
                 self._memory.save_trust(replace(trust, frozen=None, frozen_at=None))
         return head.commit
 
-    def _close_until(self, trust: Trust, seen: Commit) -> None:
+    def _closed_until(self, trust: Trust, seen: Commit) -> Trust:
         """Nobody knows which allowances up to here are spent: what the branch has at the first look may have been accepted before.
 
         Only inside `Memory.trusting`. A commit that the branch has lost again, never accepted, gives way to what it has now.
         """
         until = trust.closed_until
         if trust.closed and (until is None or not self._branch.contains(until, seen)):
-            self._memory.save_trust(replace(trust, closed_until=seen))
+            trust = replace(trust, closed_until=seen)
+            self._memory.save_trust(trust)
+        return trust
 
     def _note_seen(self, seen: Seen) -> None:
         """For whoever asks how this plane stands; nothing is decided by it."""

@@ -305,6 +305,24 @@ def test_an_apply_without_an_end_is_said(hosts: Hosts, capsys: pytest.CaptureFix
     assert "prod/net/hub has an apply whose end nobody knows" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to somebody")
+def test_what_root_restores_is_the_planes_users(hosts: Hosts) -> None:
+    path = hosts.backup()
+    elsewhere = hosts.folder / "elsewhere"
+    elsewhere.touch()
+    (hosts.memory / "link").symlink_to(elsewhere)
+    (hosts.memory / "twice").hardlink_to(elsewhere)
+    for top, user in ((hosts.memory, 54321), (hosts.store.parent, 54322)):
+        for file in (top, *top.rglob("*")):
+            os.chown(file, user, user, follow_symlinks=False)
+    os.chown(elsewhere, 0, 0)
+    assert hosts.restore(path) == 0
+    for top, user in ((hosts.memory, 54321), (hosts.store.parent, 54322)):
+        theirs = {file.name: file.lstat().st_uid for file in top.rglob("*") if file.name != "twice"}
+        assert set(theirs.values()) == {user}, theirs
+    assert elsewhere.stat().st_uid == 0
+
+
 # --- at work
 
 

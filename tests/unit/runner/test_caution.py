@@ -16,7 +16,7 @@ from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.errors import HeldError
 from reconciler.git.head import Head
-from reconciler.model import Allowances, Commit, Desired, Operation, Presence, ReviewMode, StateMark, UnitId
+from reconciler.model import Allowances, Commit, Desired, Hold, Operation, Presence, ReviewMode, StateMark, UnitId
 from reconciler.runner import caution, checks, claims
 from reconciler.runner.access.sts import NOBODY
 from reconciler.runner.allowances import Allowed
@@ -123,6 +123,14 @@ def test_what_the_branch_had_at_the_first_look_opens_nothing_though_it_is_proven
     place.merge(app=allowing(3))
     place.accept()
     assert place.opened() == {"destroy"}
+
+
+def test_what_ends_by_itself_does_not_move_it(place: Place) -> None:
+    memory = place.host.memory
+    memory.save_trust(replace(memory.trust(), frozen=Hold("BranchMissing", "it was gone", plans=True), frozen_at=NOW))
+    place.accept()
+    trust = memory.trust()
+    assert (trust.frozen, trust.closed, trust.closed_until) == (None, True, trust.commit)
 
 
 def _branch(place: Place) -> ProtectedBranch:
