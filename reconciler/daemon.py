@@ -28,6 +28,7 @@ from reconciler.git.remote import Patience
 from reconciler.leading import Leading
 from reconciler.ledger import Started
 from reconciler.model import Commit, JobId, Ledger, Phase, UnitId
+from reconciler.notify import Notifier, NotifierThread
 from reconciler.observe import Observer
 from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
 from reconciler.ports import ALL, Chosen, HistoryEvent, Term
@@ -112,6 +113,7 @@ class Daemon:
             self._clock,
         )
         self._reports = self._reporting(patience)
+        self._notifiers = self._notifying()
         self._trigger = (
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
@@ -126,6 +128,17 @@ class Daemon:
         self._pulse = Pulse()
         self._shown: tuple[object, tuple[object, ...]] | None = None
         self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
+
+    def _notifying(self) -> list[NotifierThread]:
+        """How far each webhook was told is kept beside the store, and so in its backup."""
+        self._observer.notifying(sink.name for sink in self._config.notify)
+        folder = self._config.store_path.parent / "notify"
+        return [
+            NotifierThread(
+                Notifier(sink, self.store, self._observer, self._config.installation, folder / f"{sink.name}.json")
+            )
+            for sink in self._config.notify
+        ]
 
     def _reporting(self, patience: Patience) -> ReporterThread | None:
         forge, reports = self._config.environments_repo.forge, self._config.reports
@@ -218,6 +231,9 @@ class Daemon:
         if self._reports is not None:
             self._reports.start()
             stack.callback(self._reports.close)
+        for notifier in self._notifiers:
+            notifier.start()
+            stack.callback(notifier.close)
         if self._guards is not None:
             self._scheduler.add_job(
                 self._guards.look,
@@ -249,6 +265,8 @@ class Daemon:
             self._beat()
             if self._reports is not None:
                 self._reports.wake()
+            for notifier in self._notifiers:
+                notifier.wake()
             self._show()
             self._wait(due)
 

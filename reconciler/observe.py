@@ -150,6 +150,9 @@ class Observer:
         )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
         self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
+        self.notifications: Counter = named(
+            Counter, "notifications_total", "Events for webhooks, and what became of them.", "sink", "result"
+        )
         self.reports: Counter = named(
             Counter, "reports_total", "What was said at the forge, and whether it got through.", "sink", "result"
         )
@@ -258,6 +261,18 @@ class Observer:
     def protection_unknown(self, repository: str, error: PassError) -> None:
         """The forge did not say what guards the branch."""
         self.log.warning(str(error), action="branch-protection-unknown", repository=repository, reason=error.reason)
+
+    def notifying(self, sinks: Iterable[str]) -> None:
+        """Start the series of these webhooks at zero."""
+        for sink in sinks:
+            for result in ("delivered", "failed", "refused"):
+                self.notifications.labels(sink, result)
+
+    def notified(self, sink: str, result: str, message: str = "") -> None:
+        """A webhook took an event, or did not; `message` says why not."""
+        self.notifications.labels(sink, result).inc()
+        if message:
+            self.log.warning(message, action=f"notification-{result}", sink=sink)
 
     def reported(self, sink: str, error: PassError | None) -> None:
         """Something was said at the forge, or did not get through."""

@@ -20,6 +20,7 @@ from reconciler.config.fields import (
     exactly_one,
     given,
 )
+from reconciler.config.notify import Webhook
 from reconciler.config.trigger import Trigger
 from reconciler.desired.shape import Closed, Duration, Line
 
@@ -120,7 +121,16 @@ class ControllerConfig(Closed):
     http: Http = Field(default_factory=Http)
     trigger: Trigger | None = Field(default=None, description="for CI servers; nobody listens, if not written")
     reports: Reports | None = Field(default=None, description="nothing is said at the forge, if not written")
+    notify: list[Webhook] = Field(default=[], max_length=20, description="webhooks that are told what happened")
     admin: Admin = Field(default_factory=Admin)
+
+    @field_validator("notify")
+    @classmethod
+    def _names(cls, notify: list[Webhook]) -> list[Webhook]:
+        names = [one.name for one in notify]
+        if len(set(names)) < len(names):
+            raise PydanticCustomError("notify", "two webhooks have one name; each needs its own")
+        return notify
 
     @model_validator(mode="after")
     def _reported_where(self) -> ControllerConfig:

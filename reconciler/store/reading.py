@@ -27,6 +27,12 @@ def newest(db: sqlite3.Connection, scope: str, limit: int, chosen: Chosen = ALL)
     return [_history(Record(*row)) for row in db.execute(query, (*values, limit))]
 
 
+def following(db: sqlite3.Connection, number: int, limit: int) -> Sequence[HistoryEvent]:
+    """The events after the one of that number, oldest first."""
+    query = f"SELECT {COLUMNS} FROM events WHERE seq > ? ORDER BY seq LIMIT ?"  # noqa: S608 - no input in it
+    return [_history(Record(*row)) for row in db.execute(query, (number, limit))]
+
+
 def verified(db: sqlite3.Connection, path: Path) -> int:
     """Recompute the hash chain and return the number of records. Raises PassError "AuditBroken"."""
     db.execute("BEGIN")  # one snapshot: the chain and its tip belong together

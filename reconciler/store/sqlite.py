@@ -24,7 +24,7 @@ from reconciler.store.copying import copy_to
 from reconciler.store.lease import TTL, Steady
 from reconciler.store.migrations import MIGRATIONS, check_known, migrate, too_new, version_of
 from reconciler.store.projection import Delta, Projection, project, subject_of
-from reconciler.store.reading import COLUMNS, newest, verified
+from reconciler.store.reading import COLUMNS, following, newest, verified
 from reconciler.store.remedies import RESTORE, remedy
 
 
@@ -217,6 +217,11 @@ class SqliteStore:
         """The newest events of a unit, of an environment or of `all`, newest first; with the pauses that cover it."""
         with self._speaking_of("read"), closing(self._reader()) as db:
             return newest(db, scope, limit, chosen)
+
+    def since(self, number: int, limit: int) -> Sequence[HistoryEvent]:
+        """The events after the one of that number, oldest first."""
+        with self._speaking_of("read"), closing(self._reader()) as db:
+            return following(db, number, limit)
 
     def verify(self) -> int:
         """Recompute the hash chain over the whole journal and return the number of records."""

@@ -316,6 +316,13 @@ def test_history_of_a_unit_has_what_covers_it_newest_first(store: SqliteStore) -
     assert event.body["pause"]["reason"] == "migration"  # type: ignore[index]
 
 
+def test_what_came_after_an_event_is_told_oldest_first(store: SqliteStore) -> None:
+    store.append(HeadAccepted(HEAD), *(Resumed(f"env-{n}", "clock") for n in range(4)))
+    assert [(e.seq, e.unit) for e in store.since(2, 2)] == [(3, "env-1"), (4, "env-2")]
+    assert [e.seq for e in store.since(4, 100)] == [5]
+    assert store.since(5, 100) == []
+
+
 # --- what only a file can suffer ---------------------------------------------------------------------------------
 
 TAMPERING = {

@@ -53,6 +53,7 @@ def scrape(tmp_path_factory: pytest.TempPathFactory) -> Labels:
     installation = Installation(store, folder)
     installation.ready["runner"] = Check(True)
     populate(installation)
+    installation.observer.notifying(["ops"])
     asked_for = dispatched("prod/app")
     waits = replace(result(asked_for, Outcome.FAILED), plan=CHANGES)
     store.append(JobEnded(asked_for, waits, NOW, None))
