@@ -218,6 +218,10 @@ class RunnerConfig(Closed):
     provider_mirror: ProviderMirror | None = None
     environments: dict[Name, HostEnvironment]
     audit: Audit | None = Field(default=None, description="where heads of the audit log are kept besides")
+    least_room: Annotated[int, Field(ge=0, le=2**20)] = Field(
+        default=64,
+        description="MiB that must be free, besides four times the state, wherever a job writes: else it is not begun",
+    )
     sandbox: Sandbox | None = Field(default=None, description="the jail that jobs run in; none, if not written")
 
     @property

@@ -10,19 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, JobId, Operation, Phase, Presence, Unit, UnitId
+from reconciler.runner.holding import Hold
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import Applying, Memory, Suspicion, UnitMemory
 from reconciler.runner.record import Change
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform.begun import boot, started, suspects
-from reconciler.runner.terraform.engine import ERRORED_STATE
+from reconciler.runner.terraform.rescue import ERRORED_STATE, bring_back
 from reconciler.runner.terraform.state import WORK_STATE, State
 
 LOOK_FOR = timedelta(hours=1)  # after a dead apply was found: what lists objects by their tags may be late
-Holding = Callable[[UnitId], AbstractContextManager[object]]  # holds the state of that name: see `holding`
+Holding = Callable[[UnitId], AbstractContextManager[Hold]]  # holds the state of that name: see `holding`
 
 
-def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
+def recover(host: Host, hosted: Hosted, memory: UnitMemory, hold: Hold) -> UnitMemory:
     """Bring back the state that an apply without an end left in its workspace, and note what it may have made besides.
 
     The job is dead, and so is its engine: both held the unit's lock, which this job has now.
@@ -34,12 +35,8 @@ def recover(host: Host, hosted: Hosted, memory: UnitMemory) -> UnitMemory:
     if unfinished is None:
         return memory
     folder = host.spool.job(unfinished.job)
-    unwritten = folder.work / ERRORED_STATE
-    if unwritten.exists():
-        how = f"push it (`{host.engine.binary} state push {unwritten}` in {folder.work}), then remove that file"
-        raise HeldError("StateUnwritten", f"the last apply could not write its state to the backend: {how}.")
     if folder.work.exists():
-        _take_back(hosted, memory, folder)
+        _take_back(host, hosted, memory, folder, alone=hold.after == unfinished.job)
     state = hosted.backend.read(memory.unit)
     found = state.mark if state else None
     host.record.ended(memory.unit, unfinished.record, unfinished.job, found, Change.RECOVERED)
@@ -62,10 +59,24 @@ def _suspect(memory: UnitMemory, dead: Applying, folder: JobFolder, state: State
     return replace(memory, suspicion=Suspicion(tags, since, until, tuple(dict.fromkeys((*known, *found)))))
 
 
-def _take_back(hosted: Hosted, memory: UnitMemory, folder: JobFolder) -> None:
+def _take_back(host: Host, hosted: Hosted, memory: UnitMemory, folder: JobFolder, *, alone: bool) -> None:
+    """Make what the apply left the state. `alone`: nobody else can have had it since."""
+    unwritten = folder.work / ERRORED_STATE
     try:
-        hosted.backend.take_back(memory.unit, folder.work)
+        bring_back(hosted.backend, memory.unit, folder.work, memory.mark, alone=alone)
+    except OSError as error:
+        what = f"the last apply could not write its state, and the only copy is in {folder.work}"
+        raise UnitError(
+            "StateUnwritten", f"{what}: {error}. Make room; it is brought back then.", transient=True
+        ) from error
     except UnitError as error:
+        if error.transient:
+            raise
+        if unwritten.exists():
+            push = f"push it (`{host.engine.binary} state push {unwritten}` in {folder.work}), then remove that file"
+            how = f"{push}; or remove it, if it is of no use"
+            what = "the last apply could not write its state to the backend, and the runner cannot prove that it may"
+            raise HeldError("StateUnwritten", f"{what}: {error} If it is the right one, {how}.") from error
         how = f"The unfinished apply left it in {folder.work}; if it is of no use, remove that folder"
         raise HeldError(error.reason, f"{error} {how}.") from error
 
@@ -81,17 +92,17 @@ def take_over(
     """
     if old in desired.units or old in desired.broken:
         raise HeldError("MoveBlocked", f"{old} still has an entry; remove it in the commit that moves its state here.")
-    with host.memory.unit_lock(old), hold(old):
-        return _take_over(host, hosted, unit, old, job)
+    with host.memory.unit_lock(old), hold(old) as its:
+        return _take_over(host, hosted, unit, old, its, job)
 
 
-def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, job: JobId | None) -> UnitMemory:
+def _take_over(host: Host, hosted: Hosted, unit: Unit, old: UnitId, hold: Hold, job: JobId | None) -> UnitMemory:
     source = host.memory.unit(old)
     if source.moved_to not in (None, unit.id):
         raise HeldError("MoveBlocked", f"the state of {old} has moved to {source.moved_to} already.")
     if source.applied is None or source.applied.presence is not Presence.PRESENT:
         raise HeldError("MoveBlocked", f"{old} has no state to move; remove `moved_from` from {unit.entry.place.path}.")
-    source = recover(host, hosted, source)
+    source = recover(host, hosted, source, hold)
     host.memory.save(replace(source, moved_to=unit.id))
     try:
         hosted.backend.move(old, unit.id)

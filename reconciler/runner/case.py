@@ -6,7 +6,7 @@ It believes nothing but the names in the job, and writes down what it is about t
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
-from reconciler.errors import HeldError, PassError, SupersededError
+from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.judge import Bounds, Shown, judge, judge_letting_go, judge_review
 from reconciler.model import (
     Allowances,
@@ -30,7 +30,7 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
-from reconciler.runner import caution, checks, claims, values, versions
+from reconciler.runner import caution, checks, claims, room, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
@@ -102,8 +102,7 @@ class Case:
             return self._only_shown(f"The state of {unit.entry.moved_from} would move here.")
         if unit.presence is Presence.FORGOTTEN:
             return self._forget(progress.cause)
-        state = self._hosted.backend.read(unit.id)
-        self._is_ours(memory, state)
+        state = self._ours(memory)
         progress.unexplained = self._host.record.seen(unit.id, state.mark if state else None, memory.mark, self._job.id)
         versions.engine_fits(self._host.engine, memory, state, self._host.accepted_engines)
         if unit.presence is Presence.ABSENT and (state is None or not state.resources):
@@ -111,19 +110,28 @@ class Case:
         self._memory = replace(memory, mark=state.mark if state else memory.mark)
         checks.no_downgrade(unit, memory, self._allowances())
         versions.not_yanked(unit, memory)
+        room.enough(self._host, self._hosted, self._folder, state)
         self._folder.begin(Phase.PLANNING)
         with Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks, progress.veil) as talk:
             progress.plan = plan = self._plan(talk)
-            return self._act(talk, plan, progress.cause)
+            return self._act(talk, plan, progress.cause, state)
 
     # --- before the plan
 
-    def _is_ours(self, memory: UnitMemory, state: State | None) -> None:
-        """See `checks.state_is_ours`; where no state is this memory's, that is what to say."""
+    def _ours(self, memory: UnitMemory) -> State | None:
+        """The unit's state, as this memory left it (`checks.state_is_ours`); where none is this memory's, that is what to say."""
+        backend = self._hosted.backend
         try:
+            state = backend.read(self._unit.id)
             checks.state_is_ours(memory, state)
-        except HeldError as held:
-            raise claims.lost(self._host, self._hosted) or held from None
+        except UnitError as error:
+            if error.reason not in ("StateLost", "StateInvalid"):
+                raise
+            held = claims.lost(self._host, self._hosted) if isinstance(error, HeldError) else None
+            how = None if held else backend.restoring(self._unit.id)
+            copy = f" The last good state was kept aside; this puts it back: `{how}`." if how else ""
+            raise held or type(error)(error.reason, f"{error}{copy}") from None
+        return state
 
     def _carry_over(self, desired: Desired) -> UnitMemory:
         """The unit's memory, after an unfinished apply left its state behind, maybe more, and a rename was carried out."""
@@ -140,7 +148,7 @@ class Case:
             memory = take_over(host, hosted, unit, old, desired, self._held, self._job.id)
         if old is not None and old not in desired.units and host.memory.unit(old).moved_to == unit.id:
             self._progress.moved_from = old
-        memory = recover(host, hosted, caution.since_restored(host, hosted, memory))
+        memory = recover(host, hosted, caution.since_restored(host, hosted, memory), self._hold)
         memory = look(host, hosted, unit, memory, self._progress, self._errand)
         return caution.newest_release(host, unit, memory, desired.commit)
 
@@ -178,7 +186,7 @@ class Case:
             self._host.memory.save(replace(known, sensitive_outputs=self._memory.sensitive_outputs))
             return talk.plan(self._memory.sensitive_outputs, destroy=destroy, targets=targets)
 
-    def _act(self, talk: Talk, plan: PlanSummary, cause: Cause) -> Said:
+    def _act(self, talk: Talk, plan: PlanSummary, cause: Cause, state: State | None) -> Said:
         """Nothing to do, a hold, a report, or an apply."""
         drifted = cause is Cause.DRIFT and self._memory.unfinished is None
         report = self._job.operation is Operation.PLAN or (drifted and not corrects(self._unit))
@@ -195,7 +203,9 @@ class Case:
         self._memory = caution.nothing_left(
             self._host, self._hosted, self._unit, self._memory, makes, progress, self._errand
         )
+        room.enough(self._host, self._hosted, self._folder, state)
         self._hold.check()
+        self._hosted.backend.keep(self._unit.id)
         return self._apply(talk, plan, cause)
 
     def _in_order(self) -> Said:
@@ -305,8 +315,9 @@ class Case:
         applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun, talk.creations, boot())
         self._host.memory.save(replace(self._memory, applying=applying))
         self._folder.begin(Phase.APPLYING)
-        ended = talk.apply()
+        ended = talk.apply(self._hold.alone)
         if ended.unsure is not None:
+            self._hold.keep()  # nobody shall write before the next job has brought back what this one left
             raise UncertainError(ended.unsure)
         state = self._hosted.backend.read(self._unit.id)
         change = Change.FAILED if ended.error is not None else Change.APPLIED
@@ -316,6 +327,8 @@ class Case:
             raise ended.error
         self._memory = replace(self._memory, corrected=plan.digest if cause is Cause.DRIFT else None)
         self._host.history.spend(self._unit.id, self._allowed.opened)
+        with suppress(UnitError, OSError):  # the one of before is there
+            self._hosted.backend.keep(self._unit.id)
         return self._settle(state, Said("Applied", f"{len(plan.changes)} objects changed."))
 
     def _origin(self, plan: PlanSummary | None = None) -> Origin:

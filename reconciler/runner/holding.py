@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,13 @@ class Hold:
             raise UnitError(
                 "StateLocked", f"{what}, so nothing is changed; it is tried again by itself.", transient=True
             )
+
+    def alone(self) -> bool:
+        """Whether nobody else had the state since the hold began."""
+        with suppress(UnitError):
+            self.check()
+            return True
+        return False
 
     def keep(self) -> None:
         """Let nobody have the state until the next job of this runner has looked: that one takes the lock over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
@@ -21,11 +22,15 @@ from reconciler.runner.terraform.engine import Conversation, EngineError, Sensit
 from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.module import cached_module
 from reconciler.runner.terraform.plan import scalars, take_in
+from reconciler.runner.terraform.rescue import bring_back, find_left
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
 from reconciler.runner.vetted import check_vetted
 
+# Bytes that an apply's output has for sure: for the state that the engine prints when it can write it nowhere, and what it says
+# of each change until then (measured: 2.3 KB a change on a full disk).
+ROOM, TIMES, EACH = 8 << 20, 3, 8 << 10
 ANOTHER_ACCOUNT = re.compile(r"AWS account ID not allowed: ?(\d*)")  # as the provider words it
 
 
@@ -87,6 +92,7 @@ class Talk:
             stop=lambda step: step != "apply" and folder.cancelled(),  # one that has begun is left to end
         )
         self._ready = False
+        self._began, self._size, self._changes = state.mark if state else None, len(state.raw) if state else 0, 0
 
     def __enter__(self) -> Self:
         """Hand out credentials, if the host has any to hand out. Raises HeldError, UnitError: there are none."""
@@ -119,28 +125,41 @@ class Talk:
         found = take_in(planned.json, self._host.memory.key)
         self._veil.learn(found.secrets)
         self.drifted, self.creations = found.drifted, found.creations
+        self._changes = len(found.summary.changes)
         return found.summary
 
-    def apply(self) -> Ending:
-        """Apply the plan that `plan` made, and bring the state back."""
+    def apply(self, alone: Callable[[], bool] = lambda: False) -> Ending:
+        """Apply the plan that `plan` made, and bring the state back. `alone`: whether nobody else had the state meanwhile."""
         timeout = self._unit.environment.timeouts.apply.total_seconds()
-        ended = self._conversation.apply(deadline_in(timeout), learn=self._learn)
+        room = ROOM + TIMES * self._size + EACH * self._changes
+        ended = self._conversation.apply(deadline_in(timeout), learn=self._learn, room=room)
         if ended.killed:
             return Ending(None, "Terraform was killed before it ended; the next job refreshes and plans afresh.")
-        if ended.errored_state is not None:
-            where = f"{ended.errored_state} on the runner's host"
-            return Ending(None, f"Terraform could not write the state to its backend; the only copy is {where}.")
-        self.hosted.backend.take_back(self._unit.id, self.folder.work)
+        backend, work, unwritten = self.hosted.backend, self.folder.work, ended.errored_state is not None
+        try:
+            bring_back(backend, self._unit.id, work, self._began, alone=unwritten and alone())
+        except (UnitError, OSError) as error:
+            if not unwritten:
+                raise
+            return Ending(
+                None, f"Terraform could not write the state, nor could the runner: {error} The only copy is in {work}."
+            )
         if ended.failure is None:
             return Ending(None, None)
+        if unwritten:
+            what = (
+                "Terraform could not write the state where it belongs, and the runner did: what the apply did is known"
+            )
+            return Ending(UnitError("StateUnwritten", f"{what}. {self._told(ended.failure)}", transient=True), None)
         found = self._told(ended.failure)
         return Ending(_late(found) if ended.interrupted else found, None)
 
     def _learn(self) -> None:
         """What the apply itself has made: a password that a provider thought of is in the new state first."""
         with suppress(UnitError, OSError):  # who needs that state says what is wrong with it
-            left = self.hosted.backend.left(self._stored_as, self.folder.work)
-            self._veil.learn(secrets_of(left) if left else ())
+            left = find_left(self.folder.work)
+            state = left.state if left else self.hosted.backend.read(self._stored_as)
+            self._veil.learn(secrets_of(state) if state else ())
 
     def _private(self) -> list[str]:
         """The inputs whose variable the module itself marks, and that no reference has marked."""

@@ -213,7 +213,7 @@ def arm(fate: Fate) -> None:
         (Conversation, "apply", "apply"),
         (Command, "__init__", "engine"),  # after: the engine runs, and its parent is gone
         (LocalBackend, "bring", "bring"),
-        (LocalBackend, "take_back", "take-back"),
+        (LocalBackend, "put", "take-back"),
         (LocalBackend, "move", "move"),
     ]
     for owner, name, label in points:

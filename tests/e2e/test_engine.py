@@ -25,7 +25,7 @@ from reconciler.runner.terraform.plan import secrets_in, summarise
 from reconciler.runner.terraform.state import WORK_STATE, secrets_of
 from reconciler.runner.terraform.workspace import Value
 from tests.kit.terraform import provider_env, until
-from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, UNIT, Workbench, any_engine, apply_while, bench, pin
+from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, Workbench, any_engine, apply_while, bench, pin
 from tests.provider.log import calls, doubled
 
 __all__ = ["any_engine", "bench"]  # fixtures
@@ -59,7 +59,7 @@ def test_first_apply_then_nothing_to_do(bench: Workbench) -> None:
     assert [(c.address, c.actions) for c in summary.changes] == [("module.unit.files_file.a", ("create",))]
     assert summary.outputs_changed
     result = talk.apply(deadline_in(SECONDS))
-    bench.kept.take_back(UNIT, bench.work)
+    bench.bring_back()
     assert (result.failure, result.interrupted, result.killed, result.errored_state) == (None, False, False, None)
     assert (bench.cloud / "a").read_text() == "hello"
     assert [r.address for r in bench.state().resources] == ["module.unit.files_file.a"]
@@ -200,7 +200,7 @@ def test_sensitive_output_is_named_so_that_the_root_can_mark_it(bench: Workbench
     planned = talk.plan(deadline_in(SECONDS))  # the folder is initialised already
     assert "hush-hush" in secrets_in(planned.json)
     assert talk.apply(deadline_in(SECONDS)).failure is None
-    bench.kept.take_back(UNIT, bench.work)
+    bench.bring_back()
     outputs = bench.state().outputs
     assert outputs["s"] == Value("hush-hush", sensitive=True)
     assert outputs["n"].sensitive
@@ -222,7 +222,7 @@ def test_interrupted_apply_keeps_what_it_did(bench: Workbench) -> None:
     assert result.failure is not None
     assert not calls(bench.cloud, outcome="created")
     bench.stopped.clear()
-    bench.kept.take_back(UNIT, bench.work)
+    bench.bring_back()
     (bench.cloud / "go").touch()
     assert bench.apply().failure is None
     assert len(calls(bench.cloud, op="create", outcome="created")) == 2
@@ -313,7 +313,7 @@ def test_apply_outlives_the_runner_and_holds_its_lock(bench: Workbench) -> None:
     assert is_locked(lock)
     (bench.cloud / "go").touch()
     until(lambda: not is_locked(lock), "the end of the apply")
-    bench.kept.take_back(UNIT, bench.work)
+    bench.bring_back()
     assert len(bench.state().resources) == 2
     assert (bench.cloud / "b").read_text() == "x"
 
@@ -417,7 +417,7 @@ def test_secrets_lie_in_private_files_and_not_in_the_log(bench: Workbench) -> No
     assert {stat.S_IMODE(f.stat().st_mode) for f in holders} == {0o600}
     assert stat.S_IMODE(bench.work.stat().st_mode) == 0o700
     assert talk.apply(deadline_in(SECONDS)).failure is None
-    bench.kept.take_back(UNIT, bench.work)
+    bench.bring_back()
     assert "hush-hush" in secrets_of(bench.state())
     assert "hush-hush" not in bench.log.read_text()
 

@@ -27,6 +27,7 @@ from reconciler.runner.jail.trial import Sinks, own_python
 from reconciler.runner.jail.users import MOST, children, number_of
 from reconciler.runner.terraform.engine import Conversation, Engine, EngineError, deadline_in, find_engine
 from reconciler.runner.terraform.process import Command, Ended, Stop
+from reconciler.runner.terraform.rescue import bring_back
 from reconciler.runner.terraform.state import WORK_STATE, LocalBackend
 from tests.kit.jails import Yard, yard
 from tests.kit.terraform import static_engine, until
@@ -283,7 +284,7 @@ def test_links_that_an_engine_leaves_behind_lead_nowhere(strict: Bench, step: st
     assert "CANARY" not in (folder / "log").read_text()
     assert (outside / "canary").stat().st_uid == os.getuid()
     with pytest.raises((OSError, UnitError)):
-        LocalBackend(folder / "states").take_back(UnitId("prod/a"), work_with_state(work, outside))
+        bring_back(LocalBackend(folder / "states"), UnitId("prod/a"), work_with_state(work, outside), None)
     assert not (folder / "states").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 from reconciler.model import Commit, Digest, Pin, ProviderPin, UnitId
 from reconciler.runner.terraform.engine import ApplyResult, Conversation, Engine, PlanResult, deadline_in, find_engine
 from reconciler.runner.terraform.module import read_module
+from reconciler.runner.terraform.rescue import bring_back
 from reconciler.runner.terraform.state import Backend, LocalBackend, State
 from reconciler.runner.terraform.workspace import RootSpec, Value, write_root
 from tests.kit.terraform import provider_env
@@ -94,8 +95,13 @@ class Workbench:
         """Plan, apply what was planned, keep the state."""
         talk, _ = self.plan(spec, **options)
         result = talk.apply(deadline_in(SECONDS))
-        self.kept.take_back(UNIT, self.work)
+        self.bring_back()
         return result
+
+    def bring_back(self) -> None:
+        """Keep what the engine left."""
+        kept = self.kept.read(UNIT)
+        bring_back(self.kept, UNIT, self.work, kept.mark if kept else None)
 
     def state(self) -> State:
         state = self.kept.read(UNIT)

@@ -19,6 +19,7 @@ from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, Sensit
 from reconciler.runner.terraform.leftover import NOTE
 from reconciler.runner.terraform.plan import not_a_plan, parse_plan
 from reconciler.runner.terraform.process import Command, Ended, Jail, Stop
+from reconciler.runner.terraform.rescue import ERRORED_STATE
 from reconciler.runner.terraform.transcript import Transcript
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
 
@@ -36,7 +37,6 @@ __all__ = [
 PLAN_FILE = "tfplan"
 USED_PLAN = "tfplan.used"
 CLI_CONFIG = "engine.tfrc"
-ERRORED_STATE = "errored.tfstate"
 UNLOCKED = "-lock=false"  # the job holds the state, and says so where anybody's engine looks
 PLAN_GRACE = 20.0  # seconds between TERM and KILL: a plan changes nothing
 APPLY_GRACE = 3600.0  # seconds an interrupted apply may take to bring its calls to an end and to write its state
@@ -137,20 +137,21 @@ class Conversation:
         return PlanResult(code == 2, shown, tuple(said.diagnostics))
 
     def apply(
-        self, deadline: float, *, grace: float = APPLY_GRACE, learn: Callable[[], None] = lambda: None
+        self, deadline: float, *, grace: float = APPLY_GRACE, learn: Callable[[], None] = lambda: None, room: int = 0
     ) -> ApplyResult:
         """Apply the last plan, which cannot be applied again: it is set aside before anything is changed.
 
         At the deadline the engine is interrupted and has `grace` seconds to come to an end. `learn` is called when it has,
-        and before what went wrong is written to the log: `mask` may know more then.
+        and before what went wrong is written to the log: `mask` may know more then. `room`: bytes of disk that its output has for
+        sure, for what it prints when there is none left.
 
         Raises:
-            SupersededError: it was stopped before it began.
+            SupersededError: it was stopped before it began. UnitError: "DiskFull": there is not that much room; nothing began.
         """
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         try:
             options = ("-input=false", "-no-color", "-json", UNLOCKED, USED_PLAN)
-            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn)
+            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn, room=room)
         finally:
             used.unlink()
         failure = EngineError("apply", said.diagnostics) if ended.code else None
@@ -194,6 +195,7 @@ class Conversation:
         *,
         logged: bool = True,
         learn: Callable[[], None] | None = None,
+        room: int = 0,
     ) -> tuple[Transcript, Ended]:
         self._check_wanted(step)
         output, errors = self._folder / f"{step}.out", self._folder / f"{step}.err"
@@ -206,6 +208,7 @@ class Conversation:
                 errors=errors,
                 locks=self._locks,
                 note=self._note,
+                room=room,
                 jail=self._jail,
             )
             said = Transcript(output, log, self.mask, self._root(), patient=learn is not None)
@@ -246,7 +249,7 @@ class Conversation:
             with Path("/dev/null").open("ab") as nowhere:
                 yield nowhere
         elif isinstance(self._log, Path):
-            with self._log.open("ab") as log:
+            with self._log.open("ab", buffering=0) as log:
                 yield log
         else:
             yield self._log

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import select
 import signal
@@ -13,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
+from reconciler.errors import UnitError
 from reconciler.runner.terraform import leftover
 
+KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 BEAT = 0.2  # seconds between looks at the output while a command runs; its end is noticed at once
 
 
@@ -77,11 +81,14 @@ class Command:
         errors: Path,
         locks: tuple[int, ...] = (),
         note: Path | None = None,
+        room: int = 0,
         jail: Jail | None = None,
     ) -> None:
+        """`room`: bytes that the output may come to on a disk that fills. Raises UnitError "DiskFull": there are not so many."""
         self._step, self._path = str(argv[1]), note
         self._note: leftover.Note | None = None
         with _private(output) as stdout, _private(errors) as stderr:
+            _reserve(stdout, room)
             if jail is None:
                 self._process: Child = subprocess.Popen(
                     argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
@@ -170,6 +177,18 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
             os.close(self._handle)
+
+
+def _reserve(file: BinaryIO, room: int) -> None:
+    """Have the disk keep room for the file, which stays as long as it is. Where the system cannot, nothing is kept."""
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
+    if not room or fallocate is None:
+        return
+    if fallocate(file.fileno(), KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(room)) < 0:
+        number = ctypes.get_errno()
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            what = f"Nothing was begun: there is no room for the engine's output ({room >> 20:,} MiB, {file.name})"
+            raise UnitError("DiskFull", f"{what}. Make room there; it is tried again by itself.", transient=True)
 
 
 def _private(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,17 @@ from reconciler.errors import UnitError
 from reconciler.model import Json, UnitId
 from reconciler.runner.access.keys import Renewing
 from reconciler.runner.s3 import s3_client
-from reconciler.runner.terraform.state import MOST_OF_A_CLAIM, SUFFIX, State, aside, check_move, claim_name, parse_state
+from reconciler.runner.terraform.state import (
+    KEPT_SUFFIX,
+    MOST_OF_A_CLAIM,
+    SUFFIX,
+    State,
+    aside,
+    changed_meanwhile,
+    check_move,
+    claim_name,
+    parse_state,
+)
 from reconciler.runner.terraform.statelock import ObjectLock, StateLock
 
 # What a read of nothing answers; and a write of what is there, or is being written at this moment.
@@ -53,12 +64,34 @@ class S3Backend:
     def bring(self, unit: UnitId, folder: Path) -> None:
         """Nothing: the engine reads the bucket itself."""
 
-    def take_back(self, unit: UnitId, folder: Path) -> None:
-        """Nothing: the engine writes the bucket itself."""
+    def put(self, unit: UnitId, state: State, over: State | None) -> None:
+        """See `Backend`. The bucket itself checks that it is still the object that was looked at."""
+        condition = {"IfNoneMatch": "*"}
+        there = self._call("get_object", _key(unit), absent_ok=True)
+        if (there["Body"].read() if there else None) != (over.raw if over else None):
+            raise changed_meanwhile(self._address(_key(unit)))
+        if there:
+            condition = {"IfMatch": there["ETag"]}
+        said = {"Body": state.raw, "ContentType": "application/json", **self._encryption()}
+        if self._call("put_object", _key(unit), absent_ok=True, **said, **condition) is None:
+            raise changed_meanwhile(self._address(_key(unit)))
 
-    def left(self, unit: UnitId, folder: Path) -> State | None:  # noqa: ARG002 - the protocol's
+    def keep(self, unit: UnitId) -> None:
+        """See `Backend`. Its key is the state's with `.kept`."""
+        if self._call("head_object", _key(unit), absent_ok=True) is not None:
+            self._copy(_key(unit), f"{_key(unit)}{KEPT_SUFFIX}")
+
+    def restoring(self, unit: UnitId) -> str | None:
         """See `Backend`."""
-        return self.read(unit)
+        kept = f"{_key(unit)}{KEPT_SUFFIX}"
+        if self._call("head_object", kept, absent_ok=True) is None:
+            return None
+        key = self.options.get("kms_key_id")
+        sealed = ["--sse", "aws:kms", "--sse-kms-key-id", str(key)] if key else []
+        return shlex.join(["aws", "s3", "cp", self._address(kept), self._address(_key(unit)), *sealed])
+
+    def _address(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
 
     def move(self, old: UnitId, new: UnitId) -> None:
         """See `Backend`. The old object stays under another key."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from reconciler.durable import open_plain, sync_folder, write_atomic, write_new
+from reconciler.durable import sync_folder, write_atomic, write_new
 from reconciler.errors import UnitError
 from reconciler.model import Json, StateMark, UnitId
 from reconciler.runner.terraform.plan import scalars
@@ -19,6 +19,7 @@ from reconciler.runner.terraform.workspace import Value
 
 FORMAT = 4
 SUFFIX = ".tfstate"
+KEPT_SUFFIX = ".kept"  # of the last good state, beside the state
 MOST_OF_A_CLAIM = 64 * 1024  # bytes; a longer one is nobody's
 # In the job's folder. Not `terraform.tfstate`: `init` in a fresh folder takes a file of that name for a state from before
 # there was a backend, sets it aside and leaves an empty one (measured).
@@ -63,11 +64,14 @@ class Backend(Protocol):
     def bring(self, unit: UnitId, folder: Path) -> None:
         """Put the state where the engine will look for it."""
 
-    def take_back(self, unit: UnitId, folder: Path) -> None:
-        """Keep what the engine has written; may be repeated. Raises UnitError "StateForeign"."""
+    def put(self, unit: UnitId, state: State, over: State | None) -> None:
+        """Make it the unit's state in place of `over`, and of no other. Raises UnitError "StateForeign"."""
 
-    def left(self, unit: UnitId, folder: Path) -> State | None:
-        """The state as the engine in the folder has just left it, kept or not yet. Raises as `read`."""
+    def keep(self, unit: UnitId) -> None:
+        """Copy the state aside, as the last good one; there is one such copy of each unit."""
+
+    def restoring(self, unit: UnitId) -> str | None:
+        """The command that puts the copy back; None: there is none."""
 
     def move(self, old: UnitId, new: UnitId) -> None:
         """Give the state another name; the caller holds both. After a crash at any point it may be repeated.
@@ -214,25 +218,24 @@ class LocalBackend:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(work, kept)
 
-    def take_back(self, unit: UnitId, folder: Path) -> None:
-        """Replace the kept state by the folder's, atomically; the one before stays as `.backup`.
-
-        Raises:
-            UnitError: "StateForeign": the folder's state is of another lineage or older.
-        """
-        new, file = _written(folder / WORK_STATE), self._file(unit)
-        kept = _read(file)
-        if new is None or (kept is not None and kept.raw == new.raw):
-            return
-        if kept is not None:
-            _check_successor(unit, kept.mark, new.mark)
-            write_atomic(file.with_name(f"{file.name}.backup"), kept.raw)
+    def put(self, unit: UnitId, state: State, over: State | None) -> None:
+        """See `Backend`. Only the job that holds the unit writes here, so to look first is enough."""
+        file, there = self._file(unit), self.read(unit)
+        if (there and there.raw) != (over and over.raw):
+            raise changed_meanwhile(str(file))
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(file, new.raw)
+        write_atomic(file, state.raw)
 
-    def left(self, unit: UnitId, folder: Path) -> State | None:  # noqa: ARG002 - the protocol's
+    def keep(self, unit: UnitId) -> None:
+        """See `Backend`. Its name is the state's with `.kept`."""
+        file = self._file(unit)
+        if file.exists():
+            write_atomic(_kept(file), file.read_bytes())
+
+    def restoring(self, unit: UnitId) -> str | None:
         """See `Backend`."""
-        return _written(folder / WORK_STATE)
+        file = self._file(unit)
+        return shlex.join(["cp", "-p", str(_kept(file)), str(file)]) if _kept(file).exists() else None
 
     def move(self, old: UnitId, new: UnitId) -> None:
         """See `Backend`. The old file stays, renamed, beside where it was."""
@@ -302,13 +305,13 @@ def aside(word: str, mark: StateMark) -> str:
     return f"{word}-{mark.lineage[:8]}-{mark.serial}"
 
 
-def _check_successor(unit: UnitId, kept: StateMark, new: StateMark) -> None:
-    if kept.lineage != new.lineage or new.serial <= kept.serial:
-        raise UnitError(
-            "StateForeign",
-            f"{unit}: the job left a state {new.lineage}#{new.serial}, which is no successor of {kept.lineage}#{kept.serial}. "
-            "The kept one stays; find out what wrote the other.",
-        )
+def changed_meanwhile(place: str) -> UnitError:
+    """A state that is about to be replaced is not what it was a moment ago."""
+    return UnitError("StateForeign", f"{place} was changed by somebody else a moment ago, and stays as it is.")
+
+
+def _kept(file: Path) -> Path:
+    return file.with_name(f"{file.name}{KEPT_SUFFIX}")
 
 
 def _read(file: Path, opened: Callable[[Path], BinaryIO] = lambda file: file.open("rb")) -> State | None:
@@ -321,14 +324,6 @@ def _read(file: Path, opened: Callable[[Path], BinaryIO] = lambda file: file.ope
         return parse_state(raw)
     except UnitError as error:
         raise UnitError(error.reason, f"{file}: {error}") from error
-
-
-def _written(file: Path) -> State | None:
-    """What an engine wrote. It empties the file before it writes it, and may have died in between: then it has written nothing."""
-    with suppress(FileNotFoundError):
-        if file.lstat().st_size == 0:
-            return None
-    return _read(file, open_plain)
 
 
 def _set_aside(file: Path, suffix: str) -> None:

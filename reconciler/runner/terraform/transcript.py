@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reconciler.durable import open_plain
 from reconciler.runner.terraform.diagnose import Diagnostic, parse_diagnostic
 
+MOST_OF_A_LOG = 64 << 20  # bytes
+MOST_OF_ERRORS = 16 << 20  # bytes
 MOST_AT_ONCE = 1 << 20  # bytes of one look
 KEPT = frozenset({"resource_drift", "planned_change", "change_summary"})
 LONGEST_PIECE = 1000  # lines
@@ -38,6 +41,7 @@ class Transcript:
         self._mask = mask
         self._root = root
         self._rest = b""
+        self._cut = False
         self._plain: list[str] = []
         self._piece: list[str] = []
         self._patient = patient
@@ -52,7 +56,7 @@ class Transcript:
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in lines:
                 self._take(line)
-        self._log.flush()
+        self._flush()
 
     @property
     def waits(self) -> bool:
@@ -65,7 +69,7 @@ class Transcript:
         self._take(self._rest)
         self._output.close()
         with open_plain(errors) as said:
-            for line in said.read().splitlines():
+            for line in said.read(MOST_OF_ERRORS).splitlines():
                 self._text(line.decode(errors="replace"))
         self._end_piece()
         for text in self._kept:
@@ -73,7 +77,7 @@ class Transcript:
         if code not in (0, 2) and self._plain and not any(d.severity == "error" for d in self.diagnostics):
             summary = self._mask("\n".join(self._plain))[-LAST_WORDS:]  # first hidden, then cut
             self.diagnostics.append(Diagnostic("error", summary))
-        self._log.flush()
+        self._flush()
 
     def _take(self, line: bytes) -> None:
         message = _json_object(line)
@@ -130,9 +134,19 @@ class Transcript:
         self._write("\n".join(self._piece))
         self._piece = []
 
+    def _flush(self) -> None:
+        with suppress(OSError):
+            self._log.flush()
+
     def _write(self, text: str) -> None:
-        if text:
-            self._log.write(self._mask(text).encode(errors="replace") + b"\n")
+        """An apply is disturbed neither by what it says nor by a disk that has no room for it."""
+        if not text or self._cut:
+            return
+        line = self._mask(text).encode(errors="replace") + b"\n"
+        with suppress(OSError):
+            if self._log.tell() + len(line) > MOST_OF_A_LOG:
+                self._cut, line = True, f"(The log is cut here: it has {MOST_OF_A_LOG >> 20} MiB.)\n".encode()
+            self._log.write(line)
 
 
 def _json_object(line: bytes) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from reconciler.errors import HeldError, UnitError
 from reconciler.model import Desired, Job, JobId, Operation, Outcome, Presence, Result, Unit, UnitId
 from reconciler.ports import Lost
 from reconciler.runner.carry import name_again, recover, take_over, tidy
+from reconciler.runner.holding import Hold
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.job import run_job
 from reconciler.runner.memory import Applying, UnitMemory
 from reconciler.runner.spool import JobFolder
-from reconciler.runner.terraform.engine import ERRORED_STATE
+from reconciler.runner.terraform.rescue import ERRORED_STATE
 from reconciler.runner.terraform.state import WORK_STATE
+from reconciler.runner.terraform.statelock import LockInfo
 from tests.kit.modules import excused
 from tests.kit.plane import (
     CATALOG,
@@ -40,6 +42,14 @@ from tests.kit.plane import (
     state,
 )
 from tests.provider.log import calls, doubled
+
+HOLD = Hold(None, LockInfo(""))
+
+
+def free(_state: UnitId) -> AbstractContextManager[Hold]:
+    """A hold of a state that nobody else can reach."""
+    return nullcontext(HOLD)
+
 
 OLD, NEW = UnitId("prod/old"), UnitId("prod/new")
 DEAD = JobId("job-dead")
@@ -75,7 +85,7 @@ class Place:
 
     def take_over(self) -> UnitMemory:
         desired = self.desired()
-        return take_over(self.host, self.hosted, desired.units[NEW], OLD, desired, nullcontext)
+        return take_over(self.host, self.hosted, desired.units[NEW], OLD, desired, free)
 
 
 @pytest.fixture
@@ -94,38 +104,37 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_where_nothing_is_unfinished_nothing_is_touched(place: Place) -> None:
     put(place.dead.work / WORK_STATE, state(9))
     memory = place.host.memory.unit(OLD)
-    assert recover(place.host, place.hosted, memory) is memory
+    assert recover(place.host, place.hosted, memory, HOLD) is memory
     assert (place.dead.work / WORK_STATE).exists()
 
 
 def test_the_state_comes_back_and_the_workspace_goes(place: Place) -> None:
     put(place.dead.work / WORK_STATE, state(2, tainted="broken"))
     memory = place.begun(corrected="digest", tainted=frozenset({"thing.before"}))
-    after = recover(place.host, place.hosted, memory)
+    after = recover(place.host, place.hosted, memory, HOLD)
     assert place.ground.state(OLD).read_bytes() == state(2, tainted="broken")
-    assert (place.states / "old.tfstate.backup").read_bytes() == state(1)
     assert after == replace(memory, corrected=None, tainted=frozenset({"thing.before", "thing.broken"}))
     assert place.host.memory.unit(OLD) == after
     assert not place.dead.work.exists()
-    assert recover(place.host, place.hosted, after) == after
+    assert recover(place.host, place.hosted, after, HOLD) == after
 
 
 def test_an_engine_that_wrote_nothing_leaves_the_state_as_it_was(place: Place) -> None:
     for files in ({}, {WORK_STATE: state(1)}):
         for name, data in files.items():
             put(place.dead.work / name, data)
-        recover(place.host, place.hosted, place.begun())
+        recover(place.host, place.hosted, place.begun(), HOLD)
         assert place.ground.state(OLD).read_bytes() == state(1)
         assert not place.dead.work.exists()
 
 
 def test_a_state_that_only_a_person_can_place_is_kept_and_said(place: Place) -> None:
-    put(place.dead.work / ERRORED_STATE, state(2))
+    put(place.dead.work / ERRORED_STATE, state(2, lineage="other"))
     with pytest.raises(HeldError, match=r"state push .*errored.tfstate` in .*job-dead/work\), then remove") as held:
-        recover(place.host, place.hosted, place.begun())
+        recover(place.host, place.hosted, place.begun(), HOLD)
     assert held.value.reason == "StateUnwritten"
     (place.dead.work / ERRORED_STATE).unlink()
-    recover(place.host, place.hosted, place.begun())
+    recover(place.host, place.hosted, place.begun(), HOLD)
 
 
 @pytest.mark.parametrize("left", [state(2, lineage="other"), state(0)])
@@ -134,7 +143,7 @@ def test_a_state_that_is_no_successor_replaces_nothing_and_is_not_thrown_away(le
     with pytest.raises(
         HeldError, match=r"no successor.*job-dead/work; if it is of no use, remove that folder"
     ) as failed:
-        recover(place.host, place.hosted, place.begun())
+        recover(place.host, place.hosted, place.begun(), HOLD)
     assert failed.value.reason == "StateForeign"
     assert place.ground.state(OLD).read_bytes() == state(1)
     assert (place.dead.work / WORK_STATE).read_bytes() == left
@@ -213,7 +222,7 @@ def test_a_rename_is_held_while_the_old_entry_is_there(old: str, place: Place) -
     place.ground.merge({f"{PROD}/old.yaml": old})
     place.host.history._stamp.unlink()
     with pytest.raises(HeldError, match=r"prod/old still has an entry") as held:
-        take_over(place.host, place.hosted, there, OLD, place.desired(), nullcontext)
+        take_over(place.host, place.hosted, there, OLD, place.desired(), free)
     assert held.value.reason == "MoveBlocked"
 
 
@@ -267,8 +276,8 @@ def test_so_does_one_that_is_taken_back_half_way(got_as_far_as: Callable[[Place]
     desired = place.desired()
     gone, unit = place.host.memory.unit(OLD), desired.units[OLD]
     with pytest.raises(HeldError, match="which has no entry any more"):
-        name_again(place.host, place.hosted, unit, gone, desired, Operation.PLAN, nullcontext)
-    back = name_again(place.host, place.hosted, unit, gone, desired, Operation.APPLY, nullcontext)
+        name_again(place.host, place.hosted, unit, gone, desired, Operation.PLAN, free)
+    back = name_again(place.host, place.hosted, unit, gone, desired, Operation.APPLY, free)
     assert back == remembered(OLD) == place.host.memory.unit(OLD)
     assert place.ground.state(OLD).read_bytes() == state(1)
     assert not place.ground.state(NEW).exists()
@@ -286,7 +295,7 @@ def test_a_name_whose_state_lives_on_elsewhere_or_is_gone_may_be_used_again(plac
     ):
         for memory in memories:
             place.host.memory.save(memory)
-        found = name_again(place.host, place.hosted, unit, memories[0], desired, Operation.APPLY, nullcontext)
+        found = name_again(place.host, place.hosted, unit, memories[0], desired, Operation.APPLY, free)
         assert found == UnitMemory(OLD)
 
 

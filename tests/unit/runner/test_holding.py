@@ -21,11 +21,14 @@ from reconciler.model import Job, Operation, Outcome, UnitId
 from reconciler.runner import holding
 from reconciler.runner.holding import BROKEN, KEPT, Hold, Holder, died_here, held, holder_of
 from reconciler.runner.host import Host
+from reconciler.runner.memory import Applying
 from reconciler.runner.terraform import leftover
+from reconciler.runner.terraform.rescue import ERRORED_STATE
+from reconciler.runner.terraform.state import parse_state
 from reconciler.runner.terraform.statelock import LockInfo, StateLock
 from reconciler.runner.terraform.statelock import parse as parse_lock
 from tests.kit.aws import BUCKET, REGION, Aws, serving
-from tests.kit.plane import carry_out, ground, job, note, open_host
+from tests.kit.plane import NOW, carry_out, ground, job, note, open_host, put
 from tests.kit.terraform import until
 
 APP = UnitId("prod/app")
@@ -320,6 +323,65 @@ def test_whoever_waits_can_be_cancelled(place: Place, monkeypatch: pytest.Monkey
     assert place.lock().take(PERSONS)
     with pytest.raises(SupersededError, match="while it waited"), place.hold(1, unwanted=lambda: True):
         pass
+
+
+# --- what a dead job could not write
+
+
+def serial(raw: bytes) -> int:
+    return parse_state(raw).mark.serial
+
+
+def left_unwritten(place: Place, *, lock: bool) -> bytes:
+    """Job 1 applied. Job 2 died with a newer state in its workspace, and maybe with the lock; that state."""
+    assert carry_out(place.host, place.job(1)).reason == "Applied"
+    if lock:
+        with place.elsewhere(2):
+            pass
+    raw = place.aws.contents()["prod/app.tfstate"]
+    newer = raw.replace(b'"serial": %d' % serial(raw), b'"serial": %d' % (serial(raw) + 5))
+    put(place.host.spool.job(place.job(2).id).work / ERRORED_STATE, newer)
+    memory = place.host.memory.unit(APP)
+    place.host.memory.save(replace(memory, applying=Applying(place.job(2).id, NOW, "plan")))
+    return newer
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_state_that_could_not_be_written_is_written_by_the_next_job(lock: bool, place: Place) -> None:
+    newer = left_unwritten(place, lock=lock)
+    result = carry_out(place.host, place.job(3))
+    assert result.outcome is Outcome.SUCCEEDED, result.message
+    assert place.aws.contents()["prod/app.tfstate"] == newer
+    assert not place.host.spool.job(place.job(2).id).work.exists()
+    assert {"prod/app.tfstate.kept"} < place.aws.objects()
+
+
+def test_what_an_apply_wrote_on_its_way_is_replaced_by_what_it_wrote_last_and_nobody_elses_is(place: Place) -> None:
+    newer = left_unwritten(place, lock=True)
+    between = newer.replace(b'"serial": %d' % serial(newer), b'"serial": %d' % (serial(newer) - 1))
+    place.aws.put({"prod/app.tfstate": between})
+    found = place.said()
+    assert found is not None
+    place.aws.client("s3").delete_object(Bucket=BUCKET, Key=LOCK)  # somebody had the state since
+    held = carry_out(place.host, place.job(3))
+    assert (held.outcome, held.reason) == (Outcome.HELD, "StateUnwritten"), held.message
+    assert "state push" in held.message
+    assert place.aws.contents()["prod/app.tfstate"] == between
+    assert place.lock().take(found)  # as it was: nobody can have had it
+    assert carry_out(place.host, place.job(4)).outcome is Outcome.SUCCEEDED
+    assert place.aws.contents()["prod/app.tfstate"] == newer
+
+
+def test_a_state_that_is_cut_off_is_told_with_the_copy_that_was_kept_aside(place: Place) -> None:
+    assert carry_out(place.host, place.job(1)).reason == "Applied"
+    good = place.aws.contents()["prod/app.tfstate"]
+    assert place.aws.contents()["prod/app.tfstate.kept"] == good
+    for number, broken in enumerate(({"prod/app.tfstate": good[:50]}, {}), 2):
+        place.aws.client("s3").delete_object(Bucket=BUCKET, Key="prod/app.tfstate")
+        place.aws.put(broken)
+        told = carry_out(place.host, place.job(number))
+        assert told.reason in ("StateInvalid", "StateLost")
+        assert f"`aws s3 cp s3://{BUCKET}/prod/app.tfstate.kept s3://{BUCKET}/prod/app.tfstate`" in told.message
 
 
 # --- proofs

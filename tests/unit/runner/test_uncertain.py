@@ -16,6 +16,7 @@ from reconciler.model import Job, JobId, Operation, Outcome, UnitId
 from reconciler.runner import uncertain
 from reconciler.runner.access.sts import NOBODY
 from reconciler.runner.carry import LOOK_FOR, recover
+from reconciler.runner.holding import Hold
 from reconciler.runner.host import Host
 from reconciler.runner.memory import Applying, Suspicion, UnitMemory
 from reconciler.runner.progress import Progress
@@ -23,12 +24,14 @@ from reconciler.runner.settling import settle
 from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.creation import Creation
 from reconciler.runner.terraform.state import WORK_STATE
+from reconciler.runner.terraform.statelock import LockInfo
 from tests.kit.aws import ACCOUNT, REGION, Aws, prod, serving
 from tests.kit.modules import environment
 from tests.kit.plane import NOW, carry_out, ground, job, note, open_host, put, remembered, state
 
 UNIT, DEAD = UnitId("prod/app"), JobId("job-dead")
 THING = Creation("thing.that", "thing", "acme/things")
+HOLD = Hold(None, LockInfo(""))  # of a state that nobody else can reach
 KNOWN = Creation("thing.this", "thing", "acme/things")  # in every state of the kit
 
 
@@ -45,7 +48,7 @@ class Place:
         """The memory while the apply of a dead job stands without an end, recovered."""
         applying = Applying(DEAD, NOW, "plan", creates=creates, boot=booted or boot())
         self.host.memory.save(remembered(UNIT, applying=applying))
-        return recover(self.host, self.host.environment("prod"), self.host.memory.unit(UNIT))
+        return recover(self.host, self.host.environment("prod"), self.host.memory.unit(UNIT), HOLD)
 
     def look(self, memory: UnitMemory) -> tuple[UnitMemory, Progress]:
         commit = self.ground.environments.head
@@ -83,7 +86,7 @@ def test_what_was_begun_and_is_in_no_state_is_suspected_and_on_disk_before_the_w
     assert place.host.memory.unit(UNIT) == after
     assert not place.work.exists()
     hosted = place.host.environment("prod")
-    assert recover(place.host, hosted, after) == after  # looked at once: the workspace that would tell is gone
+    assert recover(place.host, hosted, after, HOLD) == after  # looked at once: the workspace that would tell is gone
 
 
 def test_an_apply_that_never_began_is_suspected_of_nothing(place: Place) -> None:
@@ -111,7 +114,7 @@ def test_another_dead_apply_adds_to_what_is_suspected(place: Place) -> None:
         place.host.memory.unit(UNIT), suspicion=first, applying=Applying(DEAD, datetime.now(UTC), "p", creates=(other,), boot=boot())
     )  # fmt: skip
     begun(place, "thing.other")
-    second = recover(place.host, place.host.environment("prod"), memory).suspicion
+    second = recover(place.host, place.host.environment("prod"), memory, HOLD).suspicion
     assert second is not None
     assert (second.suspects, second.since) == ((THING, other), NOW)
     assert second.until > first.until

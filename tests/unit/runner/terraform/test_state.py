@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from reconciler.errors import UnitError
 from reconciler.model import StateMark, UnitId
+from reconciler.runner.terraform.rescue import bring_back
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import WORK_STATE, Backend, LocalBackend, StateResource, parse_state, secrets_of
 from reconciler.runner.terraform.workspace import Value
@@ -209,28 +212,68 @@ def test_retired_state_is_not_read_and_not_lost(kept: Kept) -> None:
     assert kept.names() == {"prod/new.tfstate.forgotten-lineage--3"}
 
 
+def test_the_last_good_state_is_kept_aside_and_comes_back_by_the_command_that_is_told(kept: Kept) -> None:
+    kept.backend.keep(NEW)  # there is none yet
+    assert kept.backend.restoring(NEW) is None
+    kept.put("prod/new.tfstate", state(3))
+    kept.backend.keep(NEW)
+    kept.put("prod/new.tfstate", state(4))
+    kept.backend.keep(NEW)
+    kept.put("prod/new.tfstate", b"cut o")
+    told = kept.backend.restoring(NEW)
+    assert told is not None
+    assert kept.backend.units("prod") == (NEW,)  # the copy is no unit
+    assert kept.names() == {"prod/new.tfstate", "prod/new.tfstate.kept"}
+    if isinstance(kept, Files):
+        subprocess.run(shlex.split(told), check=True)
+    else:
+        assert isinstance(kept, Objects)
+        assert told == f"aws s3 cp s3://{kept.bucket}/prod/new.tfstate.kept s3://{kept.bucket}/prod/new.tfstate"
+        source = {"Bucket": kept.bucket, "Key": "prod/new.tfstate.kept"}
+        kept.client.copy_object(Bucket=kept.bucket, Key="prod/new.tfstate", CopySource=source)
+    found = kept.backend.read(NEW)
+    assert found is not None
+    assert found.raw == state(4)
+
+
+def test_a_state_is_put_over_the_very_one_that_was_looked_at(kept: Kept) -> None:
+    first, second, third = (parse_state(state(serial)) for serial in (1, 2, 3))
+    kept.backend.put(NEW, first, None)
+    for over in (None, second):
+        with pytest.raises(UnitError, match="changed by somebody else") as refused:
+            kept.backend.put(NEW, third, over)
+        assert refused.value.reason == "StateForeign"
+    kept.backend.put(NEW, second, first)
+    assert kept.backend.read(NEW) == second
+
+
 # --- files only --------------------------------------------------------------------------------------------------
+
+
+def again(backend: LocalBackend, work: Path) -> None:
+    """Bring back what is in the folder, over the state as it is."""
+    kept = backend.read(NEW)
+    bring_back(backend, NEW, work, kept.mark if kept else None)
 
 
 def test_state_is_brought_and_taken_back(tmp_path: Path) -> None:
     backend, work = LocalBackend(tmp_path / "states"), tmp_path / "work"
     work.mkdir()
     backend.bring(NEW, work)
-    backend.take_back(NEW, work)  # nothing was written
+    again(backend, work)  # nothing was written
     assert backend.read(NEW) is None
     assert backend.block(NEW, work) == {"local": {"path": str(work / WORK_STATE)}}
 
     (work / WORK_STATE).write_bytes(state(1))
-    backend.take_back(NEW, work)
-    backend.take_back(NEW, work)
+    again(backend, work)
+    again(backend, work)
     (work / WORK_STATE).write_bytes(b"left over")
     backend.bring(NEW, work)
     assert (work / WORK_STATE).read_bytes() == state(1)
     (work / WORK_STATE).write_bytes(state(2))
-    backend.take_back(NEW, work)
+    again(backend, work)
     kept = tmp_path / "states/prod"
     assert (kept / "new.tfstate").read_bytes() == state(2)
-    assert (kept / "new.tfstate.backup").read_bytes() == state(1)
     assert {f.stat().st_mode & 0o777 for f in kept.iterdir()} == {0o600}
 
 
@@ -246,7 +289,7 @@ def test_foreign_or_older_state_is_not_taken_back(tmp_path: Path, new: bytes) ->
     Files(tmp_path / "states").put("prod/new.tfstate", state(5))
     (tmp_path / WORK_STATE).write_bytes(new)
     with pytest.raises(UnitError) as refused:
-        backend.take_back(NEW, tmp_path)
+        again(backend, tmp_path)
     assert refused.value.reason in ("StateForeign", "StateInvalid")
     found = backend.read(NEW)
     assert found is not None
