@@ -10,13 +10,14 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash soak fuzz asked needs check lint fast format bench dashboards lock clean
+.PHONY: help venv demo test crash schedules soak fuzz asked needs check lint fast format bench dashboards lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
 	@echo 'make test [ARGS=...]       every test, in random order'
 	@echo 'make crash [SEEDS=0-199]   kill -9 at each of the points with each seed; make test plays each point once'
 	@echo 'make soak [SOAK_SECONDS=7200]  300 units, merges, drift, faults and restarts; then nothing may be lost, doubled or left behind'
+	@echo 'make schedules             two daemons on one store: 10,000 schedules in simulation, and 200 with real processes'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
@@ -44,6 +45,11 @@ needs: venv
 
 test: needs
 	RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# `make test` plays some hundred of the one, and six of the other.
+schedules: needs
+	RECONCILER_TEST_SCHEDULES=10000 $(BIN)/python -m pytest -n $(JOBS) tests/scenario/test_lease.py $(ARGS)
+	RECONCILER_TEST_PAIRS=200 RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) tests/crash/test_pair.py $(ARGS)
 
 # Goes on where it was stopped: a house that ended well is not played again. ARGS="--jobs 4 --results FILE".
 SEEDS ?= 0-199

@@ -18,7 +18,7 @@ import pytest
 
 from tests.kit.pair import TTL, Daemon, Home
 
-SCHEDULES = int(os.environ.get("RECONCILER_TEST_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("RECONCILER_TEST_SCHEDULES", "240"))
 PARTS = 4  # so that workers share them
 STEPS = 160
 PATIENCE = 1000  # turns of everybody until all is in order

@@ -616,3 +616,56 @@ def test_a_hold_that_ends_is_told(world: World) -> None:
     world.tick()
     assert "held prod/net -" in world.watcher.told
     assert replace(world.record(), job=None).hold is None
+
+
+# --- who leads
+
+
+def test_a_job_is_not_called_lost_before_the_runner_knows_who_leads(world: World) -> None:
+    asked = make.dispatched()
+    world.begin(world.record(), asked)
+    world.runner.broken = {"lead"}
+    held = world.runner.states.pop(asked.job.id)  # the runner never heard of it
+    world.tick()
+    assert world.record().job == asked
+    world.runner.states[asked.job.id] = held
+    assert world.rt.silent
+    world.runner.broken = set()
+    del world.runner.states[asked.job.id]
+    world.tick()
+    assert world.runner.led == [7]
+    assert world.record().job != asked
+
+
+def test_a_runner_that_knows_is_not_told_again(world: World) -> None:
+    world.tick()
+    world.runner.facts = replace(FACTS, fence=7)
+    world.pass_time(FACTS_MAX_AGE)
+    world.tick()
+    assert world.runner.led == [7]
+
+
+def test_a_job_of_a_term_before_that_the_runner_refused_has_not_failed(world: World) -> None:
+    asked = make.dispatched()
+    old = replace(asked, job=replace(asked.job, fence=6))
+    world.begin(world.record(), old)
+    world.runner.states[old.job.id] = make.result(old, Outcome.FAILED, reason="FenceStale")
+    world.tick()
+    failure = world.record().failure
+    assert failure is not None
+    assert failure.outcome is Outcome.SUPERSEDED
+
+
+def test_nothing_is_handed_over_once_another_may_lead(world: World) -> None:
+    looks: list[int] = []
+
+    def overdue() -> None:
+        looks.append(1)
+        if len(looks) > 1:
+            raise PassError("LeaseOverdue", "Look at the disk.")
+
+    world.rt.still_leads = overdue
+    with pytest.raises(PassError, match="disk"):
+        world.tick()
+    assert world.record().job is not None  # it is journaled, and found to be lost later
+    assert not any(line.startswith("start") for line in world.diary)

@@ -147,3 +147,21 @@ def test_what_is_finished_is_neither_half_done_nor_tainted() -> None:
 
 def test_an_end_without_a_state_forgets_no_mark() -> None:
     assert finished(FULL, applied(state=None), "digest").mark == FULL.mark
+
+
+def test_a_job_of_before_begins_nothing_once_another_leads(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    memory.check_fence(job("prod/a", HEAD, fence=4))
+    memory.lead(5)
+    with pytest.raises(PassError, match="5 was seen already"):
+        Memory(tmp_path).check_fence(job("prod/a", HEAD, fence=4))
+    memory.check_fence(job("prod/a", HEAD, fence=5))
+
+
+def test_who_leads_is_not_told_while_a_job_looks(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    with FileLock(tmp_path / "fence.lock"), pytest.raises(PassError, match="asked again") as caught:
+        memory.lead(5)
+    assert (caught.value.reason, memory.fence()) == ("FenceBusy", 0)
+    memory.lead(5)
+    assert memory.fence() == 5

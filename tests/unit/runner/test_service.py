@@ -139,6 +139,21 @@ def test_there_are_six_verbs_and_no_other(verb: object, shared: Runner) -> None:
     assert refused.value.reason == "UnknownVerb"
 
 
+def test_who_leads_is_kept_and_nobody_leads_with_less(own: Runner) -> None:
+    own.executor.lead(7)
+    own.executor.lead(7)
+    assert own.executor.describe().fence == 7
+    with pytest.raises(PassError, match="7 leads already") as refused:
+        own.executor.lead(6)
+    assert refused.value.reason == "FenceStale"
+
+
+@pytest.mark.parametrize("fence", [0, -1, 2**53 + 1, "7", None, True, 1.5])
+def test_a_fence_is_a_number(fence: object, shared: Runner) -> None:
+    with pytest.raises(PassError, match="fence: write a number"):
+        shared.ask(verb="lead", fence=fence)
+
+
 @pytest.mark.parametrize("name", ["../app", "..", "", "a/b", "a\n", "-a", "a" * 65, ".", "ä", None, {"a": 1}])
 @pytest.mark.parametrize("verb", ["poll", "cancel", "log"])
 def test_a_job_is_named_by_letters_digits_and_dashes(verb: str, name: object, shared: Runner) -> None:
