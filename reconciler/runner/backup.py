@@ -150,7 +150,7 @@ def prepare(new: Path, folder: Path, archive: Archive, actor: str) -> tuple[list
         raise invalid(archive.path, "it has no key of a runner's memory")
     upgrade.bring_up_to_date(new)
     memory, at, names, told = Memory(new), datetime.now(UTC), [*KEPT, AUDIT, *STALE], list[str]()
-    for one in list(memory.units()):
+    for one in [known for known in memory.units() if known.tainted]:
         memory.save(replace(one, tainted=frozenset()))  # what it may replace without asking was of then
     told += _take_over_jobs(memory, folder)
     told += _take_over_stops(memory, folder)
