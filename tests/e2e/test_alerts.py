@@ -43,6 +43,8 @@ NOT_DRIVEN = {
     "ReconcilerUncertainApply": "is over within a second here: the next job looks at once",
     "ReconcilerEgressRefused": "takes a jail",
     "ReconcilerTriggerAbused": "takes an issuer of tokens",
+    "ReconcilerNoLeader": "takes a second daemon",
+    "ReconcilerSplitLeader": "takes a daemon that does not notice that it lost its lease",
     "ReconcilerNotificationsFailing": "takes a webhook; test_notify has one that is away",
 }
 
