@@ -37,6 +37,10 @@ BODIES = {
     type = "S"
   }
 }""",
+    "pair": """resource "aws_vpc" "this" { cidr_block = "10.1.0.0/16" }
+resource "aws_sqs_queue" "this" {
+  name = "thing-${aws_vpc.this.id}"
+}""",
     "role": f'resource "aws_iam_role" "this" {{\n  name = "thing-role"\n  assume_role_policy = {json.dumps(TRUST)}\n}}',
 }
 CATALOG = {"v1.0.0": release(**{name: f"{NEEDS_AWS}{body}\n" for name, body in BODIES.items()})}
@@ -177,6 +181,32 @@ def test_an_answer_that_was_lost_is_asked_for_again_and_the_first_object_is_foun
         assert stray["id"].endswith(f":vpc/{lost}")
         aws.client("ec2").delete_vpc(VpcId=lost)
         assert in_the_account(home).returncode == 0
+
+
+def test_what_was_made_and_not_yet_written_to_the_bucket_of_states_is_found(
+    tmp_path: Path, aws: Aws, man: Middleman, aws_mirror: Path
+) -> None:
+    """Terraform writes a state in S3 now and then only: of an object that it was told of no state knows either."""
+    said = {**entries(tmp_path, aws_mirror), at(UNIT): entry("pair", {})}
+    keys = (tmp_path / "keys.env", "worker-key-0123456789")
+    there = prod(Aws(man.endpoint), ACCOUNT, plan=keys, apply=keys)
+    config = {"provider_mirror": {"path": str(aws_mirror)}, "environments": {"prod": there}}
+    with house(tmp_path / "h", said, CATALOG, runner=config) as home:
+        man.lose("CreateQueue", lambda: kill_apply(home.ground.folder / "runner" / "spool"))
+        home.start()
+        home.held(UNIT, "Uncertain", patience=PATIENCE)
+        (vpc,), (queue,) = vpcs(aws), queues(aws)
+        strays = home.get("/api/v1/orphans")["strays"]
+        assert sorted((one["type"], one["id"].rpartition("/")[2].rpartition(":")[2]) for one in strays) == [
+            ("aws_sqs_queue", queue),
+            ("aws_vpc", vpc),
+        ]
+        for sort, name in ((SORTS[0], vpc), (SORTS[1], queue)):
+            sort.delete(aws, name)
+        again(home)
+        home.synced(patience=PATIENCE)
+        assert (len(vpcs(aws)), len(queues(aws)), man.seen["CreateVpc"]) == (1, 1, 2)
+        assert home.get("/api/v1/orphans")["strays"] == []
 
 
 def in_the_account(home: House, *words: str) -> subprocess.CompletedProcess[str]:

@@ -149,11 +149,9 @@ class Conversation:
             SupersededError: it was stopped before it began. UnitError: "DiskFull": there is not that much room; nothing began.
         """
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
-        try:
-            options = ("-input=false", "-no-color", "-json", UNLOCKED, USED_PLAN)
-            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn, room=room)
-        finally:
-            used.unlink()
+        options = ("-input=false", "-no-color", "-json", UNLOCKED, USED_PLAN)
+        said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn, room=room)
+        used.unlink()  # not where that raises: beside no output at all it proves that no engine was started (see `begun`)
         failure = EngineError("apply", said.diagnostics) if ended.code else None
         left = self._folder / ERRORED_STATE
         own_end = not ended.killed and ended.code in OWN_ENDS

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from reconciler.runner.terraform.begun import boot, started, suspects
 from reconciler.runner.terraform.creation import Creation, creations, mark
+from reconciler.runner.terraform.engine import Conversation, Engine, deadline_in
 from reconciler.runner.terraform.state import parse_state
 
 AWS = "registry.terraform.io/hashicorp/aws"
@@ -157,3 +160,17 @@ def test_what_was_not_begun_is_not_suspected_where_that_is_proven() -> None:
     assert suspects([ONE], {}, None) == ()
     assert suspects([ONE], {"other": ""}, None) == ()
     assert suspects([], None, None) == ()
+
+
+class NoRoom(Conversation):
+    def _run(self, *_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_apply_that_found_no_room_for_its_output_proves_that_it_never_began(tmp_path: Path) -> None:
+    (tmp_path / "tfplan").touch()
+    talk = NoRoom(Engine("terraform", Path("/nowhere"), "1.11.4", "registry.terraform.io"), tmp_path, {}, io.BytesIO())
+    with pytest.raises(OSError, match="No space"):
+        talk.apply(deadline_in(1))
+    assert not (tmp_path / "tfplan").exists()  # it is used, however it ended
+    assert started(tmp_path) == {}
