@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,11 +45,9 @@ from reconciler.trigger.outcome import Passed
 from reconciler.trigger.server import TriggerServer
 from reconciler.trust import PROVING, Standing
 from reconciler.watch import Watch
-from reconciler.web.app import make_app
-from reconciler.web.guard import LOCAL
+from reconciler.web.door import Door
 from reconciler.web.pulse import Pulse
 from reconciler.web.series import Metrics
-from reconciler.web.server import WebServer
 from reconciler.web.view import Check
 
 IDLE = 10.0  # seconds after which the loop shows that it lives, though nothing happened
@@ -80,7 +79,6 @@ class Daemon:
         """
         self._config, self._config_path, self._observer = config, config_path, observer
         self._systemd = systemd or Systemd()
-        _check_loopback(config.http.address[0])
         self._awake, self._stopping = threading.Event(), threading.Event()
         self._asked = threading.Event()  # for a poll
         self._asked_pulls = threading.Event()  # for a look at open pull requests
@@ -123,9 +121,13 @@ class Daemon:
         self._scheduler = background(observer.missed_run)
         self._jumps = Jumps(self._scheduler, self._clock.now)
         self._polled_at: datetime | None = None
-        self._outlook = Outlook(self._poller.latest, self._ledger, lambda: self._runtime.facts, self._clock.now)
+        runtime = self._runtime
+        self._outlook = Outlook(
+            self._poller.latest, self._ledger, lambda: runtime.facts, self._clock.now, runtime.known
+        )
         self._proofs = open_proofs(config.store_path.parent)
         self._pulse = Pulse()
+        self._door = Door(config.http, self, self._pulse)
         self._shown: tuple[object, tuple[object, ...]] | None = None
         self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
 
@@ -210,9 +212,7 @@ class Daemon:
             self._observer,
         )
         stack.enter_context(admin)
-        server = WebServer(make_app(self, pulse=self._pulse), *self._config.http.address)
-        ready(stack.enter_context(server))
-        stack.callback(self._pulse.close)  # before the server ends: it waits for streams
+        ready(stack.enter_context(self._door))
 
     def _start(self, stack: ExitStack) -> None:
         stack.callback(self._executor.close)
@@ -251,8 +251,10 @@ class Daemon:
         if repo.url.startswith(("/", "file://")):
             watch.repository(Path(urlsplit(repo.url).path), self.poll_now)
         watch.files([self._config_path], self._config_changed)
-        if self._trigger is not None and self._trigger.files:
-            watch.files(self._trigger.files, self._certificate_changed)
+        listeners: list[TriggerServer | Door] = [self._door, *([self._trigger] if self._trigger else [])]
+        for listener in listeners:
+            if listener.files:
+                watch.files(listener.files, partial(self._certificate_changed, listener))
         if repo.signatures != "off":
             watch.files(repo.signatures.files, self.poll_now)
         return watch
@@ -363,10 +365,10 @@ class Daemon:
     def _config_changed(self) -> None:
         self._observer.config_changed(self._config_path)
 
-    def _certificate_changed(self) -> None:
+    @staticmethod
+    def _certificate_changed(listener: TriggerServer | Door) -> None:
         try:
-            if self._trigger is not None:
-                self._trigger.renew()
+            listener.renew()
         except ConfigError as error:  # the old one stays; its pair may be on its way
             logging.getLogger(__name__).warning("%s; the certificate before it stays", error)
 
@@ -461,12 +463,6 @@ class Daemon:
             str(error) if error else "A poll goes on and has had no answer yet: check the git server and the network."
         )
         return Check(fresh, f"The last good poll was {at.isoformat(timespec='seconds') if at else 'never'}. {said}")
-
-
-def _check_loopback(host: str) -> None:
-    """Until there is authentication, the pages are for this host: put a proxy that authenticates before them."""
-    if host not in LOCAL:
-        raise ConfigError(f"http.listen: {host} is not of this host, and that is not supported yet; write 127.0.0.1")
 
 
 def install_signals(daemon: Daemon) -> None:

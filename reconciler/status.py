@@ -303,12 +303,13 @@ class Outlook:
         ledger: Callable[[], Ledger],
         facts: Callable[[], RunnerFacts | None],
         now: Callable[[], datetime],
+        known: Known | None = None,
     ) -> None:
-        """Each argument asks for what is known; all must answer at once."""
+        """Each argument asks for what is known; all must answer at once. `known`: the loop's, which has most of it already."""
         self._desired, self._ledger, self._facts, self._now = desired, ledger, facts, now
         self._guard = threading.Lock()
         self._last: Picture | None = None
-        self._known: Known = {}
+        self._known: Known = {} if known is None else known
 
     def picture(self) -> Picture:
         """How everything fares now."""

@@ -13,15 +13,18 @@ from pydantic_core import PydanticCustomError
 from reconciler.config.fields import (
     CatalogRepos,
     EnvironmentsRepo,
+    HeaderName,
+    HostName,
     HostPath,
     Installation,
     Listen,
+    Network,
     Positive,
     exactly_one,
     given,
 )
 from reconciler.config.notify import Webhook
-from reconciler.config.trigger import Trigger
+from reconciler.config.trigger import LOOPBACK, Tls, Trigger
 from reconciler.desired.shape import Closed, Duration, Line
 
 LONGEST_LEASE = timedelta(minutes=10)
@@ -72,16 +75,56 @@ class Executor(Closed):
         return self
 
 
+class Proxy(Closed):
+    """A reverse proxy that knows who asks, and names them in a header. Its word counts from its own addresses only."""
+
+    addresses: list[Network] = Field(
+        min_length=1, max_length=100, description="of the proxy: an address, or a network (10.0.0.0/28)"
+    )
+    user_header: HeaderName = Field(
+        default="x-forwarded-user", description="where it names the user; it must replace what a client sends there"
+    )
+    users: list[Line] = Field(
+        default=[], max_length=10_000, description="who may look; if not written, everybody whom the proxy names"
+    )
+
+
 class Http(Closed):
     """The page, the API and the metrics: read-only."""
 
     listen: Listen = "127.0.0.1:8080"
+    hosts: list[HostName] = Field(
+        default=[], max_length=100, description="further names under which it is asked, as the proxy passes them on"
+    )
+    tls: Tls | None = Field(default=None, description="may be missing only on the loopback")
+    proxy: Proxy | None = Field(default=None, description="who knows who asks; may be missing only on the loopback")
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @model_validator(mode="after")
+    def _known_to_somebody(self) -> Http:
+        if self.tls is not None and self.proxy is None:
+            raise PydanticCustomError("proxy", "tls says nothing of who asks; add proxy, which does, or remove tls")
+        if self.address[0] in LOOPBACK:
+            return self
+        what = {"listen": self.listen}
+        if self.proxy is None:
+            raise PydanticCustomError(
+                "proxy",
+                "{listen} is reached from elsewhere, and nobody there is asked who they are; add proxy, or listen on 127.0.0.1",
+                what,
+            )
+        if self.tls is None or self.tls.client_ca_file is None:
+            raise PydanticCustomError(
+                "tls",
+                "{listen} is reached from elsewhere; add tls with client_ca_file, by which the proxy proves that it is the proxy",
+                what,
+            )
+        return self
 
 
 class Admin(Closed):

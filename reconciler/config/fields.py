@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -39,8 +40,23 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(os.path.abspath(folder / value))  # noqa: PTH100 - without following links
 
 
+def _network(text: str) -> str:
+    """An address or a network of the Internet's, as it is."""
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise PydanticCustomError(
+            "network", "no address and no network; write 10.0.0.7 or 10.0.0.0/28, whose last bits are 0"
+        ) from error
+
+
 HostPath = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), WithJsonSchema({"type": "string"})]
 Listen = Annotated[str, matching(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}", "an address (127.0.0.1:8080)")]
+HostName = Annotated[
+    str, matching(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})", "a name without a port (gitops.example.com)")
+]
+HeaderName = Annotated[str, matching(r"[A-Za-z0-9-]{1,100}", "the name of a header (x-forwarded-user)")]
+Network = Annotated[str, AfterValidator(_network), WithJsonSchema({"type": "string"})]
 Positive = Annotated[int, Field(ge=1, le=10_000)]
 Installation = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name (letters, digits, _, . and -)")]
 Glob = Annotated[str, matching(r"environments/[A-Za-z0-9_./*?-]+", "a pattern of paths (environments/prod/**)")]

@@ -146,7 +146,7 @@ def _typed(text: str, annotation: Any) -> Any:
 def _scalars(model: type[BaseModel], location: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every single value of the model that is supported; whose word counts is for the file alone to say."""
     for name, field in model.model_fields.items():
-        if field.description == "not supported yet" or name in ("signatures", "forge", "trigger"):
+        if field.description == "not supported yet" or name in ("signatures", "forge", "trigger", "proxy", "tls"):
             continue
         here = (*location, name)
         inner = [*models_in(field.annotation)]

@@ -13,8 +13,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconciler.config.trigger import Tls
-from reconciler.errors import ConfigError
 from reconciler.trigger.certificates import Shown, shown
 from reconciler.web.guard import HEADERS
 
@@ -123,31 +121,3 @@ def _certificate(transport: asyncio.Transport) -> Shown | None:
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     der: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
     return shown(der, tls.getpeercert() or {}) if tls is not None and der else None
-
-
-def server_context(tls: Tls, *, required: bool) -> ssl.SSLContext:
-    """The listener's side of TLS. `required`: nobody may call without a certificate.
-
-    Raises:
-        ConfigError: a file cannot be read, or does not hold what it should.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_certificate(context, tls)
-    if tls.client_ca_file is not None:
-        try:
-            context.load_verify_locations(tls.client_ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"trigger.tls.client_ca_file {tls.client_ca_file} cannot be read: {error}") from error
-        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
-    return context
-
-
-def load_certificate(context: ssl.SSLContext, tls: Tls) -> None:
-    """Show this certificate from the next connection on. Raises ConfigError."""
-    try:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"trigger.tls: {tls.cert_file} and {tls.key_file} are no certificate and its key: {error}"
-        ) from error

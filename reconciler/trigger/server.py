@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +11,12 @@ from reconciler.config.trigger import Trigger
 from reconciler.ports import Clock, Store
 from reconciler.trigger.app import Bounds, Desk, Said, make_app
 from reconciler.trigger.certificates import Certificates
-from reconciler.trigger.edge import CONNECTIONS, LONGEST_HEAD, Protocol, load_certificate, server_context
+from reconciler.trigger.edge import CONNECTIONS, LONGEST_HEAD, Protocol
 from reconciler.trigger.tokens import Tokens
 from reconciler.trigger.view import Bell, Sight
 from reconciler.trigger.wakings import Wakings
 from reconciler.web.server import WebServer
+from reconciler.web.tls import Certificate
 
 
 class TriggerServer:
@@ -34,7 +34,7 @@ class TriggerServer:
         protocol: type[Protocol] = Protocol,
     ) -> None:
         """Raises ConfigError: a file that `config` names cannot be used."""
-        self._tls, self._ending = config.tls, threading.Event()
+        self._ending = threading.Event()
         desk = Desk(
             sight,
             Wakings(sight, store, bell, clock),
@@ -45,14 +45,14 @@ class TriggerServer:
             bounds or Bounds(),
             self._ending.is_set,
         )
-        self._context = server_context(config.tls, required=not config.oidc) if config.tls else None
-        context = self._context
+        self._certificate = Certificate(config.tls, "trigger", required=not config.oidc) if config.tls else None
         options: dict[str, Any] = {
             "http": protocol,
             "h11_max_incomplete_event_size": LONGEST_HEAD,
             "limit_concurrency": CONNECTIONS,
         }
-        if context is not None:
+        if self._certificate is not None:
+            context = self._certificate.context
             options["ssl_context_factory"] = lambda *_: context
         host, port = config.address
         self._server = WebServer(make_app(desk), host, port, "trigger", **options)
@@ -60,13 +60,12 @@ class TriggerServer:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files of the certificate."""
-        return (self._tls.cert_file, self._tls.key_file) if self._tls else ()
+        return self._certificate.files if self._certificate else ()
 
     def renew(self) -> None:
         """Show the certificate that is in the files now. Raises ConfigError where it cannot be used: the old one stays."""
-        if self._tls is not None and self._context is not None:
-            load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls)  # half of a new pair harms nobody
-            load_certificate(self._context, self._tls)
+        if self._certificate is not None:
+            self._certificate.renew()
 
     def __enter__(self) -> tuple[str, int]:
         """Listen, and return where. Raises ConfigError."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from reconciler.model import Health, Outcome, Sync, UnitId, UnitRecord
+from reconciler.model import Health, Outcome, Sync, Unit, UnitId, UnitRecord
 from reconciler.status import Overview, Picture, UnitStatus
 
 PER_PAGE = 50
@@ -49,6 +49,8 @@ class Line:
     version: str
     applied_at: datetime | None
     text: str  # what a search looks at
+    kinds: tuple[str, ...]  # of `KINDS`
+    of: tuple[UnitRecord | None, Unit | None]  # what else it was made of
 
     @property
     def unit(self) -> UnitId:
@@ -56,7 +58,7 @@ class Line:
         return self.status.unit
 
 
-Kind = Callable[[Line, UnitRecord], bool]
+Kind = Callable[[UnitStatus, UnitRecord], bool]
 
 
 def _wants_a_person(status: UnitStatus) -> bool:
@@ -71,13 +73,13 @@ def _uncertain(record: UnitRecord) -> bool:
 
 # What people look for, by the word in the address.
 KINDS: Mapping[str, tuple[str, Kind]] = {
-    "attention": ("Needs attention", lambda line, _: _wants_a_person(line.status)),
+    "attention": ("Needs attention", lambda status, _: _wants_a_person(status)),
     "running": ("Running", lambda _, record: record.job is not None),
-    "changes": ("Out of sync", lambda line, _: line.status.sync is Sync.OUT_OF_SYNC),
-    "held": ("Held", lambda line, _: line.status.held),
+    "changes": ("Out of sync", lambda status, _: status.sync is Sync.OUT_OF_SYNC),
+    "held": ("Held", lambda status, _: status.held),
     "drift": ("Drifting", lambda _, record: record.drift_since is not None),
     "uncertain": ("Uncertain", lambda _, record: _uncertain(record)),
-    "orphaned": ("Orphaned", lambda line, record: line.status.reason == "Orphaned" or bool(record.strays)),
+    "orphaned": ("Orphaned", lambda status, record: status.reason == "Orphaned" or bool(record.strays)),
 }
 
 SORTS: Mapping[str, Callable[[Line], object]] = {
@@ -150,31 +152,37 @@ class Listing:
         """The index of the picture; the same one while the overview in it is the same object."""
         with self._guard:
             if self._last is None or self._last.overview is not picture.overview:
-                self._last = _indexed(picture)
+                self._last = _indexed(picture, self._last)
             return self._last
 
 
-def _indexed(picture: Picture) -> Index:
+def _indexed(picture: Picture, before: Index | None) -> Index:
+    """`before`: the lines of it in which nothing is another are taken over."""
     kinds: dict[str, set[UnitId]] = {name: set() for name in KINDS}
     tally: Counter[tuple[str, str]] = Counter()
-    lines = []
-    records = picture.ledger.units
+    lines, records, wanted = [], picture.ledger.units, picture.desired.units if picture.desired else {}
+    stood = {line.unit: line for line in before.lines} if before else {}
     for status in picture.overview.units:
-        record = records.get(status.unit) or UnitRecord(status.unit)
-        line = _line(picture, status, record)
+        unit = status.unit
+        record, wants = records.get(unit), wanted.get(unit)
+        line = stood.get(unit)
+        if line is None or line.status is not status or line.of[0] is not record or line.of[1] is not wants:
+            line = _line(status, record, wants)
         lines.append(line)
-        for name, (_, holds) in KINDS.items():
-            if holds(line, record):
-                kinds[name].add(status.unit)
-                tally[status.environment, name] += 1
+        for name in line.kinds:
+            kinds[name].add(unit)
+            tally[status.environment, name] += 1
     frozen = {name: frozenset(units) for name, units in kinds.items()}
     return Index(picture.overview, tuple(lines), frozen, tally, picture.overview.count())
 
 
-def _line(picture: Picture, status: UnitStatus, record: UnitRecord) -> Line:
-    unit = picture.desired.units.get(status.unit) if picture.desired else None
-    applied = record.applied
+def _line(status: UnitStatus, record: UnitRecord | None, unit: Unit | None) -> Line:
+    applied = record.applied if record else None
     module = unit.pin.module if unit else applied.module if applied else ""
     version = unit.pin.version if unit else applied.version if applied else ""
     text = f"{status.unit} {module} {version} {status.reason}".lower()
-    return Line(status, module, version, applied.at if applied else None, text)
+    known = record or UnitRecord(status.unit)
+    odd = known.job or known.drift_since or known.failure or known.strays or known.unfinished is not None
+    calm = status.in_order and not odd  # nearly every unit, nearly always
+    kinds = () if calm else tuple(name for name, (_, holds) in KINDS.items() if holds(status, known))
+    return Line(status, module, version, applied.at if applied else None, text, kinds, (record, unit))

@@ -171,7 +171,7 @@ def test_what_a_bucket_may_say_besides(file: Callable[[str], Path]) -> None:
 def test_variables_win_over_the_file(file: Callable[[str], Path], tmp_path: Path) -> None:
     found = controller(
         file(LITTLE),
-        RECONCILER_HTTP_LISTEN="0.0.0.0:9090",
+        RECONCILER_HTTP_LISTEN="127.0.0.1:9090",
         RECONCILER_EXECUTOR_LOCAL_WORKERS="16",
         RECONCILER_ENVIRONMENTS_REPO_POLL_INTERVAL="5s",
         RECONCILER_ENVIRONMENTS_REPO_URL="https://git.example/e.git",
@@ -182,7 +182,7 @@ def test_variables_win_over_the_file(file: Callable[[str], Path], tmp_path: Path
         RECONCILER_UNRELATED="y",
         HTTP_LISTEN="z",
     )
-    assert (found.http.address, found.local.workers) == (("0.0.0.0", 9090), 16)
+    assert (found.http.address, found.local.workers) == (("127.0.0.1", 9090), 16)
     assert found.environments_repo.poll_interval == timedelta(seconds=5)
     assert (found.environments_repo.url, found.environments_repo.allow_file) == ("https://git.example/e.git", False)
     assert found.environments_repo.token_file == Path("/run/secrets/token")
