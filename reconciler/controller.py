@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, survey
-from reconciler.errors import PassError
+from reconciler.errors import INTERNAL, PassError, bug
 from reconciler.gates import World, policy
 from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, SkipSeen, is_pausing
 from reconciler.model import (
     AuditFacts,
     Desired,
     Dispatched,
+    Hold,
     Job,
     JobId,
     Operation,
@@ -243,7 +244,7 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
             rt.watcher.job_phase(dispatched, state.phase)
             continue
         result = _of_this_term(rt, state) if isinstance(state, Result) else _lost(dispatched, state, rt.clock.now())
-        _end(rt, desired, record, dispatched, result)
+        _end_or_fault(rt, desired, record, dispatched, result)
 
 
 def _running(rt: Runtime) -> Iterator[tuple[UnitRecord, Dispatched]]:
@@ -260,6 +261,11 @@ def _of_this_term(rt: Runtime, result: Result) -> Result:
 
 def _lost(dispatched: Dispatched, state: Lost, now: datetime) -> Result:
     """The result of a job that left none. Its plan is never applied again: the next job plans afresh."""
+    if state.died and not state.applying:
+        message = (
+            f"The job's process was {state.died} before it changed anything. `dmesg` says whether memory was short."
+        )
+        return Result(dispatched.job, Outcome.FAILED, "JobDied", message, dispatched.at, now)
     outcome = Outcome.UNCERTAIN if state.applying else Outcome.SUPERSEDED
     reason = "UncertainApply" if state.applying else "JobLost"
     message = (
@@ -275,6 +281,19 @@ def _unreadable(dispatched: Dispatched, error: PassError, now: datetime) -> Resu
     where = f"Look at the runner's log and at spool/{dispatched.job.id} in its memory folder"
     message = f"What became of the job cannot be read: {error} {where}; the unit is decided afresh."
     return Result(dispatched.job, Outcome.UNCERTAIN, "ResultUnreadable", message, dispatched.at, now)
+
+
+def _end_or_fault(
+    rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: Dispatched, result: Result
+) -> None:
+    """As `_end`. A result in which this program finds a bug of its own ends its job, and keeps no other from its end."""
+    try:
+        _end(rt, desired, record, dispatched, result)
+    except PassError:
+        raise
+    except Exception as error:  # noqa: BLE001 - logged whole below; the job has ended, whatever is made of it
+        rt.watcher.unit_held(Held(record.unit, Hold(INTERNAL, bug(error)), error))
+        _end(rt, None, record, dispatched, _unreadable(dispatched, PassError(INTERNAL, bug(error)), rt.clock.now()))
 
 
 def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: Dispatched, result: Result) -> None:

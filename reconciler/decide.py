@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import semver
 
 from reconciler.desired.fingerprint import cause_of, fingerprint
+from reconciler.errors import INTERNAL, bug
 from reconciler.gates import GATES, Need, World, readers_of
 from reconciler.ledger import claimed_by_moves
 from reconciler.model import (
@@ -54,10 +55,11 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Do not change the unit, for this reason; None: there is no reason any more."""
+    """Do not change the unit, for this reason; None: there is no reason any more. `fault`: a bug found in deciding."""
 
     unit: UnitId
     hold: Hold | None
+    fault: Exception | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ def survey(
     known: Known | None = None,
 ) -> World:
     """Gather what the gates look at. `answers`: whether the runner does, now. `known`: see `expected`."""
-    wanted, users = expected(desired, ledger, facts, known), users_of(desired, ledger)
-    return World(desired, ledger, facts, wanted, readers_of(ledger), now, answers, users)
+    faults: dict[UnitId, Exception] = {}
+    wanted, users = expected(desired, ledger, facts, known, faults), users_of(desired, ledger)
+    return World(desired, ledger, facts, wanted, readers_of(ledger), now, answers, users, faults=faults)
 
 
 # What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.
@@ -90,16 +93,27 @@ Known = dict[UnitId, tuple[Unit, RunnerFacts, Mapping[Reference, str], Fingerpri
 
 
 def expected(
-    desired: Desired, ledger: Ledger, facts: RunnerFacts | None, known: Known | None = None
+    desired: Desired,
+    ledger: Ledger,
+    facts: RunnerFacts | None,
+    known: Known | None = None,
+    faults: dict[UnitId, Exception] | None = None,
 ) -> dict[UnitId, Fingerprint | None]:
     """The fingerprint that each unit shall have; None where an output or a secret that it reads does not exist yet.
 
-    `known` saves time, and changes no answer: what earlier calls put there is not worked out again.
+    `known` saves time, and changes no answer: what earlier calls put there is not worked out again. `faults` gets what
+    nobody foresaw: such a unit has none either, and no other is the worse for it.
     """
-    known = {} if known is None else known
+    known, faults = {} if known is None else known, {} if faults is None else faults
     if len(known) > len(desired.units):
         known.clear()  # units went: nothing may pile up
-    return {unit.id: _expected(unit, ledger, facts, known) for unit in desired.units.values()}
+    found: dict[UnitId, Fingerprint | None] = {}
+    for unit_id, unit in desired.units.items():
+        try:
+            found[unit_id] = _expected(unit, ledger, facts, known)
+        except Exception as error:  # noqa: BLE001 - `decide` holds the unit for it
+            found[unit_id], faults[unit_id] = None, error
+    return found
 
 
 def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None, known: Known) -> Fingerprint | None:
@@ -139,15 +153,28 @@ def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
     for unit_id in world.desired.order:
         unit = world.desired.units[unit_id]
         record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
-        hold, dispatch = _one(world, unit, record)
+        hold, dispatch, fault = _one_or_fault(world, unit_id, unit, record)
         if record.job is None:
             holds[unit_id] = hold
             if hold != record.hold:
-                yield Held(unit_id, hold)
+                yield Held(unit_id, hold, fault)
         if dispatch is not None:
             wanted.append(dispatch)
     yield from _unwanted(world)
     yield from _start(wanted, world.ledger, capacity)
+
+
+def _one_or_fault(
+    world: World, unit_id: UnitId, unit: Unit, record: UnitRecord
+) -> tuple[Hold | None, Dispatch | None, Exception | None]:
+    """As `_one`. A unit in which this program finds a bug of its own is held for that, and no other is."""
+    fault = world.faults.get(unit_id)
+    if fault is None:
+        try:
+            return *_one(world, unit, record), None
+        except Exception as error:  # noqa: BLE001 - the one place where it is caught; whoever acts on the decision logs it whole
+            fault = error
+    return Hold(INTERNAL, bug(fault)), None, fault
 
 
 def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dispatch | None]:

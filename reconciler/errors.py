@@ -6,7 +6,10 @@ status page, in a pull request check.
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+
+INTERNAL = "InternalError"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +69,11 @@ class SupersededError(UnitError):
 
     def __init__(self, message: str) -> None:
         super().__init__("Superseded", message, transient=True)
+
+
+def bug(error: Exception) -> str:
+    """What to say of an error that nobody foresaw: what it is and where it arose, for whoever mends this program."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    what = f"{type(error).__name__}{where}: {error}"[:500]
+    return f"This is a bug of reconciler, and everything else goes on ({what}); please report it. Other input may avoid it."

@@ -39,7 +39,7 @@ class World:
 
     `facts` is what the runner said last, and `answers` whether it does now. `expected` is the fingerprint that each unit shall have; None where an input does not exist yet. `readers` maps a
     unit to those that, as applied, must go before it. `users` says who runs which code, for promotions. `holds` is what this pass has decided so far, upstream first; of the
-    others the ledger has what the last one did.
+    others the ledger has what the last one did. `faults` are bugs that were found in working out what a unit shall be.
     """
 
     desired: Desired
@@ -51,6 +51,7 @@ class World:
     answers: bool = True
     users: promotion_rules.Users = field(default_factory=dict)
     holds: Mapping[UnitId, Hold | None] = field(default_factory=dict)
+    faults: Mapping[UnitId, Exception] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

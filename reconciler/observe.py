@@ -340,6 +340,8 @@ class Observer:
         """The reason why a unit is not being changed is another now."""
         if held.hold is None:
             self.log.info("Nothing holds the unit any more", action="hold-ended", unit=held.unit)
+        elif held.fault is not None:
+            self.log.error(held.hold.message, action="hold-changed", unit=held.unit, exc_info=held.fault)
         else:
             self.log.info(held.hold.message, action="hold-changed", unit=held.unit, reason=held.hold.reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,9 +19,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No process of the job lives and there is no result. `applying`: it may have been changing the world."""
+    """No process of the job lives and there is no result. `applying`: it may have been changing the world.
+
+    `died`: how its process was ended while the runner lived on, as "killed by SIGKILL"; empty where that is not known, as
+    after a fall of the host or where the runner never heard of the job.
+    """
 
     applying: bool
+    died: str = field(default="", compare=False)
 
 
 class Executor(Protocol):

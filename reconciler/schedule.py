@@ -10,7 +10,7 @@ from reconciler import promotion
 from reconciler.desired import freeze
 from reconciler.gates import World
 from reconciler.ledger import QUARANTINED_AFTER, deaths
-from reconciler.model import Cause, Dispatched, Operation, Outcome, Result, Unit, UnitId, UnitRecord
+from reconciler.model import Cause, Dispatched, Environment, Operation, Outcome, Result, Unit, UnitId, UnitRecord
 from reconciler.waits import Waits, waits
 
 FIRST_RETRY = timedelta(seconds=5)
@@ -27,7 +27,7 @@ LONGEST_REST = timedelta(hours=1)  # of what was overdue
 def next_due(world: World) -> datetime | None:
     """When the next decision changes although nothing happens: a check, a retry, the edge of a pause or a freeze."""
     times = [pause.until for pause in world.ledger.pauses]
-    edges = (freeze.outlook(one.freeze, world.now).until for one in world.desired.environments.values() if one.freeze)
+    edges = (_edge(one, world.now) for one in world.desired.environments.values() if one.freeze)
     times += [edge for edge in edges if edge is not None]
     times += promotion.edges(world.desired, world.ledger)
     for unit_id in world.desired.units:
@@ -35,6 +35,14 @@ def next_due(world: World) -> datetime | None:
         if record is not None and record.job is None:
             times += [t for t in (record.next_check, record.failure and record.failure.retry_at) if t]
     return min((t for t in times if t > world.now), default=None)
+
+
+def _edge(environment: Environment, now: datetime) -> datetime | None:
+    """When the environment's freeze windows change next. Where that finds a bug, the gate says so for each unit."""
+    try:
+        return freeze.outlook(environment.freeze, now).until
+    except Exception:  # noqa: BLE001 - see above; one environment stops no other
+        return None
 
 
 @dataclass(frozen=True, slots=True)

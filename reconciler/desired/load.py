@@ -21,6 +21,7 @@ from reconciler.desired.pins import Refs
 from reconciler.desired.policy import before_the_first, judged_with
 from reconciler.desired.resolve import resolve
 from reconciler.desired.strict import FILE_LIMIT, LOCK_LIMIT
+from reconciler.errors import INTERNAL, Place, bug
 from reconciler.model import Commit, Desired, Entry, Environment, Policy, Problem, UnitId
 
 # Answers with the content of each blob that it is asked for.
@@ -148,6 +149,16 @@ def _has_content(path: str) -> bool:
 
 
 def _parse(path: str, data: bytes) -> Parsed:
+    """What the file says. One in which the program finds a bug of its own is broken, and no other is; without a lock nothing is."""
+    try:
+        return _understood(path, data)
+    except Exception as error:
+        if path == LOCK_PATH:
+            raise
+        return [_with_unit(Problem(Place(path), INTERNAL, bug(error)))]
+
+
+def _understood(path: str, data: bytes) -> Parsed:
     match classify(path):
         case EntryPath():
             return parse_entry(path, data)

@@ -25,7 +25,7 @@ from reconciler.desired.order import components, cycle_in
 from reconciler.desired.paths import EnvironmentPath, classify, environment_path
 from reconciler.desired.pins import Refs, pin_of
 from reconciler.desired.template import named, spell
-from reconciler.errors import Place
+from reconciler.errors import INTERNAL, Place, bug
 from reconciler.model import (
     Commit,
     Desired,
@@ -89,7 +89,7 @@ def resolve(
         found.append(lock.unreadable)
     work = _Work(tree, sound, lock, refs or {}, before or {}, broken, found)
     for entry in tree.entries.values():
-        work.add(entry)
+        work.add_or_break(entry)
     order = work.untangle()
     locked = frozenset((pin.module, pin.version) for pin in lock.lock.pins())
     return Desired(commit, work.units, broken, sound, tuple(sorted(found, key=by_place)), order, locked)
@@ -135,6 +135,13 @@ class _Work:
     units: dict[UnitId, Unit] = field(default_factory=dict)
     modules: dict[tuple[str, str], Digest] = field(default_factory=dict)
     settings: dict[str, Digest] = field(default_factory=dict)
+
+    def add_or_break(self, entry: Entry) -> None:
+        """As `add`. An entry in which the program finds a bug of its own is broken, and no other is."""
+        try:
+            self.add(entry)
+        except Exception as error:  # noqa: BLE001 - see above; it is said where people look
+            self._break([Problem(entry.place, INTERNAL, bug(error), entry.unit)])
 
     def add(self, entry: Entry) -> None:
         """Make a unit of the entry, or a problem."""

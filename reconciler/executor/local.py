@@ -41,7 +41,7 @@ class LocalExecutor:
                 case "running":
                     return Running(Phase(str(answer["phase"])))
                 case _:
-                    return Lost(applying=bool(answer["applying"]))
+                    return Lost(applying=bool(answer["applying"]), died=str(answer.get("died", "")))
 
     def phases(self, job_id: JobId) -> Sequence[tuple[Phase, datetime]]:
         """The phases that the job went through, and when each began. Raises PassError when the runner does not answer."""

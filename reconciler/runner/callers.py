@@ -6,12 +6,14 @@ import errno
 import math
 import selectors
 import socket
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler import wire
-from reconciler.errors import PassError
+from reconciler.errors import INTERNAL, PassError, bug
 
 LONGEST_REQUEST = 1 << 16  # bytes; the longest that means anything has a few hundred
 EXCHANGE_SECONDS = 5.0  # for a caller to say what it wants, and to take the answer
@@ -132,6 +134,9 @@ class Callers:
             answer = _refusal("BadRequest", f"That is no request: {error}.")
         except OSError as error:
             answer = _refusal("HostFault", f"The runner's host: {error}.")
+        except Exception as error:  # noqa: BLE001 - a request that nobody foresaw ends no service; it is logged whole
+            sys.stderr.write(f"runner: a request ended in a bug:\n{traceback.format_exc()}")
+            answer = _refusal(INTERNAL, bug(error))
         self._say(caller, answer)
 
     def _say(self, caller: Caller, message: wire.Message) -> None:

@@ -30,7 +30,7 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
-from reconciler.runner import caution, checks, claims, room, values, versions
+from reconciler.runner import caution, checks, claims, overdue, room, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
@@ -111,6 +111,7 @@ class Case:
         checks.no_downgrade(unit, memory, self._allowances())
         versions.not_yanked(unit, memory)
         room.enough(self._host, self._hosted, self._folder, state)
+        overdue.extend(overdue.planning(unit.environment.timeouts.plan))
         self._folder.begin(Phase.PLANNING)
         with Talk(self._host, unit, self._hosted, self._folder, inputs, state, self._locks, progress.veil) as talk:
             progress.plan = plan = self._plan(talk)
@@ -162,6 +163,7 @@ class Case:
             raise HeldError(hold.reason, hold.message)
         self._check_again()
         self._hold.check()
+        overdue.end()
         self._hosted.backend.retire(self._unit.id)
         self._host.record.forgotten(self._unit.id, self._memory.mark, self._origin())
         self._memory = replace(self._memory, mark=None)
@@ -309,6 +311,7 @@ class Case:
 
     def _apply(self, talk: Talk, plan: PlanSummary, cause: Cause) -> Said:
         """Apply exactly the plan that was judged. The intent is on disk before Terraform starts."""
+        overdue.end()
         unfinished = (self._memory.unfinished or frozenset()) | _reads(self._unit)
         self._memory = replace(self._memory, unfinished=unfinished, engine=versions.mark_of(self._host.engine))
         begun = self._host.record.intent(self._unit.id, self._memory.mark, self._origin(plan))

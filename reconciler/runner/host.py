@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH
-from reconciler.durable import sweep
+from reconciler.durable import sweep, write_atomic
 from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.forge.facts import Forge
 from reconciler.git.head import Head
@@ -90,6 +91,7 @@ class Host:
         self._proofs = open_proofs(config.memory_path)
         audit = config.audit
         self.record = Recorder(config.memory_path / "audit", audit.grace if audit and audit.required else None)
+        self._warmed: str | None = None  # the commit that this process has read
         self.run = secrets.token_hex(8)  # names this process, and those that it forks for jobs
         self.reviews = Reviews(config.memory_path / "reviews")
         self.proposals = open_proposals(config)
@@ -100,10 +102,36 @@ class Host:
 
     def warm(self, unit: UnitId | None = None) -> None:
         """Read what the accepted head means, and look for the unit's pin in its catalog's branch, so that the next job
-        inherits both. Asks no network, and never fails.
+        inherits both. Asks no network, and never fails: what it stumbles over, the jobs stumble over each by itself.
         """
         codec.prepare(Trust, UnitMemory, Intent, StateChange, Last)
         self.look_at_engine()
+        try:
+            with self._warming() as may:
+                if may:
+                    self._warm(unit)
+        except Exception:  # noqa: BLE001 - a commit that nobody foresaw does not end the service
+            sys.stderr.write(f"runner: the next job reads its commit by itself:\n{traceback.format_exc()}")
+
+    @contextmanager
+    def _warming(self) -> Iterator[bool]:
+        """Whether the service may read what the accepted head means: not one that has killed a service in that very moment.
+
+        Then the next service stays cold, and only jobs read that commit, each in a process of its own.
+        """
+        mark, commit = self.memory.folder / "warming", self.memory.trust().commit or ""
+        if commit == self._warmed:
+            yield True
+            return
+        if mark.exists() and mark.read_text(encoding="utf-8") == commit:
+            yield False
+            return
+        write_atomic(mark, commit.encode(), durable=False)
+        yield True
+        self._warmed = commit
+        mark.unlink(missing_ok=True)
+
+    def _warm(self, unit: UnitId | None) -> None:
         with suppress(PassError, UnitError):
             desired = self.history.known()
             if desired is not None:

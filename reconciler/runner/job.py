@@ -10,12 +10,18 @@ from datetime import UTC, datetime
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
 from reconciler.model import Job, Outcome, Result
+from reconciler.runner import overdue
 from reconciler.runner.case import Case, UncertainError
 from reconciler.runner.host import Host
 from reconciler.runner.jail.egress import noted
 from reconciler.runner.progress import Progress, Said
 from reconciler.runner.showing import Showing
 from reconciler.runner.spool import JobFolder
+
+OVERDUE = (
+    "The job did not come to an apply in the time that it has for verifying and planning, and ended itself; no apply was begun. Its log says "
+    "how far it came, and a server that crawls is the likely cause; raise timeouts.plan in environment.yaml if its plans are just long."
+)
 
 
 def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock) -> None:
@@ -31,7 +37,7 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
     """The result, whatever is raised on the way."""
     progress = Progress(job, datetime.now(UTC))
     try:
-        said = _said(host, job, folder, life, progress)
+        said = _in_time(host, job, folder, life, progress)
     except UncertainError as error:
         return progress.result(Outcome.UNCERTAIN, "UncertainApply", str(error))
     except SupersededError as error:
@@ -42,12 +48,23 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
         return progress.result(Outcome.FAILED, error.reason, str(error), transient=error.transient)
     except ReconcilerError as error:
         return progress.result(Outcome.FAILED, error.reason, str(error))
+    except overdue.OverdueError:
+        overdue.end()
+        return progress.result(Outcome.FAILED, "JobTimeout", OVERDUE)
     except OSError as error:
         return progress.result(Outcome.FAILED, "HostFault", f"The runner's host: {error}.")
     except Exception as error:  # noqa: BLE001 - a bug ends this job, and is logged whole; the unit's journal makes the next one safe
         sys.stderr.write(progress.veil.hide(traceback.format_exc()))
         return progress.result(Outcome.FAILED, "InternalError", f"{type(error).__name__} in the runner; see its log.")
     return progress.result(Outcome.SUCCEEDED, said.reason, said.message)
+
+
+def _in_time(host: Host, job: Job, folder: JobFolder, life: FileLock, progress: Progress) -> Said:
+    """As `_said`; nothing cuts short what is written down of it."""
+    try:
+        return _said(host, job, folder, life, progress)
+    finally:
+        overdue.end()
 
 
 def _said(host: Host, job: Job, folder: JobFolder, life: FileLock, progress: Progress) -> Said:

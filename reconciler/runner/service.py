@@ -30,6 +30,7 @@ from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
 from reconciler.model import Job, JobId, Result
 from reconciler.ports import Running
+from reconciler.runner import overdue
 from reconciler.runner.anchoring import Anchoring
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
@@ -47,6 +48,8 @@ AT_ONCE = 256  # jobs, as many as have a user each; a controller that runs more 
 HANDOVER = 2.0  # seconds that a service which is just being killed may take to die
 LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's children
 LIVES = 30.0  # seconds between two signs of life to a service manager, though nothing happens
+ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # how whoever stops a host or a service asks
+FIRST_TO_GO = b"500"  # how soon the kernel ends a job when memory is short: before the planes themselves
 LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
 
 
@@ -165,19 +168,37 @@ class Service:
         """Forget the jobs that have ended; end an engine that outlived its job, when its time is over."""
         for folder in [self._host.spool.job(job_id) for job_id in self._inherited]:
             if folder.alive():
-                leftover.attend(folder.note, time.time())
+                self._attend(folder)
             else:
                 self._inherited.discard(JobId(folder.path.name))
                 self._take_up(folder)
                 self._callers.wake_watchers()
 
+    def _attend(self, folder: JobFolder) -> None:
+        try:
+            leftover.attend(folder.note, time.time())
+        except (OSError, ValueError) as error:  # one damaged folder stops nobody else's job
+            sys.stderr.write(f"runner: {folder.note}: {error}. Its engine is left to its own end.\n")
+
     def _reap(self) -> None:
         self._anchoring.reap(self._let_go)
         for pid in list(self._children):
-            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended == pid:
                 job_id = self._children.pop(pid)
+                self._note_death(self._host.spool.job(job_id), status)
                 self._take_up(self._host.spool.job(job_id))  # it may have been killed, and its engine live on
                 self._callers.wake_watchers()
+
+    def _note_death(self, folder: JobFolder, status: int) -> None:
+        """A job that was killed while this service lives on died of itself, of its memory for example: that counts.
+
+        One that was asked to end, as everything is when the host is shut down, did not.
+        """
+        if not os.WIFSIGNALED(status) or self._stopping or os.WTERMSIG(status) in ASKED:
+            return
+        with suppress(OSError):  # then it counts as lost, and is tried again
+            folder.note_death(f"killed by {signal.Signals(os.WTERMSIG(status)).name}")
 
     def _do(self, request: wire.Message) -> wire.Message:
         verb = self._verbs.get(str(request.get("verb")))
@@ -225,6 +246,9 @@ class Service:
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
             self._let_go()
+            with suppress(OSError):
+                Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
+            overdue.arm()
             run_job(self._host, job, folder, life)
             code = 0
         except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the parent's loop
@@ -254,7 +278,7 @@ class Service:
             return {"state": "result", "result": codec.encode(state).decode(), "phases": phases}
         if isinstance(state, Running):
             return {"state": "running", "phase": state.phase.value, "phases": phases}
-        return {"state": "lost", "applying": state.applying, "phases": phases}
+        return {"state": "lost", "applying": state.applying, "died": state.died, "phases": phases}
 
     def _cancel(self, request: wire.Message) -> wire.Message:
         self._folder(request).cancel()

@@ -17,7 +17,7 @@ from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
 from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
-from reconciler.runner import caution, checks, values, versions
+from reconciler.runner import caution, checks, overdue, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now
 from reconciler.runner.host import Host, Hosted
@@ -140,6 +140,7 @@ class Showing:
         checks.no_downgrade(self._unit, source.memory, allowed)
         versions.not_yanked(self._unit, source.memory)
         self._still_wanted()
+        overdue.extend(overdue.planning(self._unit.environment.timeouts.plan))
         self._folder.begin(Phase.PLANNING)
         with Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),

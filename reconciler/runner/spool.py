@@ -93,6 +93,16 @@ class JobFolder:
         """Whether that was asked."""
         return (self.path / "cancel").exists()
 
+    def note_death(self, how: str) -> None:
+        """Journal how the job's process was ended by a signal."""
+        if self.path.exists():
+            write_atomic(self.path / "died", how.encode(), durable=False)
+
+    def died(self) -> str:
+        """How it was, if so."""
+        path = self.path / "died"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
     def alive(self) -> bool:
         """Whether any process of the job lives, its engine's included."""
         return is_locked(self.lock)
@@ -110,7 +120,7 @@ class JobFolder:
         result = self.path / "result.json"
         if result.exists():
             return codec.decode(Result, result.read_bytes())
-        return Running(self.phase()) if alive else Lost(applying=self.phase() is Phase.APPLYING)
+        return Running(self.phase()) if alive else Lost(self.phase() is Phase.APPLYING, self.died())
 
     def phase(self) -> Phase:
         """The phase that began last, as far as a loss of power left it to be read; where nothing is left, the worst."""

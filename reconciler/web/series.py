@@ -22,10 +22,12 @@ SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have se
 # Reasons that have a count of their own: each wants a person to do something else. All others are counted as "Other".
 OF_THEIR_OWN = (
     "DestroyLimit",
+    "InternalError",
     "MemoryLost",
     "Orphaned",
     "PerpetualDiff",
     "PlanExceedsReview",
+    "Quarantined",
     "StateForeign",
     "StateLocked",
     "StateLost",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from reconciler import decide as deciding
 from reconciler.decide import (
     Capacity,
     Decision,
@@ -21,6 +23,7 @@ from reconciler.decide import (
     survey,
     waits_for,
 )
+from reconciler.desired.fingerprint import fingerprint as printed
 from reconciler.gates import Need
 from reconciler.ledger import JobEnded, after
 from reconciler.model import (
@@ -553,3 +556,34 @@ def test_who_is_not_yet_as_the_commit_says() -> None:
     assert waits_for(TWO, wanted, changed(ORDERLY, NET)) == [NET]
     assert waits_for(TWO, wanted, make.with_record(ORDERLY, APP, applied=None)) == [APP]
     assert waits_for(TWO, {**wanted, APP: None}, ORDERLY) == [APP]
+
+
+# --- what nobody foresaw
+
+
+def test_a_unit_in_which_a_bug_is_found_is_held_for_it_and_no_other_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = printed
+
+    def broken(unit: Any, *rest: object) -> object:
+        if unit.id == NET:
+            raise ValueError("no digest")
+        return real(unit, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deciding, "fingerprint", broken)
+    two = make.desired(make.entry(NET), make.entry("prod/z"))
+    held, started = decide(survey(two, Ledger(), FACTS, make.NOW), Capacity(9, 9))
+    assert isinstance(held, Held)
+    assert held.unit == NET
+    assert held.hold is not None
+    assert held.hold.reason == "InternalError"
+    assert "ValueError at test_decide.py" in held.hold.message
+    assert str(held.fault) == "no digest"
+    assert isinstance(started, Dispatch)
+    assert started.unit.id == "prod/z"
+
+
+def test_a_bug_in_a_gate_holds_the_unit_that_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding, "GATES", (lambda *_: 1 / 0,))
+    (held,) = decide(survey(make.desired(make.entry(NET)), Ledger(), FACTS, make.NOW), Capacity(9, 9))
+    assert isinstance(held, Held)
+    assert isinstance(held.fault, ZeroDivisionError)

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import pytest
+
+from reconciler.desired import load
+from reconciler.desired.entries import parse_entry as parsed
 from reconciler.desired.load import Loader
 from reconciler.errors import Place
 from reconciler.model import Commit, Desired, Digest, Pin, Problem, UnitId
@@ -157,3 +161,25 @@ def test_without_anyone_to_ask_branches_are_missing() -> None:
 
 def test_an_empty_repository() -> None:
     assert Repository({}).load() == Desired(Commit("c" * 40))
+
+
+def test_a_file_in_which_a_bug_is_found_is_broken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = parsed
+
+    def parse_entry(path: str, data: bytes) -> object:
+        if path.endswith("/app.yaml"):
+            raise RecursionError("too deep")
+        return real(path, data)
+
+    monkeypatch.setattr(load, "parse_entry", parse_entry)
+    found = repository().load()
+    assert list(found.units) == ["prod/network"]
+    problem = found.broken[UnitId("prod/app")]
+    assert (problem.reason, problem.place.path) == ("InternalError", "environments/prod/app.yaml")
+    assert "RecursionError at test_load.py:" in problem.message
+
+
+def test_without_a_lock_that_can_be_read_there_is_nothing_to_go_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "read_lock", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        repository().load()

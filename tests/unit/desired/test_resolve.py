@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.desired import resolve as resolving
 from reconciler.desired.entries import parse_entry, parse_environment
 from reconciler.desired.lock import LockFile, missing_lock, read_lock
+from reconciler.desired.pins import pin_of as pinned
 from reconciler.desired.resolve import Union, resolve
 from reconciler.errors import Place
 from reconciler.model import (
@@ -24,6 +26,7 @@ from reconciler.model import (
     Reference,
     UnitId,
 )
+from tests.kit import facts as make
 
 COMMIT = Commit("c" * 40)
 LOCK = f"""\
@@ -437,3 +440,18 @@ def test_where_code_is_promoted_from() -> None:
     assert "promotion.after: there is no environment stag" in str(missing)
     (sandbox,) = told(world({"box": SANDBOX, "prod": PROTECTED + rule.format("box")}))
     assert "promotion.after: box is a sandbox" in str(sandbox)
+
+
+def test_an_entry_in_which_a_bug_is_found_is_broken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = pinned
+
+    def pin_of(entry: Entry, *rest: object) -> object:
+        if entry.unit == "prod/a":
+            raise ValueError("nobody foresaw this")
+        return real(entry, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(resolving, "pin_of", pin_of)
+    found = make.desired(make.entry("prod/a"), make.entry("prod/b"), make.entry("prod/c", reads=["prod/a"]))
+    assert set(found.units) == {"prod/b", "prod/c"}
+    assert found.broken[UnitId("prod/a")].reason == "InternalError"
+    assert "nobody foresaw this" in found.broken[UnitId("prod/a")].message

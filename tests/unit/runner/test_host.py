@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,43 @@ def test_warming_up_needs_no_network_and_never_fails(tmp_path: Path) -> None:
     host.warm(UnitId("prod/a"))
     host.warm(UnitId("prod/none"))
     assert host.history.known() is not None
+
+
+def test_a_commit_that_nobody_foresaw_does_not_end_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = open_host(ground(tmp_path / "a", ENTRIES))
+    monkeypatch.setattr(host.history, "known", lambda: 1 / 0)
+    host.warm()
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    host.warm()  # that commit is left to the jobs from now on
+    assert capsys.readouterr().err == ""
+
+
+def test_a_commit_that_killed_a_service_is_read_by_jobs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ground(tmp_path / "a", ENTRIES)
+    host = open_host(made)
+    host.history.newest(made.environments.head, Operation.PLAN)
+
+    def read() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        host.history.known = read  # type: ignore[method-assign]
+        host.warm()
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+
+    asked = []
+    after = open_host(made)
+    monkeypatch.setattr(after.history, "known", lambda: asked.append("known"))
+    after.warm()
+    assert asked == []
+    made.environments.merge({"environments/prod/other.yaml": "module: acme/app\n"}, "another")
+    open_host(made).history.newest(made.environments.head, Operation.PLAN)
+    after.warm()
+    assert asked == ["known"]
 
 
 def test_a_half_written_state_does_not_stay(tmp_path: Path) -> None:

@@ -372,6 +372,25 @@ def test_the_workspace_of_a_killed_job_goes_though_nobody_asks_after_the_job(own
     until(lambda: not folder.work.exists(), "its workspace is gone")
 
 
+def test_a_job_that_is_killed_while_its_service_lives_on_says_so(tmp_path: Path) -> None:
+    made = playground(tmp_path, engine=patient(tmp_path, tmp_path))
+    with running(made) as runner:
+        spool, died = open_host(made).spool, {}
+        for number, how in enumerate((signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM), 1):
+            asked = runner.job(number=number, operation=Operation.PLAN)
+            runner.executor.start(asked)
+            path = spool.job(asked.id).note
+            until(path.exists, "an engine runs")
+            note = codec.decode(leftover.Note, path.read_bytes())
+            os.kill(note.keeper.pid, how)
+            os.killpg(note.engine.pid, signal.SIGKILL)
+            lost = until(lambda one=asked: isinstance(f := runner.executor.poll(one.id), Lost) and f, "it is lost")  # type: ignore[misc]
+            died[how] = until(lambda one=asked: runner.executor.poll(one.id), "asked again").died if lost else ""  # type: ignore[misc]
+        assert runner.ask(verb="describe")
+    assert died == {signal.SIGKILL: "killed by SIGKILL", signal.SIGSEGV: "killed by SIGSEGV", signal.SIGTERM: ""}
+    made.close()
+
+
 def test_only_so_many_jobs_begin_at_once(own: Runner) -> None:
     """Whoever has the controller could else start processes until the host gives up, and an apply on it."""
     served = Service(open_host(own.ground))
