@@ -242,10 +242,10 @@ def test_a_freeze_window_that_nobody_can_work_out_stops_no_other_environment(mon
 def test_a_result_that_nobody_can_make_sense_of_ends_its_job_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     house = House(make.desired(make.entry("prod/a"), make.entry("prod/b")))
 
-    def schedule(unit: Unit | None, record: UnitRecord, result: object) -> object:
+    def schedule(unit: Unit | None, record: UnitRecord, *rest: object) -> object:
         if unit is not None and unit.id == "prod/a":
             raise OverflowError("date value out of range")
-        return scheduled(unit, record, result)  # type: ignore[arg-type]
+        return scheduled(unit, record, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(controller, "schedule", schedule)
     house.run(timedelta(minutes=1))
