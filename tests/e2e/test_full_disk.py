@@ -46,7 +46,7 @@ resource "terraform_data" "this" {{
       outcome=created; [ -e $WORLD/$NAME ] && outcome=exists
       touch $WORLD/$NAME
       printf '{{"at": 0, "pid": 0, "op": "create", "type": "this", "path": "%s", "outcome": "%s"}}\\n' $NAME $outcome >> $WORLD/calls.log
-      sleep 0.2
+      sleep 2
     EOT
   }}
 }}
