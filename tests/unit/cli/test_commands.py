@@ -252,6 +252,9 @@ def test_explain_says_what_comes_next(shell: Shell) -> None:
     assert next_of(shell) == "a job, as soon as there is a slot"
     shell.apply("prod/network", outcome=Outcome.FAILED, applied=None, message="it went wrong")
     assert "Failure:      Failed" in (shell("explain", "prod/network"), shell.out)[1]
+    assert "it is tried again when its input changes, and not before" in next_of(shell)
+    asked = dispatched("prod/network")
+    store.append(JobEnded(asked, result(asked, Outcome.FAILED), NOW + timedelta(minutes=5), None))
     assert "it is tried again at" in next_of(shell)
     store.append(Paused(pause("prod")))
     assert next_of(shell).endswith("`reconciler resume prod` ends the pause")
