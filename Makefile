@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak fuzz asked needs check lint fast format bench dashboards lock clean
+.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast format bench dashboards lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -18,6 +18,7 @@ help:
 	@echo 'make crash [SEEDS=0-199]   kill -9 at each of the points with each seed; make test plays each point once'
 	@echo 'make soak [SOAK_SECONDS=7200]  300 units, merges, drift, faults and restarts; then nothing may be lost, doubled or left behind'
 	@echo 'make schedules             two daemons on one store: 10,000 schedules in simulation, and 200 with real processes'
+	@echo 'make poison [UNITS=1000]   poisonous entries among many good ones, with real Terraform; make test plays it with twenty'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
@@ -65,6 +66,12 @@ soak: needs
 SECONDS ?= 120
 fuzz: venv
 	$(BIN)/python -m tests.hostile.fuzz all $(SECONDS)
+
+# `make test` plays it with twenty.
+UNITS ?= 1000
+poison: needs
+	RECONCILER_TEST_POISON=$(UNITS) RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" \
+	  $(BIN)/python -m pytest tests/e2e/test_poison.py $(ARGS)
 
 # `make test` plays a fiftieth of it.
 REQUESTS ?= 1000000

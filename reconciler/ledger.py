@@ -272,10 +272,9 @@ def deaths(record: UnitRecord, asked: Dispatched | None, result: Result) -> int:
 
 def _quarantined(result: Result, died: int) -> tuple[str, str]:
     what = f"{died} jobs in a row died of this unit at the same input, so no more are started"
-    return (
-        QUARANTINED,
-        f"{what}; `reconciler logs {result.job.id}` and the runner's log say of what. The last: {result.message}",
-    )
+    how = f"new input, or `reconciler reconcile {result.job.unit}`, tries again"
+    where = f"`reconciler logs {result.job.id}` and the runner's log say of what"
+    return QUARANTINED, f"{what}; {how}. {where}. The last: {result.message}"
 
 
 def _said(result: Result) -> tuple[str, str]:
