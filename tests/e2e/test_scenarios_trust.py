@@ -259,7 +259,8 @@ def test_nonsense_on_the_socket_hurts_nobody(lone_runner: House) -> None:
         with pytest.raises(PassError) as refused:
             raw(lone_runner, request)
         assert refused.value.reason == reason
-    assert raw(lone_runner, {"verb": "poll", "job": "never-heard-of"}) == {"state": "lost", "applying": False}
+    never = {"state": "lost", "applying": False, "died": "", "phases": []}
+    assert raw(lone_runner, {"verb": "poll", "job": "never-heard-of"}) == never
     assert raw(lone_runner, {"verb": "log", "job": "never-heard-of", "offset": -1}) == {"data": ""}
     socket_mode = (lone_runner.ground.runtime / "runner.sock").stat().st_mode & 0o777
     assert socket_mode == 0o600
