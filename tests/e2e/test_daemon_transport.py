@@ -42,6 +42,7 @@ def live(home: House) -> None:
     merge(home, "two")
     checks = home.get("/readyz")
     assert checks["ready"] is True
+    assert checks["checks"].pop("leader")["ok"] is True  # its message says who leads
     assert all(check == {"ok": True, "message": ""} for check in checks["checks"].values())
 
 
