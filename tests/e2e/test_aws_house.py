@@ -72,6 +72,7 @@ ENTRIES = {
     at("prod/app"): entry("app", {"vpc_id": "${{ net.vpc_id }}", "url": "pg://u:${{ net.password }}@db"}),
 }
 STATES = {"prod/net.tfstate", "prod/app.tfstate"}
+KEPT = {f"{state}.kept" for state in STATES}  # the last good ones
 CLAIM = {"prod/.reconciler.json"}  # whose they are
 
 
@@ -113,7 +114,7 @@ def it_deploys(home: House, aws: Aws) -> None:
     home.start()
     home.synced(patience=PATIENCE)
     settled(home)
-    assert aws.objects() == STATES | CLAIM  # and no lock
+    assert aws.objects() == STATES | KEPT | CLAIM  # and no lock
     (vpc,) = aws.vpcs()
     ours = {"reconciler:installation": "reconciler", "reconciler:unit": "prod/net"}
     assert tags(vpc["Tags"]) == ours
@@ -162,7 +163,7 @@ def a_rotated_secret_is_found_and_applied(home: House, aws: Aws) -> None:
 
 def an_emptied_bucket_creates_nothing(home: House, aws: Aws) -> None:
     kept = aws.contents()
-    assert set(kept) == STATES | CLAIM
+    assert set(kept) == STATES | KEPT | CLAIM
     aws.empty()
     held = look(home, "prod/net")
     assert (held["outcome"], held["reason"]) == ("Held", "StateLost")
@@ -175,7 +176,7 @@ def an_emptied_bucket_creates_nothing(home: House, aws: Aws) -> None:
     home.synced(patience=PATIENCE)
     assert len(aws.vpcs()) == 1
     assert aws.parameters() == {"/net/password", "/app/vpc", "/app/url"}
-    assert aws.objects() == STATES | CLAIM
+    assert aws.objects() == STATES | KEPT | CLAIM
 
 
 def nothing_shows_in_clear(home: House) -> None:
