@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,7 +239,7 @@ class FallingHouse(House):
                 self._kill(besides)
             elif lifts is not None and order.lasting and now >= lifts:
                 self._order(*NOTHING)
-            self.revive(fallen=lifts is not None)
+            self.revive(order.carried_out(self.orders).exists)
             if now >= asks:
                 asks = now + ASK_EVERY
                 if self.in_order(commit):
@@ -285,8 +285,8 @@ class FallingHouse(House):
                 return all((u["sync"], u["health"]) == ("Synced", "Healthy") for u in self.units())
         return False
 
-    def revive(self, *, fallen: bool) -> None:
-        """Start again what died; nothing may have died by itself, nor twice."""
+    def revive(self, fallen: Callable[[], bool]) -> None:
+        """Start again what died; nothing may have died by itself, nor twice. `fallen` is asked after a death was seen."""
         for name, words in (
             ("runner", ("runner", "serve", "--config", str(self.ground.runner_config))),
             ("controller", ("run", "--config", str(self.ground.controller_config))),
@@ -294,7 +294,7 @@ class FallingHouse(House):
             process = cast("Process | None", getattr(self, name))
             if process is not None and process.poll() is not None:
                 self.deaths[name] += 1
-                if not fallen or self.deaths[name] > 2:
+                if not fallen() or self.deaths[name] > 2:
                     pytest.fail(f"the {name} died, and not by us\n{self.tails()}")
                 process.forget()
                 setattr(self, name, self._spawn(name, *words))
