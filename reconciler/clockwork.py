@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.events import EVENT_JOB_SUBMITTED, JobSubmissionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
@@ -79,13 +80,23 @@ class Jumps:
         self._ahead = self._measure()
 
     def follow(self) -> bool:
-        """Whether the clock was set since the last look. Then everything that is scheduled comes now."""
+        """Whether the clock was set since the last look. Then everything that is scheduled comes now.
+
+        So does what waits for longer than its interval: the scheduler takes the time before it takes its lock, and may have
+        planned a run by a clock that was put back while it waited, or back and forth between two looks.
+        """
         ahead = self._measure()
         jumped, self._ahead = abs(ahead - self._ahead) > JUMP, ahead
-        for job in self._scheduler.get_jobs() if jumped else ():
-            with suppress(JobLookupError):  # it has just had its turn
-                job.modify(next_run_time=self._now())
+        for job in self._scheduler.get_jobs():
+            if jumped or self._waits_too_long(job):
+                with suppress(JobLookupError):  # it has just had its turn
+                    job.modify(next_run_time=self._now())
         return jumped
+
+    def _waits_too_long(self, job: Job) -> bool:
+        every: timedelta | None = getattr(job.trigger, "interval", None)
+        due: datetime | None = job.next_run_time
+        return every is not None and due is not None and due - self._now() > every + timedelta(seconds=JUMP)
 
     def _measure(self) -> float:
         return self._now().timestamp() - self._ticking()

@@ -24,9 +24,12 @@ RESOLVER = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 DESKTOP, PHONE = (1280, 800), (390, 844)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's chromium, once for all tests of this process."""
+    """Debian's chromium, once for the tests of a module.
+
+    While it is there, its driver's event loop is the running one of this thread: no other module's test could run its own.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "no chromium; `script/needs chromium` says how to get it"
     token = secrets.token_hex(8)

@@ -82,6 +82,26 @@ def test_whatever_is_scheduled_comes_at_once_when_the_clock_was_set() -> None:
         scheduler.shutdown()
 
 
+def test_a_run_that_was_planned_by_a_clock_of_years_ahead_comes_now() -> None:
+    """The scheduler had read the clock before it was put back, and wrote its plan after everything was brought forward."""
+    scheduler = background(lambda _: None)
+    scheduler.start(paused=True)
+    try:
+        poll = scheduler.add_job(print, "interval", seconds=60, id="poll", next_run_time=NOON)
+        once = scheduler.add_job(print, "date", run_date=NOON + timedelta(days=9), id="due")
+        jumps = Jumps(scheduler, lambda: NOON, lambda: 100.0)
+        for planned in (60, 60 + JUMP):
+            poll.modify(next_run_time=NOON + timedelta(seconds=planned))
+            assert not jumps.follow()
+            assert scheduler.get_job("poll").next_run_time == NOON + timedelta(seconds=planned)
+        poll.modify(next_run_time=NOON + timedelta(days=180))
+        assert not jumps.follow()
+        assert scheduler.get_job("poll").next_run_time == NOON
+        assert once.next_run_time == NOON + timedelta(days=9)  # it is planned anew with each pass
+    finally:
+        scheduler.shutdown()
+
+
 def test_an_interval_counts_what_is_late_and_passes_over_what_a_jump_left_behind() -> None:
     every, second = Every(timedelta(seconds=1)), timedelta(seconds=1)
     late, ages = NOON + 10 * second, NOON + timedelta(days=20_000)
