@@ -52,7 +52,7 @@ schedules: needs
 	RECONCILER_TEST_SCHEDULES=10000 $(BIN)/python -m pytest -n $(JOBS) tests/scenario/test_lease.py $(ARGS)
 	RECONCILER_TEST_PAIRS=200 RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m pytest -n $(JOBS) tests/crash/test_pair.py $(ARGS)
 
-# Goes on where it was stopped: a house that ended well is not played again. ARGS="--jobs 4 --results FILE".
+# Goes on where it was stopped: a house that ended well on this code is not played again. ARGS="--jobs 4 --points 60".
 SEEDS ?= 0-199
 crash: needs
 	@$(BIN)/python -m tests.crash.matrix --seeds $(SEEDS) $(ARGS)
