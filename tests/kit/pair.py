@@ -28,6 +28,7 @@ from tests.kit.world import Bystander, FakeClock, LiveJob, Repository, Runner
 
 TTL = 15.0  # seconds
 CAPACITY = Capacity(workers=3, per_environment=3)
+STANDS_BY = "stands by"  # the moment between two tries to lead
 
 
 class KilledError(BaseException):
@@ -137,7 +138,7 @@ class Daemon:
             if fence is not None:
                 self.renewed = self.clock.holding()
                 return fence
-            self.wait("stands by")
+            self.wait(STANDS_BY)
 
     def _lead(self, fence: int) -> None:
         seen = Seen(self)

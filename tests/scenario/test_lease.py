@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.pair import TTL, Daemon, Home
+from tests.kit.pair import STANDS_BY, TTL, Daemon, Home
 
 SCHEDULES = int(os.environ.get("RECONCILER_TEST_SCHEDULES", "240"))
 PARTS = 4  # so that workers share them
@@ -91,10 +91,16 @@ class Schedule:
         return self.chance.choice(self.home.daemons)
 
     def run_one(self) -> None:
-        daemon = self.one()
-        for _ in range(self.chance.choice([1, 2, 5, 30])):
-            if not daemon.stopped:
-                daemon.run()
+        self.runs(self.one(), self.chance.choice([1, 2, 5, 30]))
+
+    def runs(self, daemon: Daemon, moments: int) -> None:
+        """Let it go on for so many moments. While nothing else happens, who stands by would see the same each time."""
+        for _ in range(moments):
+            if daemon.stopped:
+                return
+            daemon.run()
+            if daemon.moment == STANDS_BY:
+                return
 
     def work(self) -> None:
         live = self.home.runner.live()
@@ -126,8 +132,7 @@ class Schedule:
         for _ in range(self.chance.randrange(12)):
             self.home.pass_time(TTL / 4)
             for other in self.home.daemons:
-                for _ in range(self.chance.randrange(20) if not other.stopped else 0):
-                    other.run()
+                self.runs(other, self.chance.randrange(20) if not other.stopped else 0)
             self.home.check_time()
         daemon.stopped = False
         for _ in range(self.chance.randrange(8)):
@@ -174,8 +179,7 @@ class Schedule:
         self.home.merge([9, 9, 9, 9])  # unlike any before, so that each is looked at
         for _ in range(PATIENCE):
             for daemon in self.home.daemons:
-                for _ in range(40):
-                    daemon.run()
+                self.runs(daemon, 40)
             for live in self.home.runner.live():
                 self.home.runner.step(live)
             self.home.pass_time(4)
