@@ -44,11 +44,12 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         sync_folder(path.parent)
 
 
-def write_new(path: Path, data: bytes) -> bool:
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> bool:
     """As `write_atomic`, and only where there is no such file; False: there is one. Of two who try, one succeeds."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

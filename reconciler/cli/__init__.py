@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("reconciler.cli.backup:backup", "Write all that cannot be fetched again into one file."),
     "restore": ("reconciler.cli.backup:restore", "Bring back what `backup` wrote."),
     "config": ("reconciler.cli.config:command", "Show the configuration as the daemon reads it."),
+    "init": ("reconciler.cli.init:command", "Write what an environments repository starts with."),
     "demo": ("reconciler.cli.demo:command", "Try everything in a folder: no accounts, no network."),
 }
 

@@ -6,8 +6,15 @@ import os
 import pwd
 
 
+def user() -> str:
+    """This process's user, as the daemon names whoever talks to its socket."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user that has no name
+        return str(os.getuid())
+
+
 def actor() -> str:
     """Who does this: also behind sudo."""
-    user = pwd.getpwuid(os.getuid()).pw_name
     behind = os.environ.get("SUDO_USER", "") if os.getuid() == 0 else ""
-    return f"{behind} as {user}" if behind.isprintable() and behind else user
+    return f"{behind} as {user()}" if behind.isprintable() and behind else user()
