@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = 
         sync_folder(path.parent)
 
 
-def write_new(path: Path, data: bytes, mode: int = 0o600) -> bool:
+def write_new(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> bool:
     """As `write_atomic`, and only where there is no such file; False: there is one. Of two who try, one succeeds."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -52,13 +52,15 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> bool:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.link(name, path)
     except FileExistsError:
         return False
     finally:
         Path(name).unlink()
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
     return True
 
 

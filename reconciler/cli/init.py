@@ -71,7 +71,7 @@ class Tree:
         target = self.folder / path
         try:
             _make_folders(self.folder, target.parent)
-            self.done[path] = write_new(target, text.encode(), mode)
+            self.done[path] = write_new(target, text.encode(), mode, durable=False)
         except OSError as error:
             raise ConfigError(f"{target}: {error.strerror}: look at what is in its way") from error
 
