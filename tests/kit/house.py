@@ -76,14 +76,14 @@ class House:
                 start_new_session=True,
             )
 
-    def stop(self) -> None:
+    def stop(self, patience: float = PATIENCE) -> None:
         """End both in order: running applies end first."""
         for process in (self.controller, self.runner):
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
         for process in (self.controller, self.runner):
             if process is not None:
-                process.wait(PATIENCE)
+                process.wait(patience)
         self.controller = self.runner = None
 
     def kill(self, which: str) -> None:

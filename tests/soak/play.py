@@ -30,7 +30,7 @@ from tests.kit.wishes import wrong_objects, wrong_world
 from tests.provider.log import doubled
 from tests.soak.fleet import ENVIRONMENTS, RELEASES, Fleet
 from tests.soak.gauge import Sample, growth, look
-from tests.soak.trouble import Trouble
+from tests.soak.trouble import ENDS, Trouble
 
 STORM, WARM = 0.4, 0.6  # of the time: until when the planes are killed too, and until when they warm up
 LOOK = 1.0  # seconds between two looks at what a process holds
@@ -72,7 +72,7 @@ class Soak:
         self._take_back()
         self._converge()
         report = self._report()
-        self.house.stop()
+        self.house.stop(ENDS)
         ground, wishes = self.house.ground, self.fleet.wishes
         world = wrong_world(ground, wishes, self.fleet.gone, self.trouble.deleted)
         return report | {"wrong": [*wrongs(ground, [w.unit for w in wishes]), *world, *self._tracebacks()]}

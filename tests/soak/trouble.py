@@ -21,6 +21,7 @@ from tests.soak.fleet import ENVIRONMENTS, Fleet
 
 Undo = Callable[[], None]
 HOLDING = 5.0  # seconds that anything lasts at the most
+ENDS = 600.0  # seconds for both planes to end in order: dozens of applies end first
 
 
 class Trouble:
@@ -161,7 +162,7 @@ class Trouble:
         """Both end in order, as for an upgrade."""
         if self.stopped:
             return False
-        self._house.stop()
+        self._house.stop(ENDS)
         self._house.start()
         return True
 
