@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Go on after the protected branch was rewritten.",
     ),
     "validate": ("reconciler.cli.validate:command", "Check a work tree of an environments repository, offline."),
+    "new": ("reconciler.cli.new:command", "Write an entry from the variables of a module."),
     "schema": ("reconciler.cli.schema:command", "Print the JSON Schema of a file that users write."),
     "catalog": ("reconciler.cli.catalog:command", "Add versions of modules to the lock, and check them."),
     "audit": ("reconciler.cli.audit:command", "Check the runner's audit log, and ask who made which serial."),

@@ -12,7 +12,7 @@ import click
 
 from reconciler.cli.ask import output_option
 from reconciler.cli.exits import ERROR, FINE
-from reconciler.cli.locked import LOCK, catalogs_option, read_lock, users_of
+from reconciler.cli.locked import LOCK, catalogs_option, chosen_pins, read_lock, split_wanted, users_of
 from reconciler.cli.outdated import command as outdated
 from reconciler.cli.problems import FORMATS
 from reconciler.cli.shelf import Shelf, open_shelf
@@ -64,7 +64,7 @@ def add(
     The tag must lie on the catalog's protected branch. An engine's `init` finds the providers: from a mirror come the hashes of
     every platform that it holds. A version that is locked already is left alone, but for new hashes of the same providers.
     """
-    module, version = _split(wanted)
+    module, version = split_wanted(wanted)
     if version is None:
         raise click.UsageError("say which version: MODULE@VERSION, as in acme/vpc@1.4.2")
     text = lock_path.read_text(encoding="utf-8") if lock_path.exists() else ""
@@ -97,7 +97,7 @@ def verify(
     Exits with 1 if one of them is wrong.
     """
     lock, text = read_lock(lock_path)
-    chosen = [pin for name in wanted for pin in _chosen(lock, name)] if wanted else list(lock.pins())
+    chosen = [pin for name in wanted for pin in chosen_pins(lock, name)] if wanted else list(lock.pins())
     lines = Lines(str(lock_path), text)
     with open_shelf(named, config, branch) as shelf:
         problems = list(dict.fromkeys(problem for pin in chosen for problem in shelf.check(lines, pin)))
@@ -141,7 +141,7 @@ def show(
     from reconciler.vetting.names import TOFU
 
     lock, _ = read_lock(lock_path)
-    pins = _chosen(lock, wanted)
+    pins = chosen_pins(lock, wanted)
     pin = newest({pin.version: pin for pin in pins}) or pins[-1]
     with open_shelf(named, config, branch) as shelf:
         interface = read_module(shelf.tree(pin) / pin.path, TOFU)
@@ -154,25 +154,6 @@ def show(
 
 
 # --- what the commands share
-
-
-def _split(wanted: str) -> tuple[str, str | None]:
-    """`acme/vpc@1.4.2` -> module and version."""
-    module, _, version = wanted.partition("@")
-    catalog, slash, name = module.partition("/")
-    if not (catalog and slash and name):
-        raise click.UsageError(f"{wanted}: a module is <catalog>/<name>, as in acme/vpc@1.4.2")
-    return module, version.removeprefix("v") or None
-
-
-def _chosen(lock: Lock, wanted: str) -> list[Pin]:
-    """The pins that a name means, oldest first."""
-    module, version = _split(wanted)
-    pins = lock.modules.get(module, {})
-    if not pins or (version is not None and version not in pins):
-        known = ", ".join(ordered(pins)) if pins else ", ".join(sorted(lock.modules)) or "nothing"
-        raise UnitError("CatalogPinMissing", f"{wanted} is not in the lock, which has {known}")
-    return [pins[version]] if version is not None else [pins[one] for one in ordered(pins)]
 
 
 def _rows(lock: Lock, users: Mapping[tuple[str, str], list[str]]) -> Iterator[dict[str, Any]]:

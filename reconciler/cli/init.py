@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from reconciler import __version__
 from reconciler.cli.ask import output_option
 from reconciler.cli.exits import FINE
+from reconciler.cli.placing import make_folders
 from reconciler.cli.schema import published
 from reconciler.cli.show import as_json_text, progress, table
 from reconciler.cli.who import user
@@ -70,7 +71,7 @@ class Tree:
         """
         target = self.folder / path
         try:
-            _make_folders(self.folder, target.parent)
+            make_folders(self.folder, target.parent)
             self.done[path] = write_new(target, text.encode(), mode, durable=False)
         except OSError as error:
             raise ConfigError(f"{target}: {error.strerror}: look at what is in its way") from error
@@ -116,7 +117,7 @@ def command(
     catalog = _example(example_catalog) if example_catalog else None
     trust = (TRIAL if local else SIGNED).format(branch=json.dumps(branch), genesis=json.dumps(genesis), forge=forge)
     fill |= {"URL": json.dumps(url), "TRUST": trust, "CATALOGS": _catalogs(catalog), "USER": json.dumps(user())}
-    _make_folders(tree.folder, tree.folder / HOST, 0o700)
+    make_folders(tree.folder, tree.folder / HOST, 0o700)
     for name in ON_HOST:
         tree.put(f"{HOST}/{name}", _filled(name, fill), 0o600)
     _tell(tree, as_json=as_json)
@@ -154,13 +155,6 @@ def _example(folder: Path) -> Path:
     if not _git(tree.folder, "tag", "--list", RELEASE):
         _git(tree.folder, "tag", RELEASE)
     return tree.folder
-
-
-def _make_folders(top: Path, folder: Path, mode: int = 0o777) -> None:
-    """Raises ConfigError where a link leads out of the tree: what is written there would be elsewhere."""
-    if not folder.resolve().is_relative_to(top):
-        raise ConfigError(f"{folder} leads to {folder.resolve()}: remove that link, or name another DIR")
-    folder.mkdir(parents=True, exist_ok=True, mode=mode)
 
 
 # --- git, as the person at the keyboard has set it up

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.desired.entries import parse_entry
-from reconciler.desired.lock import parse_lock
+from reconciler.desired.lock import ordered, parse_lock
 from reconciler.desired.paths import LOCK_PATH, ROOT
 from reconciler.errors import UnitError
-from reconciler.model import Entry, Lock
+from reconciler.model import Entry, Lock, Pin
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,3 +64,22 @@ def users_of(folder: Path) -> dict[tuple[str, str], list[str]]:
         if isinstance(entry, Entry) and entry.version is not None:
             found.setdefault((entry.module, entry.version), []).append(entry.unit)
     return found
+
+
+def split_wanted(wanted: str) -> tuple[str, str | None]:
+    """`acme/vpc@1.4.2` -> module and version."""
+    module, _, version = wanted.partition("@")
+    catalog, slash, name = module.partition("/")
+    if not (catalog and slash and name):
+        raise click.UsageError(f"{wanted}: a module is <catalog>/<name>, as in acme/vpc@1.4.2")
+    return module, version.removeprefix("v") or None
+
+
+def chosen_pins(lock: Lock, wanted: str) -> list[Pin]:
+    """The pins that a name means, oldest first."""
+    module, version = split_wanted(wanted)
+    pins = lock.modules.get(module, {})
+    if not pins or (version is not None and version not in pins):
+        known = ", ".join(ordered(pins)) if pins else ", ".join(sorted(lock.modules)) or "nothing"
+        raise UnitError("CatalogPinMissing", f"{wanted} is not in the lock, which has {known}")
+    return [pins[version]] if version is not None else [pins[one] for one in ordered(pins)]

@@ -82,6 +82,36 @@ def read_module(folder: Path, product: str) -> ModuleInterface:
     return ModuleInterface(variables, outputs, providers)
 
 
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """What a module says of a variable to people: its description, and its default as it is written there."""
+
+    description: str
+    default: str | None
+
+
+def documented(folder: Path, product: str) -> dict[str, Documented]:
+    """What the module says of each of its variables.
+
+    Raises:
+        UnitError: "ModuleInvalid".
+    """
+    return {
+        label: Documented(_said(block.argument("description")), _default(block.argument("default")))
+        for _, file in module_files(folder, product)
+        for label, block in _labelled(file, "variable")
+    }
+
+
+def _said(argument: Argument | None) -> str:
+    """The text of a string or a heredoc; escapes stay as they are written."""
+    return "".join(one.text for one in argument.tokens if one.kind in ("lit", "esc")) if argument else ""
+
+
+def _default(argument: Argument | None) -> str | None:
+    return None if argument is None else _one_line(argument.tokens)
+
+
 def _labelled(file: Block, kind: str) -> Iterator[tuple[str, Block]]:
     return ((block.labels[0], block) for block in file.blocks if block.kind == kind and block.labels)
 
