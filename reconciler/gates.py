@@ -73,7 +73,11 @@ def policy(unit: Unit) -> str:
     """
     environment, allow = unit.environment, unit.entry.allowances
     limits, modes = environment.limits, (class_of(environment), environment.drift.value, environment.review.value)
-    facts = (limits.destroy, limits.recreate, sorted(limits.free_replace), modes, allow.destroy, allow.downgrade)
+    facts: tuple[object, ...] = (
+        limits.destroy, limits.recreate, sorted(limits.free_replace), modes, allow.destroy, allow.downgrade
+    )  # fmt: skip
+    if environment.rules:  # without rules the digest is what it was before there were any
+        facts += (environment.rules,)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 

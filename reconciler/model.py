@@ -186,6 +186,23 @@ class Promotion:
     soak: timedelta
 
 
+class Over(StrEnum):
+    """What a rule is asked of: the whole plan, or each resource that it changes."""
+
+    PLAN = "plan"
+    RESOURCE = "resource"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A CEL expression that must be true of a plan before it is applied, and what is said where it is not."""
+
+    name: str
+    over: Over
+    expression: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What an environment.yaml lets through; all else in it says what is wanted."""
@@ -196,14 +213,15 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     freeze: tuple[Window, ...] = ()
     promotion: tuple[Promotion, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
     """`environments/<name>/environment.yaml`, as jobs are judged by it.
 
-    Where the merge that changed it made it looser, `drift`, `review`, `limits`, `freeze` and `promotion` are the stricter of before and
-    now, `strict_class` is the class of before, and `says` is what the file says: it counts from the next merge on.
+    Where the merge that changed it made it looser, `drift`, `review`, `limits`, `freeze`, `promotion` and `rules` are the stricter of before
+    and now, `strict_class` is the class of before, and `says` is what the file says: it counts from the next merge on.
     """
 
     name: str
@@ -218,6 +236,7 @@ class Environment:
     timeouts: Timeouts = field(default_factory=Timeouts)
     freeze: tuple[Window, ...] = ()
     promotion: tuple[Promotion, ...] = ()
+    rules: tuple[Rule, ...] = ()
     strict_class: EnvironmentClass | None = None
     says: Policy | None = None
 

@@ -44,6 +44,8 @@ TABLE: Mapping[str, tuple[Waits, str]] = {
     "PlanExceedsReview": (Waits.LOOK, "the plan is more than was shown, and is another once the objects are"),
     "ReviewMissing": (Waits.LOOK, "nobody was shown the plan; an empty one needs no review"),
     "PerpetualDiff": (Waits.LOOK, "the same change again, until the objects or the module are others"),
+    "RuleViolated": (Waits.LOOK, "the plan is none that a rule lets pass, and is another once the objects are"),
+    "RuleUndecided": (Waits.LOOK, "a rule cannot be worked out on this plan; another rule or another plan it may be"),
     "Downgrade": (Waits.LOOK, "an allowance opens by a merge, which may leave the entry as it was before"),
 }
 

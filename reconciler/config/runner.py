@@ -22,6 +22,7 @@ from reconciler.config.fields import (
     given,
     word_or_mapping,
 )
+from reconciler.desired.schema import Rules
 from reconciler.desired.shape import Closed, Line, Name, Variable, matching
 from reconciler.model import EnvironmentClass, Operation
 
@@ -155,6 +156,7 @@ class HostEnvironment(Closed):
     backend: Backend
     allowed_account_ids: list[AccountId] = Field(default=[], description="AWS accounts; none: any")
     max_destroy: Annotated[int, Field(ge=0)] | None = Field(default=None, description="no allowance goes beyond")
+    rules: Rules = Field(default=[], description="what must be true of every plan; environment.yaml may only add to it")
     readable_by: list[Name] = Field(default=[], description="environments that may read its outputs")
     secrets: dict[Variable, Secret] = Field(default={})
     env: dict[Variable, str] = Field(default={}, description="variables for the engine and its providers")

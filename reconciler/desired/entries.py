@@ -267,6 +267,7 @@ def _environment_fact(document: Document, model: EnvironmentModel, name: str) ->
         timeouts=Timeouts(model.timeouts.plan, model.timeouts.apply),
         promotion=(Promotion(model.promotion.after, model.promotion.soak),) if model.promotion else (),
         freeze=tuple(Window(one.cron, one.duration, one.timezone, one.reason) for one in model.freeze),
+        rules=tuple(rule.fact for rule in model.rules),
     )
 
 

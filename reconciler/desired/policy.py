@@ -18,7 +18,7 @@ _BY_STRICTNESS = (ReviewMode.REQUIRED, ReviewMode.WHEN_AVAILABLE, ReviewMode.OFF
 def policy_of(environment: Environment) -> Policy:
     """What the environment lets through, as its fields are."""
     one = environment
-    return Policy(class_of(one), one.drift, one.review, one.limits, one.freeze, one.promotion)
+    return Policy(class_of(one), one.drift, one.review, one.limits, one.freeze, one.promotion, one.rules)
 
 
 def class_of(environment: Environment) -> EnvironmentClass:
@@ -32,13 +32,14 @@ def class_mismatch(environment: Environment, host: EnvironmentClass) -> Environm
 
 
 def stricter(one: Policy, other: Policy) -> Policy:
-    """What both let through: of drift the one that applies less, of windows and promotions all."""
+    """What both let through: of drift the one that applies less, of windows, promotions and rules all."""
     klass = EnvironmentClass.PROTECTED if EnvironmentClass.PROTECTED in (one.klass, other.klass) else one.klass
     drift = DriftMode.REPORT if DriftMode.REPORT in (one.drift, other.drift) else one.drift
     review = min(one.review, other.review, key=_BY_STRICTNESS.index)
     windows = (*one.freeze, *(window for window in other.freeze if window not in one.freeze))
-    rules = (*one.promotion, *(rule for rule in other.promotion if rule not in one.promotion))
-    return Policy(klass, drift, review, stricter_limits(one.limits, other.limits), windows, rules)
+    promotions = (*one.promotion, *(more for more in other.promotion if more not in one.promotion))
+    rules = (*one.rules, *(rule for rule in other.rules if rule not in one.rules))
+    return Policy(klass, drift, review, stricter_limits(one.limits, other.limits), windows, promotions, rules)
 
 
 def stricter_limits(one: Limits, other: Limits) -> Limits:
@@ -60,6 +61,7 @@ def judged_with(environment: Environment, before: Policy) -> Environment:
         limits=both.limits,
         freeze=both.freeze,
         promotion=both.promotion,
+        rules=both.rules,
         strict_class=both.klass,
         says=says,
     )
@@ -75,7 +77,7 @@ def waiting(environment: Environment) -> Iterator[str]:
     if environment.says is None:
         return
     says, both = environment.says, policy_of(environment)
-    for field in ("klass", "drift", "review", "freeze", "promotion"):
+    for field in ("klass", "drift", "review", "freeze", "promotion", "rules"):
         if getattr(says, field) != getattr(both, field):
             yield field if field != "klass" else "class"
     for name in LIMITS:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticCustomError
 
+from reconciler.desired.rules import wrong_expression
 from reconciler.desired.shape import (
     Closed,
     Duration,
@@ -25,12 +26,14 @@ from reconciler.desired.shape import (
     matching,
     short,
 )
+from reconciler.model import Over, Rule
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 RepositoryPath = Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*", "a folder")]
 ProviderSource = Annotated[
     str, matching(r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[A-Za-z0-9-]+/[A-Za-z0-9-]+", "a provider's source")
 ]
+Expression = Annotated[str, matching(r"[^\x00-\x08\x0b-\x1f\x7f]{1,4000}", "an expression of CEL")]
 ProviderHash = Annotated[str, matching(r"(?:h1|zh):[A-Za-z0-9+/=]{1,128}", "an h1: or zh: hash")]
 
 
@@ -65,6 +68,51 @@ class FreezeModel(Closed):
     reason: Line
 
 
+class RuleModel(Closed):
+    """An expression of CEL that must be true of every plan, or of each resource that a plan changes."""
+
+    name: Name = Field(description="what the hold calls it")
+    plan: Expression | None = Field(default=None, description="true of the plan: `plan` and `unit` are known")
+    resource: Expression | None = Field(
+        default=None, description="true of each resource that changes: `resource` and `unit` are known"
+    )
+    message: Line = Field(description="what people are told where it is not true")
+
+    @model_validator(mode="after")
+    def _sound(self) -> RuleModel:
+        if (self.plan is None) is (self.resource is None):
+            raise PydanticCustomError(
+                "rule", "a rule is over the plan or over each resource; write one of plan and resource"
+            )
+        return self
+
+    @field_validator("plan", "resource")
+    @classmethod
+    def _compiles(cls, text: str | None, info: ValidationInfo) -> str | None:
+        wrong = None if text is None else wrong_expression(text, Over(str(info.field_name)))
+        if wrong is not None:
+            raise PydanticCustomError("cel", "{wrong}", {"wrong": wrong})
+        return text
+
+    @property
+    def fact(self) -> Rule:
+        """The rule as the model has it."""
+        over = Over.PLAN if self.resource is None else Over.RESOURCE
+        return Rule(self.name, over, self.resource or self.plan or "", self.message)
+
+
+def _named_once(rules: list[RuleModel]) -> list[RuleModel]:
+    """Raises PydanticCustomError: two have one name."""
+    names = [rule.name for rule in rules]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PydanticCustomError("rules", "two rules are called {name}; give each a name of its own", {"name": twice})
+    return rules
+
+
+Rules = Annotated[list[RuleModel], Field(max_length=50), AfterValidator(_named_once)]
+
+
 class EnvironmentModel(Closed):
     """environments/<environment>/environment.yaml"""
 
@@ -88,6 +136,7 @@ class EnvironmentModel(Closed):
     freeze: Annotated[list[FreezeModel], Field(max_length=10)] = Field(
         default=[], description="windows in which nothing is applied; a running apply ends, plans go on"
     )
+    rules: Rules = Field(default=[], description="what must be true of every plan before it is applied")
 
 
 class AdoptModel(Closed):

@@ -41,6 +41,7 @@ from reconciler.runner.memory import Applying, UnitMemory, finished
 from reconciler.runner.origin import origin
 from reconciler.runner.progress import Progress, Said
 from reconciler.runner.record import Change, Origin
+from reconciler.runner.rules import judge_rules
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.begun import boot
@@ -195,6 +196,7 @@ class Case:
         if plan.empty and (not report or cause is Cause.DRIFT):
             return self._in_order()
         self._judge(talk, plan, cause)
+        self._judge_rules(talk)
         if report:
             return Said("Planned", f"{len(plan.changes)} objects would change.")
         self._check_again()
@@ -243,6 +245,12 @@ class Case:
             drifted=talk.drifted,
             tainted=self._memory.tainted,
         )
+        if hold is not None:
+            raise HeldError(hold.reason, hold.message)
+
+    def _judge_rules(self, talk: Talk) -> None:
+        """The host's rules and the environment's let the plan pass; neither changes while a job lasts. Raises HeldError."""
+        hold = judge_rules(talk.said, self._unit, self._hosted.rules)
         if hold is not None:
             raise HeldError(hold.reason, hold.message)
 

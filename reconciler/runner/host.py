@@ -21,7 +21,7 @@ from reconciler.errors import ConfigError, HeldError, PassError, UnitError
 from reconciler.forge.facts import Forge
 from reconciler.git.head import Head
 from reconciler.git.provenance import open_proofs
-from reconciler.model import AuditFacts, Commit, HostPart, Operation, RunnerFacts, TrustFacts, UnitId
+from reconciler.model import AuditFacts, Commit, HostPart, Operation, Rule, RunnerFacts, TrustFacts, UnitId
 from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.access.keys import Renewing
 from reconciler.runner.access.policy import for_engine, for_runner, for_secrets
@@ -58,6 +58,7 @@ class Hosted:
     part: HostPart
     backend: Backend
     max_destroy: int | None
+    rules: tuple[Rule, ...]
     readable_by: frozenset[str]
     allowed_account_ids: tuple[str, ...]
     variables: Mapping[str, str]
@@ -194,6 +195,7 @@ class Host:
             part=self._part(name, listed),
             backend=_backend(listed, access),
             max_destroy=listed.max_destroy,
+            rules=tuple(rule.fact for rule in listed.rules),
             readable_by=frozenset(listed.readable_by),
             allowed_account_ids=tuple(listed.allowed_account_ids),
             variables=variables,
@@ -368,6 +370,7 @@ def _described(listed: HostEnvironment) -> dict[str, object]:
         "class": listed.klass,
         "backend": kind,
         "max_destroy": listed.max_destroy,
+        "rules": [rule.name for rule in listed.rules],
         "readable_by": sorted(listed.readable_by),
         "secrets": secrets,
         "credentials": {name: one and one.kind for name, one in listed.credentials},

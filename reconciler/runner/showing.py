@@ -24,6 +24,7 @@ from reconciler.runner.host import Host, Hosted
 from reconciler.runner.memory import UnitMemory
 from reconciler.runner.progress import Progress, Said
 from reconciler.runner.reviews import Review, Scope
+from reconciler.runner.rules import judge_rules
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
@@ -147,7 +148,9 @@ class Showing:
             self._progress.veil, stored_as=source.memory.unit,
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
-        return plan, f"{len(plan.changes)} objects would change."
+            hold = judge_rules(talk.said, self._unit, self._hosted.rules) if not plan.empty else None
+        held = f" It would be held ({hold.reason}): {hold.message}" if hold else ""
+        return plan, f"{len(plan.changes)} objects would change.{held}"
 
     def _converse(self, talk: Talk, sensitive: frozenset[str], allowed: Allowances) -> PlanSummary:
         destroy = self._unit.presence is Presence.ABSENT

@@ -21,7 +21,7 @@ from reconciler.runner.terraform.diagnose import check_entry, diagnose
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.module import cached_module
-from reconciler.runner.terraform.plan import scalars, take_in
+from reconciler.runner.terraform.plan import Raw, scalars, take_in
 from reconciler.runner.terraform.rescue import bring_back, find_left
 from reconciler.runner.terraform.state import State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
@@ -63,6 +63,7 @@ class Talk:
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
         self.creations: tuple[Creation, ...] = ()
+        self.said: Raw = {}
         self.hosted, self.folder = hosted, folder
         self._veil = veil
         veil.learn(hosted.secrets | (secrets_of(state) if state else frozenset()))
@@ -105,7 +106,7 @@ class Talk:
             self._endpoint.close()
 
     def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
-        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed, `creations` what would be made.
+        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed, `creations` what would be made, `said` the engine's account.
 
         Raises:
             SensitiveOutputs: these outputs must be marked as well; plan again.
@@ -124,7 +125,7 @@ class Talk:
             raise self._told(error) from error
         found = take_in(planned.json, self._host.memory.key)
         self._veil.learn(found.secrets)
-        self.drifted, self.creations = found.drifted, found.creations
+        self.drifted, self.creations, self.said = found.drifted, found.creations, planned.json
         self._changes = len(found.summary.changes)
         return found.summary
 

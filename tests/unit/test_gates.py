@@ -24,10 +24,12 @@ from reconciler.model import (
     Ledger,
     Limits,
     Operation,
+    Over,
     Policy,
     Presence,
     Problem,
     ReviewMode,
+    Rule,
     RunnerFacts,
     Unit,
     UnitId,
@@ -473,6 +475,7 @@ def in_environment(**changes: object) -> Unit:
         in_environment(drift=DriftMode.REPORT),
         in_environment(review=ReviewMode.OFF),
         in_environment(strict_class=EnvironmentClass.SANDBOX),
+        in_environment(rules=(Rule("small", Over.PLAN, "true", "no"),)),
     ],
 )
 def test_another_limit_or_allowance_is_another_policy(other: Unit) -> None:

@@ -53,7 +53,7 @@ def not_a_plan(error: Exception) -> UnitError:
 
 def summarise(plan: Raw, key: bytes) -> PlanSummary:
     """The change set of `show -json`. `key` makes the digest useless to whoever guesses values."""
-    changes = sorted(filter(_counts, plan.get("resource_changes") or ()), key=_identity)
+    changes = sorted(filter(counts, plan.get("resource_changes") or ()), key=_identity)
     drift = plan.get("resource_drift") or ()
     outputs = {n: o for n, o in (plan.get("output_changes") or {}).items() if list(o["actions"]) != ["no-op"]}
     return PlanSummary(
@@ -70,8 +70,8 @@ def drifted_in(plan: Raw) -> frozenset[str]:
     return frozenset(str(one["address"]) for one in drift if list(one["change"]["actions"]) == ["update"])
 
 
-def _counts(raw: Raw) -> bool:
-    """Reading data changes nothing, nor does a no-op, unless it brings an object into the state."""
+def counts(raw: Raw) -> bool:
+    """Whether a resource of the plan changes. Reading data changes nothing, nor does a no-op, unless it brings an object into the state."""
     actions = raw["change"]["actions"]
     return actions not in (["no-op"], ["read"]) or bool(raw["change"].get("importing"))
 

@@ -28,11 +28,13 @@ from reconciler.model import (
     Environment,
     EnvironmentClass,
     Limits,
+    Over,
     PlanSummary,
     Policy,
     Presence,
     Promotion,
     ReviewMode,
+    Rule,
     Window,
 )
 from tests.kit import facts as make
@@ -71,6 +73,14 @@ def test_what_is_looser_waits_and_says_so() -> None:
         "next one on."
     )
     assert from_the_next_merge_on(judged, "limits.free_replace") == ""
+
+
+def test_a_rule_that_was_taken_out_counts_until_the_next_merge() -> None:
+    small, private = Rule("small", Over.PLAN, "true", "m"), Rule("private", Over.RESOURCE, "true", "m")
+    environment = replace(make.environment(), rules=(small,))
+    judged = judged_with(environment, replace(policy_of(environment), rules=(private, small)))
+    assert (judged.rules, list(waiting(judged))) == ((small, private), ["rules"])
+    assert judged_with(judged, policy_of(environment)) is judged  # more rules than before count at once
 
 
 def test_a_new_environment_begins_with_what_is_not_written() -> None:
