@@ -33,6 +33,7 @@ from reconciler.errors import ConfigError
 from reconciler.model import Commit
 
 CATALOG_NAME = "acme"
+INTERPRETER = sys.executable  # runs the provider of files
 LONGEST_SOCKET = 100  # bytes: the system's limit is 108, macOS's 104
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of a database that is a file
 
@@ -223,7 +224,7 @@ class Playground:
             "backend": {"local": {"path": str(self.folder / "states")}},
             "readable_by": sorted(readers),
             "secrets": {secret: {"file": str(self._secret(name, secret))} for secret in secrets},
-            "env": {"FILES_PYTHON": sys.executable, "FILES_ROOT": str(self.world)},
+            "env": {"FILES_PYTHON": INTERPRETER, "FILES_ROOT": str(self.world)},
         }
         return {field: value for field, value in found.items() if value}
 

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from reconciler import wire
+from reconciler.demo import playground
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
@@ -337,7 +338,7 @@ def falling_house(folder: Path, server: ForkServer, rng: random.Random) -> Itera
     people = Cast(rng)
     interpreter = folder.with_name(f"{folder.name}-python")
     interpreter.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -B "{ROOT}/tests/crash/provider.py" "$@"\n', encoding="ascii"
+        f'#!/bin/sh\nexec "{playground.INTERPRETER}" -B "{ROOT}/tests/crash/provider.py" "$@"\n', encoding="ascii"
     )
     interpreter.chmod(0o755)
     variables = {"FILES_PYTHON": str(interpreter), "ORDERS": str(folder.resolve() / ORDERS)}

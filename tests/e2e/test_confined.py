@@ -53,6 +53,7 @@ def told(path: Path) -> Iterator[list[bytes]]:
             thread.join()
 
 
+@pytest.mark.usefixtures("plain_provider")
 def test_a_merge_is_applied_by_both_planes_behind_their_units(tmp_path: Path) -> None:
     entries = {env("prod"): environment(), at("prod/a"): data(1)}
     entries[at("prod/page")] = entry("file", {"path": "page", "content": "one"})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from reconciler import wire
 from reconciler.cli.ask import tell
+from reconciler.demo import playground
 from reconciler.executor.local import LocalExecutor
 from reconciler.model import Commit, Job, JobId, Operation, Result, UnitId
 from tests.kit.house import House, Json
@@ -125,6 +125,6 @@ def gate(folder: Path) -> dict[str, str]:
     """What makes providers start only while no file `closed` is there: a plan can be held in the middle."""
     script = folder / "python"
     wait = f'while [ -e "{folder}/closed" ]; do sleep 0.05; done'
-    script.write_text(f'#!/bin/sh\n{wait}\nexec "{sys.executable}" "$@"\n')
+    script.write_text(f'#!/bin/sh\n{wait}\nexec "{playground.INTERPRETER}" "$@"\n')
     script.chmod(0o755)
     return {"FILES_PYTHON": str(script)}
