@@ -41,8 +41,8 @@ from reconciler.runner.jail.egress import (
 )
 from reconciler.runner.jail.keeper import Jailer
 from reconciler.runner.jail.tier import NONE, STRICT, Sandbox, open_sandbox
-from reconciler.runner.memory import Memory, Trust, UnitMemory
-from reconciler.runner.record import Intent, Last, Recorder, StateChange, Vouched, vouched_by
+from reconciler.runner.memory import Memory
+from reconciler.runner.record import Recorder, Vouched, vouched_by
 from reconciler.runner.reviews import Reviews
 from reconciler.runner.spool import JobFolder, Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
@@ -105,7 +105,6 @@ class Host:
         """Read what the accepted head means, and look for the unit's pin in its catalog's branch, so that the next job
         inherits both. Asks no network, and never fails: what it stumbles over, the jobs stumble over each by itself.
         """
-        codec.prepare(Trust, UnitMemory, Intent, StateChange, Last)
         self.look_at_engine()
         try:
             with self._warming() as may:

@@ -23,23 +23,33 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from reconciler import codec, wire
 from reconciler.durable import FileLock
 from reconciler.errors import ConfigError, PassError, ReconcilerError
+from reconciler.git.vouching import Known
 from reconciler.model import Job, JobId, Result
 from reconciler.ports import Running
 from reconciler.runner import overdue
 from reconciler.runner.anchoring import Anchoring
+from reconciler.runner.audit.log import Mark
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
+from reconciler.runner.claims import Claim
+from reconciler.runner.holding import Holder
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
+from reconciler.runner.memory import EngineMark, SecretMark, Trust, UnitMemory
+from reconciler.runner.record import Anchored, Intent, Last, StateChange
 from reconciler.runner.request import checked_fence, checked_id, checked_job
+from reconciler.runner.reviews import Kept, Scope
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
+from reconciler.runner.terraform.packages import Package
 from reconciler.systemd import Systemd
+from reconciler.trust import Seen
 
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
@@ -50,6 +60,11 @@ LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's c
 LIVES = 30.0  # seconds between two signs of life to a service manager, though nothing happens
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # how whoever stops a host or a service asks
 FIRST_TO_GO = b"500"  # how soon the kernel ends a job when memory is short: before the planes themselves
+# What jobs read as it was kept. How each is read is built once, before the first fork, and inherited.
+READ_BY_JOBS: tuple[type, ...] = (
+    Anchored, Claim, EngineMark, Holder, Intent, Job, Kept, Known, Last, Mark, Package, Result, Scope, SecretMark, Seen,
+    StateChange, Trust, UnitMemory, leftover.Note, timedelta,
+)  # fmt: skip
 LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
 
 
@@ -219,6 +234,7 @@ class Service:
         if lock is None:
             return {"ok": True}
         try:
+            codec.prepare(*READ_BY_JOBS)
             self._host.warm(job.unit)
             pid = self._fork(job, folder, lock)
         finally:

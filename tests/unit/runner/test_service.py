@@ -25,10 +25,11 @@ from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
 from reconciler.runner.request import checked_job
-from reconciler.runner.service import AT_ONCE, Service, listen
+from reconciler.runner.service import AT_ONCE, READ_BY_JOBS, Service, listen
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from reconciler.runner.terraform.binary import find_engine
+from tests.kit import plane
 from tests.kit.modules import excused
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note, open_host
 from tests.kit.terraform import until
@@ -535,3 +536,14 @@ def test_a_refused_job_names_the_word_that_is_wrong_and_not_what_was_written(wor
         checked_job(said)
     assert str(refused.value).startswith(f"{word}: ")
     assert "\n" not in str(refused.value)
+
+
+def test_a_job_builds_nothing_that_it_could_have_inherited(tmp_path: Path) -> None:
+    made = plane.ground(tmp_path, {"a": plane.note()})
+    host = plane.open_host(made)
+    codec._adapter.cache_clear()
+    codec.prepare(*READ_BY_JOBS)
+    built = codec._adapter.cache_info().misses
+    for number in (1, 2):
+        assert plane.carry_out(host, job("prod/a", made.environments.head, number)).outcome is Outcome.SUCCEEDED
+    assert codec._adapter.cache_info().misses == built
