@@ -46,6 +46,7 @@ from reconciler.trigger.server import TriggerServer
 from reconciler.trust import PROVING, Standing
 from reconciler.watch import Watch
 from reconciler.web.door import Door
+from reconciler.web.listener import Listener
 from reconciler.web.pulse import Pulse
 from reconciler.web.series import Metrics
 from reconciler.web.view import Check
@@ -127,7 +128,7 @@ class Daemon:
         )
         self._proofs = open_proofs(config.store_path.parent)
         self._pulse = Pulse()
-        self._door = Door(config.http, self, self._pulse)
+        self._door = Door(config.http, self, self._pulse, observer, self._clock.now)
         self._shown: tuple[object, tuple[object, ...]] | None = None
         self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
 
@@ -251,7 +252,7 @@ class Daemon:
         if repo.url.startswith(("/", "file://")):
             watch.repository(Path(urlsplit(repo.url).path), self.poll_now)
         watch.files([self._config_path], self._config_changed)
-        listeners: list[TriggerServer | Door] = [self._door, *([self._trigger] if self._trigger else [])]
+        listeners: list[Listener] = [self._door, *([self._trigger] if self._trigger else [])]
         for listener in listeners:
             if listener.files:
                 watch.files(listener.files, partial(self._certificate_changed, listener))
@@ -366,7 +367,7 @@ class Daemon:
         self._observer.config_changed(self._config_path)
 
     @staticmethod
-    def _certificate_changed(listener: TriggerServer | Door) -> None:
+    def _certificate_changed(listener: Listener) -> None:
         try:
             listener.renew()
         except ConfigError as error:  # the old one stays; its pair may be on its way

@@ -50,6 +50,8 @@ TRIGGER_RESULTS = (
     "limited",
     "unavailable",
 )
+# What became of logins to the status page, and of tokens shown to it; see web/login.py.
+LOGIN_RESULTS = ("in", "out", "refused", "forbidden", "unavailable", "limited")
 REPORT_SINKS = ("comment", "status")
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
@@ -150,6 +152,7 @@ class Observer:
         )
         self.admin: Counter = named(Counter, "admin_actions_total", "What admins asked for.", "action", "result")
         self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
+        self.logins: Counter = named(Counter, "logins_total", "Logins to the status page.", "result")
         self.notifications: Counter = named(
             Counter, "notifications_total", "Events for webhooks, and what became of them.", "sink", "result"
         )
@@ -173,6 +176,8 @@ class Observer:
             self.pull_plans.labels(outcome.value)
         for result in TRIGGER_RESULTS:
             self.trigger.labels(result)
+        for result in LOGIN_RESULTS:
+            self.logins.labels(result)
         for action, result in product(ADMIN_ACTIONS, ("ok", "refused")):
             self.admin.labels(action, result)
         for sink, result in product(REPORT_SINKS, ("ok", "failed")):
@@ -440,6 +445,12 @@ class Observer:
         self.trigger.labels(result).inc()
         say = self.log.info if result in ("accepted", "repeated", "read") else self.log.warning
         say(message, action=f"trigger-{result}", **{"user.name": caller, "client.address": peer}, **more)
+
+    def login_answered(self, result: str, user: str, peer: str, message: str) -> None:
+        """Somebody logged in to the status page or out of it, or could not. No code and no token is in `message`."""
+        self.logins.labels(result).inc()
+        say = self.log.info if result in ("in", "out") else self.log.warning
+        say(message, action=f"login-{result}", **{"user.name": user, "client.address": peer})
 
 
 def environment_of(unit: UnitId) -> str:

@@ -23,8 +23,9 @@ from reconciler.config.fields import (
     exactly_one,
     given,
 )
+from reconciler.config.login import Login
 from reconciler.config.notify import Webhook
-from reconciler.config.trigger import LOOPBACK, Tls, Trigger
+from reconciler.config.trigger import LOOPBACK, Issued, Tls, Trigger
 from reconciler.desired.shape import Closed, Duration, Line
 
 LONGEST_LEASE = timedelta(minutes=10)
@@ -97,7 +98,13 @@ class Http(Closed):
         default=[], max_length=100, description="further names under which it is asked, as the proxy passes them on"
     )
     tls: Tls | None = Field(default=None, description="may be missing only on the loopback")
-    proxy: Proxy | None = Field(default=None, description="who knows who asks; may be missing only on the loopback")
+    proxy: Proxy | None = Field(
+        default=None, description="who knows who asks; it, oidc or tokens may be missing only on the loopback"
+    )
+    oidc: Login | None = Field(default=None, description="logs people in; not together with proxy")
+    tokens: list[Issued] = Field(
+        default=[], max_length=100, description="programs that may read with a token; not together with proxy"
+    )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -107,23 +114,48 @@ class Http(Closed):
 
     @model_validator(mode="after")
     def _known_to_somebody(self) -> Http:
-        if self.tls is not None and self.proxy is None:
-            raise PydanticCustomError("proxy", "tls says nothing of who asks; add proxy, which does, or remove tls")
-        if self.address[0] in LOOPBACK:
-            return self
+        asks = bool(self.oidc or self.tokens)
+        if self.proxy is not None and asks:
+            raise PydanticCustomError("proxy", "proxy says who asks, and so do oidc and tokens; write one or the other")
+        if self.tls is not None and self.proxy is None and not asks:
+            raise PydanticCustomError(
+                "proxy", "tls says nothing of who asks; add oidc, tokens or proxy, which do, or remove tls"
+            )
+        if self.address[0] not in LOOPBACK:
+            self._safe_from_elsewhere(asks)
+        return self
+
+    def _safe_from_elsewhere(self, asks: bool) -> None:
         what = {"listen": self.listen}
-        if self.proxy is None:
+        if self.proxy is None and not asks:
             raise PydanticCustomError(
                 "proxy",
-                "{listen} is reached from elsewhere, and nobody there is asked who they are; add proxy, or listen on 127.0.0.1",
+                "{listen} is reached from elsewhere, and nobody there is asked who they are; add oidc, tokens or proxy, or "
+                "listen on 127.0.0.1",
                 what,
             )
-        if self.tls is None or self.tls.client_ca_file is None:
+        if self.tls is None and asks:
+            raise PydanticCustomError(
+                "tls", "{listen} is reached from elsewhere, where sessions could be read; add tls", what
+            )
+        if self.proxy is not None and (self.tls is None or self.tls.client_ca_file is None):
             raise PydanticCustomError(
                 "tls",
                 "{listen} is reached from elsewhere; add tls with client_ca_file, by which the proxy proves that it is the proxy",
                 what,
             )
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Http:
+        if self.oidc is None:
+            return self
+        for one in self.tokens:
+            if (one.issuer, one.audience) == (self.oidc.issuer, self.oidc.client_id):
+                raise PydanticCustomError(
+                    "tokens",
+                    "tokens.audience is oidc.client_id: what logs a person in would count as a program's; write an audience "
+                    "of its own",
+                )
         return self
 
 

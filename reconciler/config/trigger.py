@@ -33,8 +33,15 @@ _GITHUB = re.compile(
 _HTTPS = re.compile(r"https://[^\s/?#@]+(?:/[^\s?#@]*)?")
 
 
-class Oidc(Closed):
-    """An identity of a CI server, by the tokens that it gives its jobs."""
+def https(issuer: str) -> str:
+    """An issuer's name as it is. Raises PydanticCustomError."""
+    if not _HTTPS.fullmatch(issuer):
+        raise PydanticCustomError("issuer", "no issuer; write its https:// address, as tokens say it in `iss`")
+    return issuer
+
+
+class Issued(Closed):
+    """A program's identity, by the tokens that an issuer gives it."""
 
     issuer: Line = Field(description="https://..., exactly as tokens say it in `iss`")
     audience: Line = Field(description="what tokens say in `aud`: yours alone, such as this controller's address")
@@ -42,14 +49,11 @@ class Oidc(Closed):
     ca_file: HostPath | None = Field(default=None, description="the authorities for fetching, instead of the system's")
     subjects: list[Line] = Field(min_length=1, max_length=1000, description="the exact values that `sub` may have")
     claims: dict[ClaimName, Line] = Field(default={}, description="the exact values of other claims; all must be so")
-    scopes: Scopes = Field(description="what it may wake, and read the outcome of")
 
     @field_validator("issuer")
     @classmethod
     def _https(cls, issuer: str) -> str:
-        if not _HTTPS.fullmatch(issuer):
-            raise PydanticCustomError("issuer", "no issuer; write its https:// address, as tokens say it in `iss`")
-        return issuer
+        return https(issuer)
 
     @field_validator("subjects")
     @classmethod
@@ -63,7 +67,7 @@ class Oidc(Closed):
         return subjects
 
     @model_validator(mode="after")
-    def _pinned(self) -> Oidc:
+    def _pinned(self) -> Issued:
         if self.jwks_file is not None and self.ca_file is not None:
             raise PydanticCustomError(
                 "keys", "jwks_file and ca_file: nothing is fetched with jwks_file; write one of them"
@@ -86,6 +90,12 @@ class Oidc(Closed):
         if "gitlab" in (urlsplit(self.issuer).hostname or ""):
             found.add("GitLab")
         return found
+
+
+class Oidc(Issued):
+    """An identity of a CI server, by the tokens that it gives its jobs."""
+
+    scopes: Scopes = Field(description="what it may wake, and read the outcome of")
 
 
 class Client(Closed):

@@ -28,10 +28,10 @@ from reconciler.trigger.callers import Caller, RefusedError, unproven
 from reconciler.trigger.certificates import Certificates
 from reconciler.trigger.edge import TAKEN, Edge, connection_of
 from reconciler.trigger.follow import Follow, told
-from reconciler.trigger.rates import Places, Rate, Rates
 from reconciler.trigger.tokens import Tokens
 from reconciler.trigger.view import Sight
 from reconciler.trigger.wakings import Wakings
+from reconciler.web.rates import Places, Rate, Rates
 
 _IN_ALL = Rate(50, 100)
 _PEER = Rate(10, 40)  # one address, proven or not

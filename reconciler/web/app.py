@@ -20,6 +20,7 @@ from reconciler.status import Picture, UnitStatus
 from reconciler.trust import in_the_way
 from reconciler.web import pages
 from reconciler.web.guard import LOCAL, Guard
+from reconciler.web.login import LOGOUT, LogIn
 from reconciler.web.pulse import Pulse
 from reconciler.web.shape import detail, orphans, pull_shape, row, summary
 from reconciler.web.view import View
@@ -35,11 +36,15 @@ Endpoint = Callable[[Request, View], Response]
 
 
 def make_app(
-    view: View, hosts: Collection[str] = LOCAL, pulse: Pulse | None = None, identity: Middleware | None = None
+    view: View,
+    hosts: Collection[str] = LOCAL,
+    pulse: Pulse | None = None,
+    identity: Middleware | None = None,
+    login: LogIn | None = None,
 ) -> Starlette:
     """The application. `hosts`: the names, without ports, under which it may be asked; `pulse`: wakes who looks on.
 
-    `identity`: what makes sure who asks, where it is not the loopback that does.
+    `identity`: what makes sure who asks, where it is not the loopback that does; `login`: where people log in, if they do here.
     """
     site = pages.Site(view, pulse or Pulse())
 
@@ -63,9 +68,11 @@ def make_app(
         route("/api/v1/pulls", pulls),
         route("/api/v1/orphans", strays),
         *pages.routes(site),
+        *(login.routes() if login else []),
     ]
     errors = {PassError: _unavailable, HTTPException: _refused}
-    around = [Middleware(Guard, hosts=hosts), *([identity] if identity else [])]
+    posted = (LOGOUT,) if login else ()
+    around = [Middleware(Guard, hosts=hosts, posted=posted), *([identity] if identity else [])]
     app = Starlette(routes=routes, middleware=around, exception_handlers=errors)  # type: ignore[arg-type]  # handlers take narrower errors
     app.router.redirect_slashes = False  # an address has one form
     return app

@@ -1,4 +1,4 @@
-"""What every answer has in common: GET only, hosts that we know, and headers that give a browser nothing to run."""
+"""What every answer has in common: GET only (but to log out), hosts that we know, and headers that give a browser nothing to run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 class Guard:
     """Wraps the application. A foreign Host is refused, so that no name of an attacker's can be pointed here."""
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOCAL) -> None:
-        """`hosts`: the names and addresses, without ports, under which the daemon may be asked."""
-        self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
+    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOCAL, posted: Collection[str] = ()) -> None:
+        """`hosts`: the names and addresses, without ports, under which the daemon may be asked; `posted`: paths to post to."""
+        self._app, self._hosts, self._posted = app, frozenset(host.lower() for host in hosts), frozenset(posted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, and pass it on with the headers added to its answer."""
@@ -48,7 +48,7 @@ class Guard:
                 "This name is not one of the daemon's: ask it by its listen address, or add the name to http.hosts.\n"
             )
             return PlainTextResponse(text, 421)
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in ("GET", "HEAD") and (scope["method"] != "POST" or scope["path"] not in self._posted):
             return PlainTextResponse("Read-only: GET.\n", 405, {"allow": "GET, HEAD"})
         return None
 

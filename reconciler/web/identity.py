@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 USER = "reconciler.user"  # where a scope holds the name of whoever looks
+LEAVES = "reconciler.leaves"  # where a scope says that they have logged in here, and may log out
 LONGEST_NAME = 256  # characters
 OPEN = ("/healthz",)  # says that the process answers, and nothing else
 
@@ -20,6 +21,11 @@ Network = IPv4Network | IPv6Network
 def user_of(scope: Scope) -> str:
     """Who looks; empty where nobody was asked to prove it: on the loopback."""
     return str(scope.get(USER, ""))
+
+
+def leaves(scope: Scope) -> bool:
+    """Whether who looks has logged in here, and so may log out."""
+    return bool(scope.get(LEAVES))
 
 
 class Identity:

@@ -14,7 +14,7 @@ from reconciler.codec import ACTIONS
 from reconciler.model import Health, Sync, UnitId
 from reconciler.ports import Chosen
 from reconciler.status import Picture, UnitStatus
-from reconciler.web.identity import user_of
+from reconciler.web.identity import leaves, user_of
 from reconciler.web.listing import KINDS, PER_PAGE, SORTS, Index, Listing, Query
 from reconciler.web.neighbours import Neighbours, draw
 from reconciler.web.notices import notices
@@ -84,6 +84,7 @@ def _frame(request: Request, site: Site, picture: Picture, here: str) -> dict[st
         "now": picture.now,
         "head": picture.ledger.head,
         "user": user_of(request.scope),
+        "leaves": leaves(request.scope),
         "notices": notices(site.view, picture),
         "total": len(index.lines),
         "numbers": {kind: index.number(kind) for kind in KINDS},
@@ -285,9 +286,11 @@ def own_file(request: Request, _site: Site) -> Response:
     return found
 
 
-def refused(request: Request, code: int, message: str) -> Response:
-    """An error as a page, for whoever asked for one."""
-    return page("refused", code, here="refused", code=code, message=message, user=user_of(request.scope), bare=True)
+def refused(request: Request, code: int, message: str, way: tuple[str, str] = ("/", "All units")) -> Response:
+    """An error as a page, for whoever asked for one; `way`: the address and words of a link that leads on."""
+    user, leave = user_of(request.scope), leaves(request.scope)
+    facts = {"code": code, "message": message, "way": way, "user": user, "leaves": leave}
+    return page("refused", code, here="refused", bare=True, **facts)
 
 
 def _number(request: Request, name: str) -> int:

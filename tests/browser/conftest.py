@@ -71,13 +71,18 @@ def visit(browser: Browser) -> Visit:
         *,
         strict: bool = True,
         refused: bool = False,
+        trusting: bool = False,
     ) -> Iterator[Page]:
-        """`strict`: the page's own policy is in force; `refused`: an answer that is an error belongs to the story."""
+        """`strict`: the page's own policy is in force; `refused`: an answer that is an error belongs to the story.
+
+        `trusting`: of whatever authority a certificate is.
+        """
         context = browser.new_context(
             base_url=server,
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if scheme == "dark" else "light",
             bypass_csp=not strict,
+            ignore_https_errors=trusting,
         )
         context.set_default_timeout(1000 * PATIENCE)
         complaints: list[str] = []

@@ -21,9 +21,9 @@ from reconciler.store.sqlite import SqliteStore
 from reconciler.trigger.app import Bounds
 from reconciler.trigger.edge import Protocol
 from reconciler.trigger.outcome import Passed
-from reconciler.trigger.rates import Rate
 from reconciler.trigger.server import TriggerServer
 from reconciler.trust import Seen, Standing
+from reconciler.web.rates import Rate
 from tests.kit.issuer import Issuer
 from tests.kit.sample import FixedClock
 from tests.kit.served import FACTS

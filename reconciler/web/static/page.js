@@ -69,8 +69,8 @@ async function refresh(flash = true) {
   fetching = true;
   try {
     take(await load(location.href), flash);
-  } catch {
-    alive(false);
+  } catch (status) {
+    alive(false, status === 401 ? "logged out: reload the page" : "not live");
   }
   fetching = false;
   if (again) {
@@ -83,10 +83,10 @@ async function refresh(flash = true) {
 
 let stream = null;
 
-function alive(yes) {
+function alive(yes, words = "not live") {
   element("alive").hidden = false;
   element("alive").classList.toggle("away", !yes);
-  element("alive-words").textContent = yes ? "live" : "not live";
+  element("alive-words").textContent = yes ? "live" : words;
 }
 
 function listen() {

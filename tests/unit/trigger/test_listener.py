@@ -21,8 +21,8 @@ from reconciler.ledger import HeadAccepted, HoldChanged, JobDispatched, JobEnded
 from reconciler.model import Commit, Hold, Outcome, Phase, UnitId
 from reconciler.trigger.app import Bounds
 from reconciler.trigger.edge import LONGEST_BODY, Edge
-from reconciler.trigger.rates import Places, Rate, Rates
 from reconciler.trust import Seen, Unproven
+from reconciler.web.rates import Places, Rate, Rates
 from tests.kit.issuer import SUBJECT, Issuer
 from tests.kit.sample import HEAD, NOW, desired, dispatched, pause, plan, result, unit
 from tests.kit.triggered import PLENTY, Hasty, Watched, bearer, triggered, wake

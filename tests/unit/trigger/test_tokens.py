@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from reconciler.config.trigger import Oidc
 from reconciler.errors import ConfigError
-from reconciler.trigger import keys
+from reconciler.oidc import keys
 from reconciler.trigger.callers import RefusedError, covers
 from reconciler.trigger.tokens import Tokens
 from tests.kit.issuer import REPOSITORY_ID, SUBJECT, Issuer, jwk, rsa_key
@@ -169,7 +169,7 @@ class Seconds:
 
 def test_keys_turn_and_unknown_names_cannot_make_us_ask_without_end(turning: Issuer) -> None:
     clock = Seconds()
-    source = keys.FetchedKeys(turning.url, turning.ca_file, clock)
+    source = keys.FetchedKeys(turning.url, turning.ca_file, "trigger.oidc", clock=clock)
     assert source.key("one") is not None
     clock.time += keys.REFETCH + 1
     assert source.key("two") is None
@@ -186,7 +186,7 @@ def test_keys_turn_and_unknown_names_cannot_make_us_ask_without_end(turning: Iss
 
 def test_keys_stay_while_the_issuer_is_away_and_not_for_ever(turning: Issuer) -> None:
     clock = Seconds()
-    source = keys.FetchedKeys(turning.url, turning.ca_file, clock)
+    source = keys.FetchedKeys(turning.url, turning.ca_file, "trigger.oidc", clock=clock)
     assert source.key("one") is not None
     turning.away = True
     clock.time += keys.STALE - 1
@@ -214,12 +214,12 @@ def test_what_an_issuer_says_of_itself_is_not_believed_blindly(
 ) -> None:
     turning.described = described
     with pytest.raises(keys.KeysUnknownError, match=told):
-        keys.FetchedKeys(turning.url, turning.ca_file).key("one")
+        keys.FetchedKeys(turning.url, turning.ca_file, "trigger.oidc").key("one")
 
 
 def test_an_issuer_with_another_certificate_is_not_asked(turning: Issuer, issuer: Issuer) -> None:
     with pytest.raises(keys.KeysUnknownError, match="CERTIFICATE_VERIFY_FAILED"):
-        keys.FetchedKeys(turning.url, issuer.ca_file).key("one")
+        keys.FetchedKeys(turning.url, issuer.ca_file, "trigger.oidc").key("one")
 
 
 def test_of_a_jwks_only_public_keys_for_signatures_count() -> None:

@@ -28,7 +28,13 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def door(served: Served, **config: Any) -> Door:
-    return Door(Http.model_validate({"listen": "127.0.0.1:0", **config}), served.installation, Pulse())
+    return Door(
+        Http.model_validate({"listen": "127.0.0.1:0", **config}),
+        served.installation,
+        Pulse(),
+        served.installation.observer,
+        served.installation.clock.now,
+    )
 
 
 def ask(at: tuple[str, int], headers: dict[str, str] | list[tuple[str, str]], path: str = "/") -> httpx.Response:

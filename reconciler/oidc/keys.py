@@ -1,28 +1,33 @@
-"""An issuer's public keys: from a file, or fetched by https as OpenID Connect Discovery has it, within bounds."""
+"""An issuer's public keys: from a file, or fetched as OpenID Connect Discovery has it, within bounds."""
 
 from __future__ import annotations
 
 import json
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from reconciler.errors import ConfigError
+from reconciler.oidc.documents import (
+    FAILURES,
+    LONGEST,
+    IssuerError,
+    authorities,
+    client,
+    described,
+    document,
+    place_of,
+)
 
 # Asymmetric ones only: with HS256 whoever knows a public key could sign.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-LONGEST = 256 * 1024  # bytes of a document
 MOST_KEYS = 100
 SMALLEST_RSA = 2048  # bits
-FETCH_SECONDS = 5.0  # for one document, in all
 FRESH = 3600.0  # seconds for which keys are taken as they are
 REFETCH = 30.0  # seconds between two fetches, whatever tokens ask for
 STALE = 86400.0  # seconds for which keys count although the issuer is away
@@ -30,7 +35,7 @@ STALE = 86400.0  # seconds for which keys count although the issuer is away
 Keys = Mapping[str, jwt.PyJWK]
 
 
-class KeysUnknownError(Exception):
+class KeysUnknownError(IssuerError):
     """The issuer's keys cannot be read now."""
 
 
@@ -78,13 +83,13 @@ def _usable(listed: list[Any]) -> Iterator[tuple[str, jwt.PyJWK]]:
 class FileKeys:
     """Keys in a file of the host, read anew at every use."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError where it cannot be read now."""
+    def __init__(self, path: Path, where: str) -> None:
+        """Raises ConfigError, which names `where` in the configuration, if it cannot be read now."""
         self._path = path
         try:
             self._read()
         except KeysUnknownError as error:
-            raise ConfigError(f"trigger.oidc: jwks_file {path}: {error}") from error
+            raise ConfigError(f"{where}: jwks_file {path}: {error}") from error
 
     def key(self, kid: str) -> jwt.PyJWK | None:
         """See `KeySource`."""
@@ -101,14 +106,17 @@ class FileKeys:
 class FetchedKeys:
     """Keys that the issuer publishes. A name that is not known is asked for again, and not more often than every 30 seconds."""
 
-    def __init__(self, issuer: str, ca_file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError where the authorities cannot be read."""
-        self._issuer, self._clock = issuer.rstrip("/"), clock
-        self._said = issuer
-        try:
-            self._context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"trigger.oidc: ca_file {ca_file} cannot be read: {error}") from error
+    def __init__(
+        self,
+        issuer: str,
+        ca_file: Path | None,
+        where: str,
+        hosts: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`hosts`: where the keys may be besides. Raises ConfigError, which names `where`: no authorities can be read."""
+        self._issuer, self._hosts, self._clock = issuer, hosts, clock
+        self._context = authorities(ca_file, where)
         self._guard = threading.Lock()
         self._keys: Keys = {}
         self._fetched = self._tried = float("-inf")
@@ -130,45 +138,10 @@ class FetchedKeys:
         try:
             self._keys = self._published()
             self._fetched = now
-        except (KeysUnknownError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        except (IssuerError, *FAILURES) as error:
             self._failure = str(error) or type(error).__name__
 
     def _published(self) -> Keys:
-        with httpx.Client(
-            verify=self._context, timeout=FETCH_SECONDS, trust_env=False, follow_redirects=False
-        ) as client:
-            described = _document(client, f"{self._issuer}/.well-known/openid-configuration")
-            try:
-                found = json.loads(described)
-                place, issuer = found["jwks_uri"], found["issuer"]
-            except (ValueError, RecursionError, KeyError, TypeError) as error:
-                raise KeysUnknownError("its openid-configuration does not say where they are") from error
-            if issuer != self._said:
-                raise KeysUnknownError("its openid-configuration is another issuer's")
-            if not isinstance(place, str) or not _same_origin(place, self._issuer):
-                raise KeysUnknownError("its openid-configuration points to another host; write jwks_file")
-            return parse_keys(_document(client, place))
-
-
-def _same_origin(place: str, issuer: str) -> bool:
-    try:
-        one, other = urlsplit(place), urlsplit(issuer)
-        return one.scheme == "https" and (one.hostname, one.port or 443) == (other.hostname, other.port or 443)
-    except ValueError:
-        return False
-
-
-def _document(client: httpx.Client, place: str) -> bytes:
-    """What is there, within bounds of size and of time, however slowly it drips."""
-    deadline = time.monotonic() + FETCH_SECONDS
-    found = b""
-    with client.stream("GET", place) as answer:
-        if answer.status_code != 200:
-            raise KeysUnknownError(f"{place} answers {answer.status_code}")
-        for part in answer.iter_bytes():
-            found += part
-            if len(found) > LONGEST:
-                raise KeysUnknownError(f"{place} answers with more than {LONGEST} bytes")
-            if time.monotonic() > deadline:
-                raise KeysUnknownError(f"{place} takes longer than {FETCH_SECONDS:.0f} s")
-    return found
+        with client(self._context) as asking:
+            place = place_of(described(asking, self._issuer), "jwks_uri", self._issuer, self._hosts)
+            return parse_keys(document(asking, place))
