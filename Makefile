@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast format bench dashboards lock clean
+.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast format bench dashboards docs lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -23,6 +23,7 @@ help:
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
 	@echo 'make dashboards            write deploy/monitoring/dashboards/*.json from the code beside them'
+	@echo 'make docs                  the site from docs/, with the reference made from the program, in dist/docs'
 	@echo 'make bench | lock | format | venv | clean'
 
 # Made anew when the lock or the project's file changes, and only then.
@@ -99,11 +100,21 @@ bench: needs
 dashboards: venv
 	$(BIN)/python deploy/monitoring/dashboards.py
 
+# What builds the site is in a lock of its own: no test needs it.
+DOCSTAMP := $(VENV)/.docs-from-lock
+$(DOCSTAMP): $(STAMP) requirements/docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.txt
+	@touch $(DOCSTAMP)
+
+docs: $(DOCSTAMP)
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 # Names and hashes only: the lock says what, the reader's pip configuration says from where.
 lock:
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(UVLOCK) pyproject.toml --output-file requirements/runtime.txt
 	$(UVLOCK) pyproject.toml --all-extras --group dev --constraint requirements/runtime.txt --output-file $(LOCK)
+	$(UVLOCK) --group pyproject.toml:docs --constraint $(LOCK) --output-file requirements/docs.txt
 	! grep -nE '://|file:|--(extra-)?index|--find-links' requirements/*.txt
 
 clean:
