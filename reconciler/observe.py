@@ -76,6 +76,7 @@ class Observer:
         self._waiting: dict[UnitId, datetime] = {}
         self._phases: dict[JobId, tuple[Phase, datetime]] = {}
         self._environments: set[str] = set()
+        self._tried: set[str] = set()  # repositories that were polled
         self._heartbeat: datetime | None = None
         self._audit_failure = ""
         self._wanting: dict[str, str] = {}  # rules that do not guard the branch, and what was said of them
@@ -94,7 +95,10 @@ class Observer:
             Histogram, "git_poll_duration_seconds", "Time that a poll took.", "repository", buckets=_SECONDS[:11]
         )
         self.poll_success: Gauge = named(
-            Gauge, "git_last_success_timestamp_seconds", "When a repository was last reached.", "repository"
+            Gauge,
+            "git_last_success_timestamp_seconds",
+            "When a repository was last reached; before the first time: since when it is not.",
+            "repository",
         )
         self.rejections: Counter = named(
             Counter, "commits_rejected_total", "Commits that were not accepted.", "repository", "reason"
@@ -113,7 +117,10 @@ class Observer:
             Gauge, "branch_protection", "Whether a rule guards the branch, as its forge says.", "repository", "rule"
         )
         self.protection_looked: Gauge = named(
-            Gauge, "branch_protection_last_check_timestamp_seconds", "When that was last seen.", "repository"
+            Gauge,
+            "branch_protection_last_check_timestamp_seconds",
+            "When that was last seen; before the first time: since when it is asked for.",
+            "repository",
         )
         self.jobs: Counter = named(Counter, "jobs_total", "Jobs that ended.", "environment", "operation", "outcome")
         self.job_seconds: Histogram = named(
@@ -221,9 +228,10 @@ class Observer:
         """A repository was asked for its head. `message` is what went wrong."""
         self.polls.labels(repository, "ok" if ok else "failed").inc()
         self.poll_seconds.labels(repository).observe(seconds)
-        if ok:
+        if ok or repository not in self._tried:  # one that never answers is an alarm, too
             self.poll_success.labels(repository).set(self._now().timestamp())
-        else:
+        self._tried.add(repository)
+        if not ok:
             self.log.warning(message or "A repository did not answer", action="poll-failed", repository=repository)
 
     def head_accepted(self, repository: str, commit: Commit) -> None:
@@ -263,8 +271,9 @@ class Observer:
         self._wanting = {rule: message for rule, (holds, message) in rules.items() if not holds}
         self.protection_looked.labels(repository).set(at.timestamp())
 
-    def protection_unknown(self, repository: str, error: PassError) -> None:
-        """The forge did not say what guards the branch."""
+    def protection_unknown(self, repository: str, error: PassError, since: datetime) -> None:
+        """The forge did not say what guards the branch: it did last `since` then, or never since it was first asked."""
+        self.protection_looked.labels(repository).set(since.timestamp())
         self.log.warning(str(error), action="branch-protection-unknown", repository=repository, reason=error.reason)
 
     def notifying(self, sinks: Iterable[str]) -> None:

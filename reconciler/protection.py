@@ -28,17 +28,19 @@ class Guards:
         """`repository`: its name in logs and metrics."""
         self._forge, self._repository, self._observer, self._clock = forge, repository, observer, clock
         self._last: Looked | None = None
+        self._since: datetime | None = None  # when it was last seen, or first asked for
         self._error: PassError | None = None
 
     def look(self) -> None:
         """Ask the forge once. What it does not answer leaves what was seen last, with its age."""
+        now = self._clock.now()
         try:
-            self._last = Looked(self._clock.now(), self._forge.protections())
+            self._last = Looked(now, self._forge.protections())
         except PassError as error:
-            self._error = error
-            self._observer.protection_unknown(self._repository, error)
+            self._error, self._since = error, self._since or now
+            self._observer.protection_unknown(self._repository, error, self._since)
             return
-        self._error = None
+        self._error, self._since = None, now
         rules = {rule.rule: (rule.holds, rule.message) for rule in self._last.rules}
         self._observer.protection_seen(self._repository, rules, self._last.at)
 

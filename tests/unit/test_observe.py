@@ -197,6 +197,24 @@ def test_two_observers_share_nothing(tmp_path: Path) -> None:
     assert two.registry.get_sample_value("reconciler_git_polls_total", {"repository": "r", "result": "ok"}) == 0
 
 
+def test_a_repository_that_never_answered_is_told_by_since_when() -> None:
+    """Zero is one that is not polled at all, and no alarm."""
+    clock = FixedClock()
+    one = Observer("1", open_log(io.StringIO(), as_json=True), clock.now, ["r", "unpolled"])
+    began = clock.now().timestamp()
+
+    def reached(repository: str) -> float | None:
+        return one.registry.get_sample_value(
+            "reconciler_git_last_success_timestamp_seconds", {"repository": repository}
+        )
+
+    for ok, then in ((False, began), (False, began), (True, began + 120), (False, began + 120)):
+        one.polled("r", ok, 1)
+        assert reached("r") == then
+        clock.time += timedelta(minutes=1)
+    assert reached("unpolled") == 0
+
+
 def test_a_job_without_a_seen_phase_counts_as_queued_until_it_began(installation: Installation) -> None:
     asked = dispatched()
     installation.observer.job_started(asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from prometheus_client import generate_latest
@@ -148,3 +149,26 @@ def test_a_look_is_measured_and_said_and_its_failure_leaves_what_was_seen(scene:
     scene.repo.shield.hidden = 403
     guards.look()
     assert 'rule="force_push_forbidden"' not in generate_latest(observer.registry).decode()
+
+
+def test_a_forge_that_never_answered_is_older_at_each_look_and_so_an_alarm(scene: Scene) -> None:
+    clock, observer = FixedClock(), Observer("1", open_log(io.StringIO(), as_json=True), FixedClock().now)
+    guards = Guards(opened(scene, "github"), "environments", observer, clock)
+
+    def seen() -> float | None:
+        labels = {"repository": "environments"}
+        return observer.registry.get_sample_value("reconciler_branch_protection_last_check_timestamp_seconds", labels)
+
+    began = clock.now().timestamp()
+    scene.site.fault = "down"
+    guards.look()
+    clock.time += timedelta(hours=2)
+    guards.look()
+    assert seen() == began
+    scene.site.fault = ""
+    guards.look()
+    assert seen() == began + 7200
+    scene.site.fault = "down"
+    clock.time += timedelta(hours=2)
+    guards.look()
+    assert seen() == began + 7200
