@@ -332,16 +332,20 @@ class FallingHouse(House):
         return [*wrongs(self.ground, (w.unit for w in wishes if not w.absent)), *world]
 
 
+def deadly(script: Path, orders: Path) -> dict[str, str]:
+    """Variables of an environment in which the provider's processes, and its engine, look at the orders. Writes the script."""
+    script.write_text(
+        f'#!/bin/sh\nexec "{playground.INTERPRETER}" -B "{ROOT}/tests/crash/provider.py" "$@"\n', encoding="ascii"
+    )
+    script.chmod(0o755)
+    return {"FILES_PYTHON": str(script), "ORDERS": str(orders)}
+
+
 @contextmanager
 def falling_house(folder: Path, server: ForkServer, rng: random.Random) -> Iterator[FallingHouse]:
     """A house in which nothing runs yet; at its end nothing runs any more."""
     people = Cast(rng)
-    interpreter = folder.with_name(f"{folder.name}-python")
-    interpreter.write_text(
-        f'#!/bin/sh\nexec "{playground.INTERPRETER}" -B "{ROOT}/tests/crash/provider.py" "$@"\n', encoding="ascii"
-    )
-    interpreter.chmod(0o755)
-    variables = {"FILES_PYTHON": str(interpreter), "ORDERS": str(folder.resolve() / ORDERS)}
+    variables = deadly(folder.with_name(f"{folder.name}-python"), folder.resolve() / ORDERS)
     runner = {**excused("note"), "environments": {ENVIRONMENT: {"env": variables}}}
     with house_of(people, folder, server, CONTROLLER, runner) as house:
         yield house

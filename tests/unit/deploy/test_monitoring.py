@@ -19,6 +19,7 @@ from reconciler.ledger import JobEnded
 from reconciler.model import Outcome
 from reconciler.store.sqlite import SqliteStore
 from reconciler.web.view import Check
+from tests.e2e import test_alerts, test_alerts_rare
 from tests.kit.rules import (
     ALERTS,
     FOLDER,
@@ -34,6 +35,7 @@ from tests.kit.rules import (
 )
 from tests.kit.sample import NOW, FixedClock, dispatched, result
 from tests.kit.served import Installation
+from tests.kit.watched import NOT_DRIVEN
 from tests.unit.test_observe import CHANGES, populate
 
 RUNBOOKS = FOLDER.parents[1] / "docs" / "runbooks.md"
@@ -94,6 +96,12 @@ def test_each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_clears() ->
                 assert name is not None, ask
                 shown[name[1]].add(bool(ask["exp_samples"]))
     assert shown == {rule["alert"]: {True, False} for rule in rules(ALERTS)}
+
+
+def test_each_alert_is_driven_live_or_it_says_why_not() -> None:
+    driven = {name for story in (test_alerts.STORY, test_alerts_rare.STORY) for _, names in story for name in names}
+    assert driven & NOT_DRIVEN.keys() == set()
+    assert driven | NOT_DRIVEN.keys() == {rule["alert"].removeprefix("Reconciler") for rule in rules(ALERTS)}
 
 
 def test_each_alert_says_what_it_is_and_where_to_read_on() -> None:
