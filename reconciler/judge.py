@@ -16,6 +16,7 @@ class Bounds:
 
     `open` are the allowances that are open now. `tainted` are the objects that the unit's own unfinished apply left
     tainted: their replacement is not counted. `corrected` is the change set of the last successful correction, where no empty plan came after it.
+    `adopting`: the state that the unit takes over by this plan, or has taken over and not been in order with since.
     """
 
     limits: Limits
@@ -24,11 +25,17 @@ class Bounds:
     max_destroy: int | None = None
     tainted: frozenset[str] = frozenset()
     corrected: str | None = None
+    adopting: str | None = None
 
 
 def judge(plan: PlanSummary, bounds: Bounds, cause: Cause, path: str) -> Hold | None:
     """Why the plan may not be applied, if so. `path` is the entry's, for the remedy."""
-    return _perpetual(plan, bounds, cause) or _recreates(plan, bounds) or _destroys(plan, bounds, path)
+    return (
+        _perpetual(plan, bounds, cause)
+        or _adopts(plan, bounds)
+        or _recreates(plan, bounds)
+        or _destroys(plan, bounds, path)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,29 @@ def _perpetual(plan: PlanSummary, bounds: Bounds, cause: Cause) -> Hold | None:
     return Hold("PerpetualDiff", f"{what}: {_names(plan.changes)}. No more applies until it changes; {remedy}.")
 
 
+def _adopts(plan: PlanSummary, bounds: Bounds) -> Hold | None:
+    """What is being taken over neither goes nor is made anew by it, whatever limits and allowances say."""
+    if bounds.adopting is None:
+        doomed = tuple(one.address for one in plan.changes if one.destroys and one.reason == "import")
+        what = "The plan destroys or replaces what it takes over by `import`"
+    else:
+        doomed = tuple(one.address for one in plan.changes if one.destroys)
+        what = f"The first plan of what is adopted from {bounds.adopting} destroys or replaces objects"
+    if doomed:
+        return Hold("AdoptionDestroys", f"{what}: {_listed(doomed)}. {_UNTOUCHED}.")
+    if bounds.adopting is None or not plan.missing:
+        return None
+    what = f"{bounds.adopting} has objects that are not there any more, and adopting it would make them anew"
+    how = "Is it the right state, region and account? If they are gone for good, take them out of that state first"
+    return Hold("AdoptionDestroys", f"{what}: {_listed(plan.missing)}. {how} (`state rm`).")
+
+
+_UNTOUCHED = (
+    "No allowance lets that happen: mend the inputs or the module (a `moved` block says where an object went, ignore_changes what may differ), "
+    "or take what is not to be adopted out first"
+)
+
+
 def _recreates(plan: PlanSummary, bounds: Bounds) -> Hold | None:
     gone, limit = len(plan.missing), bounds.limits.recreate
     if gone <= limit or bounds.presence is not Presence.PRESENT:
@@ -175,6 +205,9 @@ def _destroys(plan: PlanSummary, bounds: Bounds, path: str) -> Hold | None:
 
 
 def _names(changes: tuple[Change, ...]) -> str:
-    names = [change.address for change in changes[:MOST_NAMED]]
-    more = len(changes) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
+    return _listed(tuple(change.address for change in changes))
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

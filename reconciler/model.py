@@ -252,7 +252,11 @@ class Allowances:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry file, parsed and checked for itself alone. `places` gives the position of each field and input."""
+    """One entry file, parsed and checked for itself alone. `places` gives the position of each field and input.
+
+    `imports`: addresses inside the module, and the id of the existing object that each takes over. `adopt`: the state that
+    others made and that becomes the unit's, `s3://<bucket>/<key>` or a path on the runner's host.
+    """
 
     unit: UnitId
     place: Place
@@ -266,6 +270,8 @@ class Entry:
     allowances: Allowances = field(default_factory=Allowances)
     moved_from: UnitId | None = None
     promotion_skip: str | None = None
+    imports: Mapping[str, str] = field(default_factory=dict)
+    adopt: str | None = None
     places: Mapping[str, Place] = field(default_factory=dict)
 
     def at(self, name: str) -> Place:

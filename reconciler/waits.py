@@ -33,6 +33,7 @@ TABLE: Mapping[str, tuple[Waits, str]] = {
     "PlanFailed": (Waits.INPUT, "only where it is not transient: the engine refused the configuration itself"),
     "ProviderMissing": (Waits.INPUT, "only where it is not held: the module and environment.yaml name other providers"),
     "ProviderNotLocked": (Waits.INPUT, "only where it is not held: catalog-lock.yaml pins no version of it"),
+    "ImportFailed": (Waits.INPUT, "only where it is not transient: the pinned module has no such address"),
     "ModuleInvalid": (Waits.INPUT, "the pinned module cannot be read; its digest is in the fingerprint"),
     "ProviderInvalid": (
         Waits.INPUT,
@@ -41,6 +42,7 @@ TABLE: Mapping[str, tuple[Waits, str]] = {
     "CatalogModuleRemote": (Waits.INPUT, "the pinned module calls one from elsewhere"),
     "DestroyLimit": (Waits.LOOK, "the plan is beyond a limit, and is another once the objects are"),
     "RecreateLimit": (Waits.LOOK, "objects are gone, and may be back"),
+    "AdoptionDestroys": (Waits.LOOK, "what is taken over would go, and the plan is another once the objects are"),
     "PlanExceedsReview": (Waits.LOOK, "the plan is more than was shown, and is another once the objects are"),
     "ReviewMissing": (Waits.LOOK, "nobody was shown the plan; an empty one needs no review"),
     "PerpetualDiff": (Waits.LOOK, "the same change again, until the objects or the module are others"),

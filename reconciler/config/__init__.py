@@ -6,10 +6,11 @@ from reconciler.config.controller import ControllerConfig
 from reconciler.config.credentials import Credential
 from reconciler.config.fields import CatalogRepo, EnvironmentsRepo, Forge, Repository
 from reconciler.config.read import SCHEMAS, load_controller, load_runner, show
-from reconciler.config.runner import Allow, Engine, HostEnvironment, RunnerConfig
+from reconciler.config.runner import AdoptS3, Allow, Engine, HostEnvironment, RunnerConfig
 
 __all__ = [
     "SCHEMAS",
+    "AdoptS3",
     "Allow",
     "CatalogRepo",
     "ControllerConfig",

@@ -125,6 +125,28 @@ class Backend(Closed):
         return self
 
 
+class AdoptS3(Closed):
+    """A folder of a bucket in which states of others are."""
+
+    bucket: Line
+    region: Line
+    prefix: Line = Field(description="a folder of the bucket, or one key")
+    endpoint: Line | None = None
+    use_path_style: bool = False
+
+
+class AdoptFrom(Closed):
+    """A place whose states entries of the environment may adopt."""
+
+    s3: AdoptS3 | None = None
+    local: LocalBackend | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> AdoptFrom:
+        exactly_one(self, "s3", "local")
+        return self
+
+
 class Secret(Closed):
     """Where a secret's value is."""
 
@@ -161,6 +183,9 @@ class HostEnvironment(Closed):
     secrets: dict[Variable, Secret] = Field(default={})
     env: dict[Variable, str] = Field(default={}, description="variables for the engine and its providers")
     credentials: Credentials = Field(default_factory=Credentials)
+    adopt: list[AdoptFrom] = Field(
+        default=[], description="where states may be that entries adopt; nowhere, if not written"
+    )
     egress: list[EgressTo] = Field(
         default=[],
         description="what its jobs may connect to, besides its backend and the endpoints that `env` names: host:port",

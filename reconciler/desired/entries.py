@@ -11,7 +11,7 @@ from reconciler.desired import freeze, strict, template
 from reconciler.desired.document import Document, Node
 from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
 from reconciler.desired.schema import EntryModel, EnvironmentModel, FreezeModel
-from reconciler.desired.shape import check, short, unsupported
+from reconciler.desired.shape import check, short
 from reconciler.errors import Place
 from reconciler.model import (
     Allowances,
@@ -29,8 +29,6 @@ from reconciler.model import (
     UnitId,
     Window,
 )
-
-_LATER_ENTRY = {"imports": "import", "adopt": "adopt"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ def _entry(path: str, data: bytes, unit: UnitId) -> Entry | list[Problem]:
     if isinstance(model, list):
         return model
     environment = unit.partition("/")[0]
-    problems = [*_later(document, model.model_fields_set, _LATER_ENTRY), *_version(document, model)]
+    problems = [*_version(document, model), *_one_state(document, model)]
     problems += _elsewhere(document)
     inputs = {name: _expression(document, ("inputs", name), value, environment, problems)
               for name, value in model.inputs.items()}  # fmt: skip
@@ -121,14 +119,10 @@ def _entry(path: str, data: bytes, unit: UnitId) -> Entry | list[Problem]:
         allowances=Allowances(model.allow_destroy, model.allow_downgrade, tuple(model.replace)),
         moved_from=moved_from,
         promotion_skip=model.promotion_skip,
+        imports=model.imports,
+        adopt=model.adopt.state if model.adopt else None,
         places=Places(path, data),
     )
-
-
-def _later(document: Document, written: set[str], later: Mapping[str, str]) -> Iterator[Problem]:
-    for name, field in later.items():
-        if name in written:
-            yield unsupported(document.place_of((field,), key=True), field)
 
 
 def _version(document: Document, model: EntryModel) -> Iterator[Problem]:
@@ -136,6 +130,12 @@ def _version(document: Document, model: EntryModel) -> Iterator[Problem]:
         yield _problem(document.place_of(()), 'the field "version" is missing; add a version of catalog-lock.yaml')
     if model.version is not None and model.ref is not None:
         yield _problem(document.place_of(("ref",), key=True), "version and ref exclude each other; remove one of them")
+
+
+def _one_state(document: Document, model: EntryModel) -> Iterator[Problem]:
+    if model.adopt is not None and model.moved_from is not None:
+        message = "adopt and moved_from exclude each other, since a unit has one state; remove one of them"
+        yield _problem(document.place_of(("adopt",), key=True), message)
 
 
 def _elsewhere(document: Document) -> Iterator[Problem]:

@@ -46,7 +46,9 @@ def module_part(pin: Pin) -> Digest:
 
 def inputs_part(entry: Entry) -> Digest:
     """What the entry asks for. Allowances are no part of it: they change what may happen, not what is planned."""
-    return digest([_tagged(entry.inputs), entry.providers, entry.presence, sorted(entry.allowances.replace)])
+    taken: list[Json] = [["import", dict(entry.imports)]] if entry.imports else []
+    taken += [["adopt", entry.adopt]] if entry.adopt else []
+    return digest([_tagged(entry.inputs), entry.providers, entry.presence, sorted(entry.allowances.replace), *taken])
 
 
 def settings_part(environment: Environment) -> Digest:

@@ -18,13 +18,15 @@ from reconciler.model import Entry, Environment, EnvironmentClass, Presence, Pro
 class Tree:
     """Everything that one commit holds, whether it is sound or not.
 
-    `members` are the units of each environment; `sources` the entries that take the state of a former name.
+    `members` are the units of each environment; `sources` the entries that take the state of a former name, `adopters` those that take
+    one that others made.
     """
 
     environments: Mapping[str, Environment]
     entries: Mapping[UnitId, Entry]
     members: Mapping[str, frozenset[UnitId]]
     sources: Mapping[UnitId, list[UnitId]]
+    adopters: Mapping[str, list[UnitId]]
 
     @classmethod
     def of(
@@ -35,10 +37,14 @@ class Tree:
         for unit in (*entries, *broken):
             members[environment_of(unit)].add(unit)
         sources: dict[UnitId, list[UnitId]] = defaultdict(list)
+        adopters: dict[str, list[UnitId]] = defaultdict(list)
         for entry in entries.values():
             if entry.moved_from is not None:
                 sources[entry.moved_from].append(entry.unit)
-        return cls(environments, entries, {name: frozenset(units) for name, units in members.items()}, sources)
+            if entry.adopt is not None:
+                adopters[entry.adopt].append(entry.unit)
+        named = {name: frozenset(units) for name, units in members.items()}
+        return cls(environments, entries, named, sources, adopters)
 
     def has(self, unit: UnitId) -> bool:
         """Whether there is a file for the unit."""
@@ -84,6 +90,7 @@ def problems_of_entry(
     """What is wrong with what the entry says of others. `hint`: take the time to look for what may be meant."""
     yield from _providers(entry, environment)
     yield from _move(tree, entry)
+    yield from _adoption(tree, entry)
     for reference in sorted(references, key=spell):
         yield from _target(tree, entry, environment, reference.unit, spell(reference), hint=hint)
     for number, unit in enumerate(entry.depends_on):
@@ -138,6 +145,13 @@ def _move(tree: Tree, entry: Entry) -> Iterator[Problem]:
     if others:
         message = f"{', '.join(sorted(others))} moves from {source} too; only one can have its state"
         yield Problem(entry.at("moved_from"), "MoveInvalid", message, entry.unit)
+
+
+def _adoption(tree: Tree, entry: Entry) -> Iterator[Problem]:
+    others = [unit for unit in tree.adopters[entry.adopt] if unit != entry.unit] if entry.adopt else []
+    if others:
+        message = f"{', '.join(sorted(others))} adopts the same state; only one can have its objects"
+        yield Problem(entry.at("adopt.state"), "AdoptInvalid", message, entry.unit)
 
 
 def _of_environment(environment: Environment, reason: str, message: str) -> Problem:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from reconciler.desired.rules import wrong_expression
 from reconciler.desired.shape import (
+    Address,
     Closed,
     Duration,
     GitRef,
@@ -20,6 +21,7 @@ from reconciler.desired.shape import (
     ProviderName,
     Sha,
     Sha256,
+    StateSource,
     UnitName,
     Variable,
     Version,
@@ -142,7 +144,7 @@ class EnvironmentModel(Closed):
 class AdoptModel(Closed):
     """A whole state that others made."""
 
-    state: Line
+    state: StateSource = Field(description="s3://<bucket>/<key>, or a path on the runner's host")
 
 
 class EntryModel(Closed):
@@ -172,8 +174,12 @@ class EntryModel(Closed):
         default=None, description="why the next apply may bring in code that `promotion` would hold"
     )
     moved_from: UnitName | None = Field(default=None, description="the entry's former name in the same environment")
-    imports: dict[Line, Line] | None = Field(default=None, alias="import", description="not supported yet")
-    adopt: AdoptModel | None = Field(default=None, description="not supported yet")
+    imports: dict[Address, Line] = Field(
+        default={}, alias="import", description="addresses inside the module -> ids of existing objects to take over"
+    )
+    adopt: AdoptModel | None = Field(
+        default=None, description="a state that others made becomes the unit's; its first plan may destroy nothing"
+    )
 
 
 class LockedProviderModel(Closed):

@@ -80,6 +80,22 @@ _PROVIDER = r"[a-z0-9][a-z0-9_-]{0,62}(?:\.[A-Za-z_][A-Za-z0-9_-]{0,62})?"
 _REF = r"[A-Za-z0-9_][A-Za-z0-9_+-]*(?:[./][A-Za-z0-9_+-]+)*"
 
 
+# An address inside a module. Keys without `$`, `%` and escapes: no engine can read one as a template.
+_KEY = r"(?:\[(?:0|[1-9][0-9]{0,8})\]|\[\"[^\"\\$%\x00-\x1f\x7f]{1,200}\"\])?"
+_WORD = r"[A-Za-z_][A-Za-z0-9_-]{0,127}"
+ADDRESS = rf"(?:module\.{_WORD}{_KEY}\.){{0,20}}{_WORD}\.{_WORD}{_KEY}"
+STATE_SOURCE = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\x00-\x1f\x7f]{1,900}|/[^\x00-\x1f\x7f]{1,900}"
+
+
+def _plain_way(source: str) -> str:
+    """One spelling for one state, and no way out of the folder that a host allows."""
+    if {"", ".", ".."} & set(source.removeprefix("s3:/").split("/")[1:]):
+        raise PydanticCustomError(
+            "source", "write the address of the state without `..`, `.`, `//` and a `/` at its end"
+        )
+    return source
+
+
 def _no_lock(ref: str) -> str:
     """Git takes no ref of which a part ends so."""
     if any(part.endswith(".lock") for part in ref.split("/")):
@@ -96,6 +112,12 @@ ProviderName = Annotated[str, matching(_PROVIDER, "a provider (aws or aws.alias)
 GitRef = Annotated[str, matching(_REF, "a branch or tag"), AfterValidator(_no_lock)]
 Sha = Annotated[str, matching(r"[0-9a-f]{40}", "a commit (40 hexadecimal digits)")]
 Sha256 = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "a digest (sha256: and 64 hexadecimal digits)")]
+Address = Annotated[
+    str, matching(ADDRESS, 'an address inside the module (aws_vpc.this or module.net.aws_subnet.a["x"])')
+]
+StateSource = Annotated[
+    str, matching(STATE_SOURCE, "a state (s3://bucket/key, or a path on the runner's host)"), AfterValidator(_plain_way)
+]
 Line = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,1000}", "one line of text")]
 
 

@@ -30,7 +30,7 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
-from reconciler.runner import caution, checks, claims, overdue, room, values, versions
+from reconciler.runner import adoption, caution, checks, claims, overdue, room, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Allowed, open_now
 from reconciler.runner.brought import Brought
@@ -71,6 +71,7 @@ class Case:
         self._host, self._job, self._folder, self._locks, self._progress = host, job, folder, locks, progress
         self._desired, self._unit = desired, _resolve(desired, job, progress)
         self._errand = Errand(self._unit.id, desired.commit, job.id)
+        self._adopting: str | None = None  # the state that is planned before it is the unit's
         self._hosted: Hosted = checks.permitted(host, job.operation, self._unit, self._errand)
 
     def carry_out(self) -> Said:
@@ -103,6 +104,10 @@ class Case:
             return self._only_shown(f"The state of {unit.entry.moved_from} would move here.")
         if unit.presence is Presence.FORGOTTEN:
             return self._forget(progress.cause)
+        source = adoption.wanted(unit, memory)
+        if source is not None and (shown := self._adopt(source, inputs)) is not None:
+            return shown
+        memory = self._memory
         state = self._ours(memory)
         progress.unexplained = self._host.record.seen(unit.id, state.mark if state else None, memory.mark, self._job.id)
         versions.engine_fits(self._host.engine, memory, state, self._host.accepted_engines)
@@ -152,7 +157,37 @@ class Case:
             self._progress.moved_from = old
         memory = recover(host, hosted, caution.since_restored(host, hosted, memory), self._hold)
         memory = look(host, hosted, unit, memory, self._progress, self._errand)
+        memory = adoption.finish(host, hosted, memory, self._origin)
         return caution.newest_release(host, unit, memory, desired.commit)
+
+    def _adopt(self, address: str, inputs: values.Inputs) -> Said | None:
+        """Make a state that others made the unit's own, if a plan of a copy of it does no harm. None: go on with it.
+
+        Raises:
+            HeldError: see `adoption`; or the plan is not within bounds. UnitError: not now.
+        """
+        host, unit, folder, progress = self._host, self._unit, self._folder, self._progress
+        source = adoption.read(host, self._hosted, unit, address)
+        versions.engine_fits(host.engine, self._memory, source.found, host.accepted_engines)
+        versions.not_yanked(unit, self._memory)
+        room.enough(host, self._hosted, folder, source.wrapped)
+        overdue.extend(overdue.planning(unit.environment.timeouts.plan))
+        folder.begin(Phase.PLANNING)
+        self._adopting = address
+        veil = progress.veil
+        with Talk(host, unit, self._hosted, folder, inputs, source.wrapped, self._locks, veil, copied=True) as talk:
+            progress.plan = plan = self._plan(talk)
+            self._judge(talk, plan, Cause.DESIRED)
+        if self._job.operation is Operation.PLAN:
+            return Said("Planned", f"{source.told} would be adopted; {len(plan.changes)} objects would change.")
+        self._check_again()
+        if adoption.read(host, self._hosted, unit, address).says != source.says:
+            what = f"{address} has changed since it was planned, so somebody still applies to it"
+            raise UnitError("AdoptChanged", f"{what}. Stop that first; it is planned afresh by itself.", transient=True)
+        self._hold.check()
+        self._memory = adoption.take(host, self._hosted, self._memory, source, self._origin(plan))
+        folder.clean()
+        return None
 
     def _forget(self, cause: Cause) -> Said:
         """Let the objects go: the state is kept aside, nothing is destroyed."""
@@ -167,7 +202,7 @@ class Case:
         overdue.end()
         self._hosted.backend.retire(self._unit.id)
         self._host.record.forgotten(self._unit.id, self._memory.mark, self._origin())
-        self._memory = replace(self._memory, mark=None)
+        self._memory = replace(self._memory, mark=None, adopted=None)
         return self._settle(None, Said("Forgotten", "The objects are on their own; their state is kept aside."))
 
     def _only_shown(self, message: str) -> Said:
@@ -217,7 +252,12 @@ class Case:
         if self._memory.applying is not None:  # an apply whose end nobody saw did all that it was allowed to
             self._host.history.spend(self._unit.id, self._memory.applying.opened)
         state = self._hosted.backend.read(self._unit.id)
-        return self._settle(state, Said("InSync", "The real world is as desired."))
+        return self._settle(state, self._adopted(0) or Said("InSync", "The real world is as desired."))
+
+    def _adopted(self, changed: int) -> Said | None:
+        """How the job that brings an adoption to its end sums it up; None: there is none."""
+        source = adoption.unsettled(self._unit, self._memory)
+        return Said("Adopted", f"{source} is adopted; {changed} objects changed.") if source else None
 
     def _judge(self, talk: Talk, plan: PlanSummary, cause: Cause) -> None:
         """Go on only with a plan that is within bounds. A looser limit cannot arrive together with what it lets through.
@@ -282,6 +322,7 @@ class Case:
             max_destroy=self._hosted.max_destroy,
             tainted=self._memory.tainted,
             corrected=self._memory.corrected,
+            adopting=self._adopting or adoption.unsettled(self._unit, self._memory),
         )
 
     def _still_allowed(self) -> None:
@@ -340,7 +381,8 @@ class Case:
         self._host.history.spend(self._unit.id, self._allowed.opened)
         with suppress(UnitError, OSError):  # the one of before is there
             self._hosted.backend.keep(self._unit.id)
-        return self._settle(state, Said("Applied", f"{len(plan.changes)} objects changed."))
+        changed = len(plan.changes)
+        return self._settle(state, self._adopted(changed) or Said("Applied", f"{changed} objects changed."))
 
     def _origin(self, plan: PlanSummary | None = None) -> Origin:
         """What leads to the change that is about to be made."""

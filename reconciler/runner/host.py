@@ -373,5 +373,9 @@ def _described(listed: HostEnvironment) -> dict[str, object]:
         "readable_by": sorted(listed.readable_by),
         "secrets": secrets,
         "credentials": {name: one and one.kind for name, one in listed.credentials},
+        "adopt": sorted(
+            f"s3://{one.s3.bucket}/{one.s3.prefix}" if one.s3 else str(one.local and one.local.path)
+            for one in listed.adopt
+        ),
         "egress": sorted(map(str, _egress(listed, listed.env).endpoints)),
     }

@@ -119,6 +119,19 @@ class EngineMark:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopted:
+    """A state that others made and that was written, or is about to be, as a unit's own.
+
+    `source` is its address, `found` what it was then; `state` and `digest` (SHA-256 of the bytes) are of what is written.
+    """
+
+    source: str
+    found: StateMark
+    state: StateMark
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnitMemory:
     """What is remembered of one unit.
 
@@ -126,7 +139,7 @@ class UnitMemory:
     `tainted` the objects that the last, failed, apply left tainted; `unfinished` what applies that did not do all may have
     built on, until the unit is in order; `moved_to` where the state went; `engine` what began the last apply; `release` the
     last version of a module that the unit was in order with: a sandbox's branch is none, and leaves it as it is; `suspicion` what
-    applies that died may have left.
+    applies that died may have left; `adopted` where its state came from, if others made it.
     """
 
     unit: UnitId
@@ -141,6 +154,7 @@ class UnitMemory:
     engine: EngineMark | None = None
     release: Release | None = None
     suspicion: Suspicion | None = None
+    adopted: Adopted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class Change(StrEnum):
     FAILED = "failed"  # an apply that ended half way
     RECOVERED = "recovered"  # an apply whose end nobody saw: what was found of it
     MOVED = "moved"
+    ADOPTED = "adopted"  # a state that others made, written as the unit's own
     FORGOTTEN = "forgotten"
     KNOWN = "known"  # from before there was a log
     UNEXPLAINED = "unexplained"
@@ -84,7 +85,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A state was changed from one serial to another, or moved, or let go. `intent`: the number of that record."""
+    """A state was changed from one serial to another, or moved, adopted or let go. `intent`: the number of that record."""
 
     unit: UnitId
     change: Change
@@ -94,6 +95,7 @@ class StateChange:
     intent: int | None = None
     moved_from: UnitId | None = None
     origin: Origin | None = None
+    adopted_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,16 @@ class Recorder:
             here = self._of(old)
         if here is not None and not here.gone:
             self.moved(old, new, here.state, job)
+
+    def adopted(self, unit: UnitId, state: StateMark, source: str, origin: Origin) -> None:
+        """A state that others made was written as the unit's own; once."""
+        mark = StateMark(_short(state.lineage), state.serial)
+        with self.log.writing() as log:
+            last = self._of(unit)
+            if last is not None and not last.gone and (last.change, last.state) == (Change.ADOPTED, mark):
+                return
+            said = StateChange(unit, Change.ADOPTED, None, mark, origin.job, origin=origin, adopted_from=_short(source))
+            log.append(STATE, said)
 
     def forgotten(self, unit: UnitId, state: StateMark | None, origin: Origin) -> None:
         """The state was set aside; once."""

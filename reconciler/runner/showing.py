@@ -17,7 +17,7 @@ from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
 from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
-from reconciler.runner import caution, checks, overdue, values, versions
+from reconciler.runner import adoption, caution, checks, overdue, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now
 from reconciler.runner.host import Host, Hosted
@@ -36,10 +36,13 @@ FOLLOWS = "Its plan follows the units that it reads: they change, or do not exis
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the unit's objects are now: its memory, and the name that its state has."""
+    """Where the unit's objects are now: its memory, and the name that its state has. `adopted`: where the state is from, if it is
+    not the unit's yet.
+    """
 
     memory: UnitMemory
     state: State | None
+    adopted: str | None = None
 
 
 class Showing:
@@ -119,6 +122,10 @@ class Showing:
                 "UnitBusy", f"{memory.unit} is being changed; its plan is shown afterwards.", transient=True
             )
         memory = caution.since_restored(host, self._hosted, memory)
+        if (address := adoption.wanted(unit, memory)) is not None:
+            source = adoption.read(host, self._hosted, unit, address)
+            versions.engine_fits(host.engine, memory, source.found, host.accepted_engines)
+            return _Source(memory, source.wrapped, source.told)
         state = self._hosted.backend.read(memory.unit)
         checks.state_is_ours(memory, state)
         versions.engine_fits(host.engine, memory, state, host.accepted_engines)
@@ -145,12 +152,13 @@ class Showing:
         self._folder.begin(Phase.PLANNING)
         with Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),
-            self._progress.veil, stored_as=source.memory.unit,
+            self._progress.veil, stored_as=source.memory.unit, copied=source.adopted is not None,
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
             hold = judge_rules(talk.said, self._unit, self._hosted.rules) if not plan.empty else None
+        first = f"{source.adopted} would be adopted; " if source.adopted else ""
         held = f" It would be held ({hold.reason}): {hold.message}" if hold else ""
-        return plan, f"{len(plan.changes)} objects would change.{held}"
+        return plan, f"{first}{len(plan.changes)} objects would change.{held}"
 
     def _converse(self, talk: Talk, sensitive: frozenset[str], allowed: Allowances) -> PlanSummary:
         destroy = self._unit.presence is Presence.ABSENT

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
-from reconciler.durable import FileLock
+from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import UnitError
-from reconciler.model import PlanSummary, Presence, Unit, UnitId
+from reconciler.model import Json, PlanSummary, Presence, Unit, UnitId
 from reconciler.runner.access.endpoint import Endpoint
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.jail.egress import noted, told
@@ -23,7 +23,7 @@ from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.module import cached_module
 from reconciler.runner.terraform.plan import Raw, scalars, take_in
 from reconciler.runner.terraform.rescue import bring_back, find_left
-from reconciler.runner.terraform.state import State, secrets_of
+from reconciler.runner.terraform.state import WORK_STATE, State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
 from reconciler.runner.vetted import check_vetted
@@ -57,8 +57,12 @@ class Talk:
         veil: Veil,
         *,
         stored_as: UnitId | None = None,
+        copied: bool = False,
     ) -> None:
-        """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another."""
+        """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another.
+
+        `copied`: it is not there yet. The plan is of a copy in the job's folder, and there is nothing to apply.
+        """
         self._host, self._unit, self._inputs = host, unit, inputs
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
@@ -93,6 +97,7 @@ class Talk:
             stop=lambda step: step != "apply" and folder.cancelled(),  # one that has begun is left to end
         )
         self._ready = False
+        self._copy = state.raw if state and copied else None
         self._began, self._size, self._changes = state.mark if state else None, len(state.raw) if state else 0, 0
 
     def __enter__(self) -> Self:
@@ -179,13 +184,21 @@ class Talk:
             inputs={n: v for n, v in values.items() if n in self._interface.variables},
             providers=self._unit.environment.providers,
             provider_map=unit.entry.providers,
-            backend=self.hosted.backend.block(self._stored_as, self.folder.work),
+            backend=self._block(),
             sensitive_outputs=sensitive,
             accounts=self.hosted.allowed_account_ids,
+            imports=unit.entry.imports if unit.presence is Presence.PRESENT else {},
         )
         write_root(self.folder.work, spec, self._tree)
-        if not self._ready:
+        if self._copy is not None:
+            write_atomic(self.folder.work / WORK_STATE, self._copy)
+        elif not self._ready:
             self.hosted.backend.bring(self._stored_as, self.folder.work)
+
+    def _block(self) -> Mapping[str, Mapping[str, Json]]:
+        if self._copy is not None:
+            return {"local": {"path": str(self.folder.work / WORK_STATE)}}
+        return self.hosted.backend.block(self._stored_as, self.folder.work)
 
     def _told(self, error: UnitError) -> UnitError:
         if not isinstance(error, EngineError):

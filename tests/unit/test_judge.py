@@ -20,6 +20,7 @@ DELETE = change("module.unit.file.b", "delete")
 REPLACE = change("module.unit.file.c", "delete", "create")
 TAINTED = change("module.unit.file.d", "create", "delete", reason="replace_because_tainted")
 ASKED = change("module.unit.file.e", "delete", "create", reason="replace_by_request")
+IMPORTED = change("module.unit.file.i", "update", reason="import")
 ROUTINE = change("module.unit.null_resource.f", "delete", "create", kind="null_resource")
 
 
@@ -42,6 +43,24 @@ TABLE = {
         None,
     ),
     "an absent unit needs it too": (plan(DELETE), replace(BOUNDS, presence=Presence.ABSENT), "DestroyLimit"),
+    "an adoption that changes things": (plan(UPDATE), replace(BOUNDS, adopting="/srv/a"), None),
+    "an adoption that destroys, though it is allowed": (
+        plan(DELETE),
+        replace(BOUNDS, adopting="/srv/a", open=Allowances(destroy=9)),
+        "AdoptionDestroys",
+    ),
+    "an adoption that replaces what is routine": (
+        plan(ROUTINE),
+        replace(BOUNDS, adopting="/srv/a"),
+        "AdoptionDestroys",
+    ),
+    "an adoption of what is gone": (plan(missing="a"), replace(BOUNDS, adopting="/srv/a"), "AdoptionDestroys"),
+    "an import": (plan(IMPORTED), BOUNDS, None),
+    "an import that replaces what is routine": (
+        plan(change(ROUTINE.address, "delete", "create", kind="null_resource", reason="import")),
+        BOUNDS,
+        "AdoptionDestroys",
+    ),
     "a routine type": (plan(ROUTINE), BOUNDS, None),
     "a routine type that is destroyed for good": (
         plan(change("module.unit.null_resource.f", "delete", kind="null_resource")),

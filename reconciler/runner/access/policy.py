@@ -25,6 +25,13 @@ def for_runner(bucket: str, partition: str) -> str:
     return _policy(states, {"Action": "kms:*", "Resource": "*"})
 
 
+def for_adoption(bucket: str, key: str, partition: str) -> str:
+    """The runner's own look at a state that others made: at this one, and at whether it is locked."""
+    objects = {"Action": list(READ), "Resource": [_arn(f"{bucket}/{key}{end}", partition) for end in ("", ".tflock")]}
+    listed = {"Action": "s3:ListBucket", "Resource": _arn(bucket, partition)}
+    return _policy(objects, listed, {"Action": "kms:Decrypt", "Resource": "*"})
+
+
 def for_anchor(bucket: str, folder: str, partition: str) -> str:
     """The audit log's heads: added below this folder of the bucket and listed, never read, changed or removed."""
     heads = {"Action": ["s3:PutObject", "s3:PutObjectRetention"], "Resource": _arn(f"{bucket}/{folder}*", partition)}

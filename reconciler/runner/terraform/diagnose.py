@@ -20,6 +20,7 @@ SENSITIVE_OUTPUT = "Output refers to sensitive values"
 INVALID = ("Invalid value for input variable", "Invalid value for variable", "Invalid value for module argument")
 UNKNOWN = ("Unsupported argument", "Extraneous JSON object property")
 MISSING = ("Missing required argument", "Missing required property")
+NO_TARGET = "Configuration for import target does not exist"
 LOCKED = "Error acquiring the state lock"
 NOT_LOCKED = re.compile(
     r"Provider dependency changes detected|Inconsistent dependency lock file|match any of the checksums|"
@@ -42,6 +43,7 @@ OF_CONFIGURATION: Mapping[str, str] = {
     "Call to unknown function": "the pinned engine has no such function",
     "Invalid value for input variable": "the type of a value that the entry gives",
     "Invalid value for module argument": "as above, in another engine's words",
+    NO_TARGET: "an address in the entry's `import` that the module does not define",
     SENSITIVE_OUTPUT: "an output of the module that must be marked",
 }
 # A rule of the module's own for a variable: of the input alone, unless it looks at what was read in this very plan.
@@ -148,13 +150,32 @@ def diagnose(failure: UnitError, unit: Unit, mask: Callable[[str], str] = str) -
             if _plain(failure)
             else failure
         )
-    reason, message = next(filter(None, (_input(e, unit) for e in failure.errors)), None) or _other(failure, unit)
+    told = (_input(e, unit) or _import(e, unit) for e in failure.errors)
+    reason, message = next(filter(None, told), None) or _other(failure, unit)
     # First hidden, then cut: half a secret would not be found.
     return UnitError(reason, _short(mask(message)), transient=failure.transient)
 
 
 def _plain(failure: UnitError) -> bool:
     return type(failure) is UnitError
+
+
+def _import(error: Diagnostic, unit: Unit) -> tuple[str, str] | None:
+    """Errors of a line of `import`: no such object, or no such address in the module."""
+    text = f"{error.summary} {error.detail} {error.address}"
+    if "import" not in error.summary.lower():
+        return None
+    ends = r"(?![\w\[-]|\.\w)"
+    named = [one for one in unit.entry.imports if re.search(rf"module\.{MODULE}\.{re.escape(one)}{ends}", text)]
+    if not named:
+        return None
+    entry, what = unit.entry, _sentence(error)
+    if error.summary == NO_TARGET:
+        what = f"{entry.module} has no resource {named[0]}."
+    return (
+        "ImportFailed",
+        f"{entry.at(f'import.{named[0]}')}: {what} Correct the address or the id, or remove the line.",
+    )
 
 
 def _input(error: Diagnostic, unit: Unit) -> tuple[str, str] | None:

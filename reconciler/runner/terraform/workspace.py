@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.desired.shape import ADDRESS
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Json, Pin, UnitId
 from reconciler.runner.terraform.module import ModuleInterface
@@ -46,7 +47,8 @@ class RootSpec:
     `registry` is the host whose hashes of the pin count. `providers` is the environment's configuration by provider
     name, or `name.alias`; `provider_map` the module's provider names -> those. `sensitive_outputs` are marked besides
     those that the module marks. `installation` names this reconciler in the tags of real objects.
-    `accounts` are those of AWS that may be worked on; any, if there is none.
+    `accounts` are those of AWS that may be worked on; any, if there is none. `imports`: addresses inside the module, and the id of the
+    object that each takes over.
     """
 
     unit: UnitId
@@ -60,6 +62,7 @@ class RootSpec:
     backend: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
     sensitive_outputs: frozenset[str] = frozenset()
     accounts: tuple[str, ...] = ()
+    imports: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> None:
@@ -68,11 +71,12 @@ def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> None:
     `catalog_tree` is the pinned tree of the catalog repository; it is linked, not copied.
 
     Raises:
-        UnitError: "InputUnknown", "InputInvalid", "ProviderMissing" or "ProviderNotLocked".
+        UnitError: "InputUnknown", "InputInvalid", "ImportInvalid", "ProviderMissing" or "ProviderNotLocked".
     """
     leaves = Leaves()
     root = render_root(spec, leaves)
     values = {f"input_{name}": value.value for name, value in spec.inputs.items()} | leaves.values
+    values |= {f"import_{number}": spec.imports[address] for number, address in enumerate(sorted(spec.imports))}
     text = _dump(values)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     _write(folder / VALUES_FILE, text)
@@ -94,6 +98,7 @@ def render_root(spec: RootSpec, leaves: Leaves) -> dict[str, Any]:
         for name, value in spec.inputs.items()
     }
     variables |= {name: {"type": "any"} for name in leaves.values}
+    variables |= {f"import_{number}": {"type": "string"} for number in range(len(spec.imports))}
     settings: dict[str, Any] = {"required_providers": configured.required}
     if spec.backend:
         settings["backend"] = _literal_backend(spec.backend)
@@ -103,6 +108,7 @@ def render_root(spec: RootSpec, leaves: Leaves) -> dict[str, Any]:
         "provider": blocks,
         "module": {MODULE: _module(spec, configured)},
         "output": _outputs(spec),
+        "import": _imports(spec.imports),
     }
     return {key: value for key, value in root.items() if value}
 
@@ -155,6 +161,17 @@ def _outputs(spec: RootSpec) -> dict[str, Any]:
         | ({"sensitive": True} if sensitive or name in spec.sensitive_outputs else {})
         for name, sensitive in spec.interface.outputs.items()
     }
+
+
+def _imports(imports: Mapping[str, str]) -> list[dict[str, str]]:
+    """The addresses are code, and so only what was checked as one; the ids are values like any other."""
+    for name in imports:
+        if not re.fullmatch(ADDRESS, name):
+            raise UnitError("ImportInvalid", f"{name!r} is no address inside a module.")
+    return [
+        {"to": f"module.{MODULE}.{name}", "id": f"${{var.import_{number}}}"}
+        for number, name in enumerate(sorted(imports))
+    ]
 
 
 def _literal_backend(backend: Mapping[str, Mapping[str, Json]]) -> Mapping[str, Mapping[str, Json]]:

@@ -91,6 +91,25 @@ def test_a_whole_entry() -> None:
     )
 
 
+TAKING = """\
+module: acme/vpc
+version: "1.4.2"
+import:
+  aws_vpc.this: vpc-123
+  module.net["a b"].module.x[0].aws_subnet.s["ö/x"]: ${file("x")}
+adopt: {state: s3://bucket-1/a/b.tfstate}
+"""
+
+
+def test_an_entry_that_takes_over_what_is_there() -> None:
+    found = entry(TAKING)
+    second = 'module.net["a b"].module.x[0].aws_subnet.s["ö/x"]'
+    assert found.imports == {"aws_vpc.this": "vpc-123", second: '${file("x")}'}
+    assert found.adopt == "s3://bucket-1/a/b.tfstate"
+    assert (found.at(f"import.{second}").line, found.at("adopt.state").line) == (5, 6)
+    assert entry(TAKING.replace("s3://bucket-1", "/srv")).adopt == "/srv/a/b.tfstate"
+
+
 def test_an_entry_that_says_little() -> None:
     found = entry("module: acme/vpc\nref: my-branch\n")
     assert (found.version, found.ref, found.inputs, found.presence) == (None, "my-branch", {}, Presence.PRESENT)
@@ -182,9 +201,21 @@ def test_what_stands_nowhere_stands_in_the_file() -> None:
          ["MoveInvalid 3:13: an entry cannot move from itself; write its former name"]),
         ("module: acme/vpc\nversion: '1'\nmoved_from: /stage/network\n",
          ["MoveInvalid 3:13: a state can move only inside its environment; write a name of prod"]),
-        ("module: acme/vpc\nversion: '1'\nimport: null\nadopt: {state: s3://b/k}\n",
-         ["NotSupportedYet 3:1: import is not supported yet; remove it",
-          "NotSupportedYet 4:1: adopt is not supported yet; remove it"]),
+        ("module: acme/vpc\nversion: '1'\nmoved_from: old\nadopt: {state: s3://bucket/k}\n",
+         ["SchemaInvalid 4:1: adopt and moved_from exclude each other, since a unit has one state; remove one of them"]),
+        ("module: acme/vpc\nversion: '1'\nadopt: {state: states/x}\n",
+         ['SchemaInvalid 3:16: adopt.state: "states/x" is not a state (s3://bucket/key, or a path on the runner\'s host)']),
+        ("module: acme/vpc\nversion: '1'\nadopt: {state: s3://b-1/}\n",
+         ['SchemaInvalid 3:16: adopt.state: "s3://b-1/" is not a state (s3://bucket/key, or a path on the runner\'s host)']),
+        *((f"module: acme/vpc\nversion: '1'\nadopt: {{state: {source}}}\n",
+           ["SchemaInvalid 3:16: adopt.state: write the address of the state without `..`, `.`, `//` and a `/` at its end"])
+          for source in ("/srv/../etc/x", "/srv/./x", "//srv/x", "/srv/", "s3://bucket/a/../b", "s3://bucket//a")),
+        *((f"module: acme/vpc\nversion: '1'\nimport: {{'{address}': x}}\n",
+           [(f'SchemaInvalid 3:10: import.{address}: "{address}" is not an address inside the module '
+             '(aws_vpc.this or module.net.aws_subnet.a["x"])')])
+          for address in ("aws_vpc", "a.b.c", "a.b[x]", "a.b[01]", "a.${x}")),
+        ("module: acme/vpc\nversion: '1'\nimport: {a.b: 1}\n",
+         ["SchemaInvalid 3:15: import.a.b: expected a string, not the number 1; quote it"]),
         ("module: acme/vpc\nversion: '${{ a.b }}'\nreplace: ['${{ a.b }}', x]\n",
          [("TemplateInvalid 2:11: ${{ }} stands for a value only inside the inputs of an entry; "
           "write the value itself"),

@@ -109,6 +109,8 @@ def test_what_does_not_change_the_module_part() -> None:
         replace(ENTRY, providers={}),
         replace(ENTRY, presence=Presence.ABSENT),
         replace(ENTRY, allowances=Allowances(replace=("aws_instance.web",))),
+        replace(ENTRY, imports={"aws_vpc.this": "vpc-1"}),
+        replace(ENTRY, adopt="/srv/x.tfstate"),
     ],
 )
 def test_what_changes_the_inputs_part(other: Entry) -> None:

@@ -201,6 +201,9 @@ LINKS = [
     ({"prod/x": wanted("moved_from: old"), "prod/y": wanted("moved_from: old")},
      ["MoveInvalid environments/prod/x.yaml:3:13: prod/y moves from prod/old too; only one can have its state",
       "MoveInvalid environments/prod/y.yaml:3:13: prod/x moves from prod/old too; only one can have its state"]),
+    ({"prod/x": wanted("adopt: {state: /srv/a}"), "prod/y": wanted("adopt: {state: /srv/a}")},
+     ["AdoptInvalid environments/prod/x.yaml:3:16: prod/y adopts the same state; only one can have its objects",
+      "AdoptInvalid environments/prod/y.yaml:3:16: prod/x adopts the same state; only one can have its objects"]),
     ({"prod/x": reading("x.id")},
      [("DependencyCycle environments/prod/x.yaml:4:7: this is a cycle, each waiting for the next: prod/x -> prod/x; "
       "break it at one of them")]),
@@ -219,6 +222,7 @@ def test_what_is_wrong_between_entries(files: dict[str, str], problems: list[str
     "files",
     [
         {"prod/x": wanted("moved_from: old")},
+        {"prod/x": wanted("adopt: {state: /srv/a}"), "prod/y": wanted("adopt: {state: /srv/b}")},
         {"prod/x": wanted("state: absent", "depends_on: [gone]"), "prod/y": wanted()},
         {"prod/x": wanted("state: absent", "inputs: {a: '${{ y.id }}'}"), "prod/y": wanted("state: absent")},
         {"box": SANDBOX, "box/x": reading("/prod/y.id"), "prod/y": wanted()},

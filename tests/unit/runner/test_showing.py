@@ -20,7 +20,8 @@ from reconciler.model import Commit, Digest, Operation, Outcome, PlanSummary, Re
 from reconciler.runner import reviews, showing
 from reconciler.runner.host import Host
 from reconciler.runner.talk import Talk
-from tests.kit.plane import CATALOG, NOTE, PROD, carry_out, ground, job, note, open_host
+from tests.kit.estate import noted, old_state
+from tests.kit.plane import CATALOG, NOTE, PROD, carry_out, ground, job, note, open_host, put
 
 PULLS = [
     {"operations": ["plan", "apply"], "refs": "merged", "folders": ["environments/**"]},
@@ -91,8 +92,8 @@ class Place:
         return {str(path): path.read_bytes() for path in units.rglob("*.json")}
 
 
-def place(folder: Path, entries: Files, allow: object = PULLS) -> Place:
-    made = ground(folder, entries, allow=allow)
+def place(folder: Path, entries: Files, allow: object = PULLS, **runner: object) -> Place:
+    made = ground(folder, entries, allow=allow, **runner)
     host = open_host(made)
     desk = Desk()
     host.forge = desk
@@ -106,6 +107,23 @@ def one(tmp_path: Path) -> Iterator[Place]:
     made = place(tmp_path, {"a": note()})
     assert made.apply().outcome is Outcome.SUCCEEDED
     yield made
+    made.ground.close()
+
+
+def test_what_would_be_adopted_is_planned_as_a_copy(tmp_path: Path) -> None:
+    source = tmp_path / "old.tfstate"
+    put(source, old_state(noted(), noted("gone", name="extra", key="extra-id")))
+    adopt = [{"local": {"path": str(source)}}]
+    made = place(tmp_path, {"a": note()}, environments={"prod": {"adopt": adopt}})
+    made.push(1, {entry("b"): note(more=f"adopt: {{state: {source}}}\n")})
+    shown = made.show(1, "prod/b")
+    assert (shown.reason, shown.message) == (
+        "Planned",
+        f"2 objects of {source} would be adopted; 1 objects would change.",
+    )
+    assert actions(shown) == [("delete",)]
+    assert not made.ground.state("prod/b").exists()
+    assert made.memory() == {}
     made.ground.close()
 
 

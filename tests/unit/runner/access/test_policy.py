@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler.model import Operation
-from reconciler.runner.access.policy import for_engine, for_runner, for_secrets, partition_of
+from reconciler.runner.access.policy import for_adoption, for_engine, for_runner, for_secrets, partition_of
 
 STATES = "arn:aws:s3:::acme-tfstate"
 OWN = f"{STATES}/prod/net.tfstate"
@@ -65,6 +65,17 @@ def test_the_runner_itself_reaches_states_and_nothing_else() -> None:
     assert may(policy, "s3:GetObject", OWN)
     assert may(policy, "s3:ListBucket", STATES)
     assert not may(policy, "s3:GetObject", "arn:aws:s3:::another/key")
+    assert not may(policy, "ec2:DescribeVpcs", "*")
+
+
+def test_a_state_that_is_adopted_is_read_and_nothing_else() -> None:
+    policy = for_adoption("old", "net/a.tfstate", "aws")
+    assert may(policy, "s3:GetObject", "arn:aws:s3:::old/net/a.tfstate")
+    assert may(policy, "s3:GetObject", "arn:aws:s3:::old/net/a.tfstate.tflock")
+    assert may(policy, "s3:ListBucket", "arn:aws:s3:::old")
+    assert not may(policy, "s3:GetObject", "arn:aws:s3:::old/net/b.tfstate")
+    assert not may(policy, "s3:PutObject", "arn:aws:s3:::old/net/a.tfstate")
+    assert not may(policy, "s3:DeleteObject", "arn:aws:s3:::old/net/a.tfstate")
     assert not may(policy, "ec2:DescribeVpcs", "*")
 
 

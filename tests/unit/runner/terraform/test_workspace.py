@@ -244,3 +244,16 @@ def test_files_are_private_and_written_anew(tmp_path: Path) -> None:
     assert (folder / "catalog").resolve() == tree
     assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir() if f.is_file()} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_imports_are_addresses_and_their_ids_are_values() -> None:
+    root, values = rendered(spec(imports={'a.b["x"]': '${file("/etc/passwd")}', "a.a": "id"}))
+    assert root["import"] == [
+        {"to": "module.unit.a.a", "id": "${var.import_0}"},
+        {"to": 'module.unit.a.b["x"]', "id": "${var.import_1}"},
+    ]
+    assert (values["import_0"], values["import_1"]) == ("id", '${file("/etc/passwd")}')
+    assert root["variable"]["import_1"] == {"type": "string"}
+    for wrong in ('a.b["${x}"]', "a.b.c", "a.b\n", "${a.b}", 'a.b["\\"]', "data.a.b"):
+        with pytest.raises(UnitError, match="no address inside a module"):
+            rendered(spec(imports={wrong: "id"}))
