@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.config import AdoptS3, HostEnvironment
-from reconciler.durable import open_plain
+from reconciler.durable import FileLock, open_plain
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Presence, Unit
 from reconciler.runner.access.policy import for_adoption
@@ -94,16 +94,23 @@ def read(host: Host, hosted: Hosted, unit: Unit, source: str) -> Source:
         raise HeldError("AdoptInvalid", f"{place}: {source} cannot be adopted: {error}") from error
     if not wrapped.resources:
         raise HeldError("AdoptInvalid", f"{place}: {source} has no objects, so there is nothing to adopt.")
-    _nobodys(host.memory, unit, source, found.mark.lineage)
-    return Source(source, found, wrapped)
+    read = Source(source, found, wrapped)
+    _nobodys(host.memory, hosted, unit, read)
+    return read
 
 
-def take(host: Host, hosted: Hosted, memory: UnitMemory, source: Source, origin: Origin) -> UnitMemory:
+def take(host: Host, hosted: Hosted, unit: Unit, memory: UnitMemory, source: Source, origin: Origin) -> UnitMemory:
     """Write the state in the unit's place, once. Killed anywhere in here, `finish` or another try brings it to its end.
 
     Raises:
-        HeldError: "AdoptConflict": there is a state already. UnitError: the backend does not answer.
+        HeldError: "AdoptConflict": there is a state already, or it is another unit's. UnitError: the backend does not answer.
     """
+    with FileLock(host.memory.folder / "adopting.lock"):  # of two units, one finds what the other has noted
+        _nobodys(host.memory, hosted, unit, source)
+        return _take(host, hosted, memory, source, origin)
+
+
+def _take(host: Host, hosted: Hosted, memory: UnitMemory, source: Source, origin: Origin) -> UnitMemory:
     if hosted.backend.read(memory.unit) is not None:
         what = f"{memory.unit} has a state already that its adoption did not write"
         raise HeldError("AdoptConflict", f"{what}. Find out whose it is and take it away, or remove `adopt`.")
@@ -136,15 +143,22 @@ def _done(host: Host, memory: UnitMemory, origin: Origin) -> UnitMemory:
     return memory
 
 
-def _nobodys(memory: Memory, unit: Unit, source: str, lineage: str) -> None:
+def _nobodys(memory: Memory, hosted: Hosted, unit: Unit, source: Source) -> None:
     """One state has one owner, however it is addressed. Raises HeldError."""
+    lineage = source.found.mark.lineage
     for other in memory.units():
-        if other.unit == unit.id or other.moved_to is not None or other.mark is None:
-            continue
-        if other.mark.lineage == lineage or (other.adopted is not None and other.adopted.source == source):
-            what = f"{source} (lineage {lineage}) is the state of {other.unit} already"
+        if other.unit != unit.id and other.moved_to is None and _has(hosted, other, lineage):
+            what = f"{source.address} (lineage {lineage}) is the state of {other.unit} already"
             how = "To rename a unit, use `moved_from`; to split a state, `state mv -state-out` makes one with a lineage of its own"
             raise HeldError("AdoptConflict", f"{unit.entry.at('adopt.state')}: {what}. {how}.")
+
+
+def _has(hosted: Hosted, other: UnitMemory, lineage: str) -> bool:
+    """Whether the unit has the state, or may: an adoption that died may have written it."""
+    if other.mark is not None or other.adopted is None:
+        return other.mark is not None and other.mark.lineage == lineage
+    here = other.unit.startswith(f"{hosted.name}/")
+    return other.adopted.found.lineage == lineage and (not here or hosted.backend.read(other.unit) is not None)
 
 
 # --- where it may come from

@@ -185,7 +185,7 @@ class Case:
             what = f"{address} has changed since it was planned, so somebody still applies to it"
             raise UnitError("AdoptChanged", f"{what}. Stop that first; it is planned afresh by itself.", transient=True)
         self._hold.check()
-        self._memory = adoption.take(host, self._hosted, self._memory, source, self._origin(plan))
+        self._memory = adoption.take(host, self._hosted, unit, self._memory, source, self._origin(plan))
         folder.clean()
         return None
 

@@ -12,7 +12,7 @@ from tests.kit.modules import CATALOG, FILE, entry, environment, release
 from tests.kit.story import actions, at, did, env, look, made, results, started
 from tests.provider.log import calls
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 # The second release has lost one object of the first, and its first page is another: adopted with it, both would go.
 SMALLER = estate("../inner").replace("count            = 10", "count            = 9").replace("pages/$", "leaves/$")
@@ -78,7 +78,7 @@ def test_a_plain_terraform_state_is_adopted_and_its_environment_goes_at_the_end(
                 at("prod/lost"): None,
             }
         )
-        home.synced()
+        home.synced(patience=120)
         assert did(home, "prod/estate")[-1] == ("apply", "Applied")
         assert started(home, "prod/lost") != []
         left = [path.name for path in home.ground.world.rglob("*") if path.is_file() and path.name != "calls.log"]

@@ -215,7 +215,7 @@ def test_what_stands_nowhere_stands_in_the_file() -> None:
              '(aws_vpc.this or module.net.aws_subnet.a["x"])')])
           for address in ("aws_vpc", "a.b.c", "a.b[x]", "a.b[01]", "a.${x}")),
         ("module: acme/vpc\nversion: '1'\nimport: {a.b: 1}\n",
-         ["SchemaInvalid 3:15: import.a.b: expected a string, not the number 1; quote it"]),
+         ['SchemaInvalid 3:15: import.a.b: 1 is a number here; quote it: "1"']),
         ("module: acme/vpc\nversion: '${{ a.b }}'\nreplace: ['${{ a.b }}', x]\n",
          [("TemplateInvalid 2:11: ${{ }} stands for a value only inside the inputs of an entry; "
           "write the value itself"),

@@ -201,6 +201,20 @@ def test_one_state_has_one_owner(place: Place) -> None:
     assert not place.ground.state(OTHER).exists()
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_an_adoption_that_died_elsewhere_counts_once_it_was_written(place: Place, *, written: bool) -> None:
+    dead = Adopted("/elsewhere", StateMark(OLD, 7), TAKEN, "")
+    place.host.memory.save(UnitMemory(OTHER, adopted=dead))
+    if written:
+        place.host.memory.save(remembered("prod/some"))
+        put(place.ground.state(UnitId("prod/some")), state(1))
+        put(place.ground.state(OTHER), old_state())
+    done = place.runs()
+    assert (done.reason, place.ground.state(APP).exists()) == (
+        ("AdoptConflict", False) if written else ("Adopted", True)
+    )
+
+
 def test_two_entries_of_one_state_are_both_refused(place: Place) -> None:
     place.ground.merge({f"{PROD}/other.yaml": place.app()})
     held = place.runs()

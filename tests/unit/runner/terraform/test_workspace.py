@@ -246,8 +246,10 @@ def test_files_are_private_and_written_anew(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_imports_are_addresses_and_their_ids_are_values() -> None:
-    root, values = rendered(spec(imports={'a.b["x"]': '${file("/etc/passwd")}', "a.a": "id"}))
+def test_imports_are_addresses_and_their_ids_are_values(tmp_path: Path) -> None:
+    write_root(tmp_path / "work", spec(imports={'a.b["x"]': '${file("/etc/passwd")}', "a.a": "id"}), tmp_path)
+    root = json.loads((tmp_path / "work" / "main.tf.json").read_bytes())
+    values = json.loads((tmp_path / "work" / "values.tfvars.json").read_bytes())
     assert root["import"] == [
         {"to": "module.unit.a.a", "id": "${var.import_0}"},
         {"to": 'module.unit.a.b["x"]', "id": "${var.import_1}"},
