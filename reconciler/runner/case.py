@@ -178,6 +178,8 @@ class Case:
         with Talk(host, unit, self._hosted, folder, inputs, source.wrapped, self._locks, veil, copied=True) as talk:
             progress.plan = plan = self._plan(talk)
             self._judge(talk, plan, Cause.DESIRED)
+            if not plan.empty:
+                self._judge_rules(talk)
         if self._job.operation is Operation.PLAN:
             return Said("Planned", f"{source.told} would be adopted; {len(plan.changes)} objects would change.")
         self._check_again()

@@ -67,7 +67,7 @@ def test_a_plain_terraform_state_is_adopted_and_its_environment_goes_at_the_end(
         assert actions(results(home, "prod/found")[-1]) == [("files_file.this", "no-op")]
         assert "found" not in made(home, "create", "started")
         wrong = home.held("prod/lost", "ImportFailed")["message"]
-        assert wrong.startswith("environments/prod/lost.yaml:8:25: acme/file has no resource files_file.nothing.")
+        assert wrong.startswith("environments/prod/lost.yaml:9:25: acme/file has no resource files_file.nothing.")
 
         # The end of an environment: every entry `absent` first, in one merge; then the folder.
         home.ground.merge(

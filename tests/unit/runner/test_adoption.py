@@ -314,7 +314,7 @@ def test_nothing_of_this_runner_is_adopted(tmp_path: Path) -> None:
 def test_from_a_bucket_into_a_bucket(tmp_path: Path) -> None:
     with serving() as aws:
         aws.reset()
-        aws.put({"old/net/a.tfstate": old_state(), "older/a": old_state(), "prod/other.tfstate": old_state()})
+        aws.put({"old/net/a.tfstate": old_state(), "older/a": old_state(), "prod/other.tfstate": state(1)})
         place = {"bucket": BUCKET, "region": REGION, "use_path_style": True}
         keys = {name: (tmp_path / name, "secret") for name in ("plan", "apply")}
         adopt = [{"s3": {**place, "prefix": prefix}} for prefix in ("old/", "prod", "locked")]
