@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler.demo.example import Releases
 from tests.kit.estate import RELEASE, estate, identities, plain
 from tests.kit.house import house
 from tests.kit.modules import CATALOG, FILE, entry, environment, release
 from tests.kit.story import actions, at, did, env, look, made, results, started
 from tests.provider.log import calls
 
+Fields = dict[str, Any]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-# The second release has lost one object of the first, and its first page is another: adopted with it, both would go.
+# The second release has lost one object of the first, and its pages lie elsewhere: adopted with it, all of them would go.
 SMALLER = estate("../inner").replace("count            = 10", "count            = 9").replace("pages/$", "leaves/$")
-RELEASES = {"v1.0.0": {**CATALOG["v1.0.0"], **RELEASE}, "v1.1.0": release(estate=SMALLER, file=FILE)}
+RELEASES: Releases = {"v1.0.0": {**CATALOG["v1.0.0"], **RELEASE}, "v1.1.0": release(estate=SMALLER, file=FILE)}
+
+
+def imports(address: str) -> Fields:
+    """The field of an entry by which the object there becomes the file that was made by hand."""
+    return {"import": {address: "found"}}
 
 
 def test_a_plain_terraform_state_is_adopted_and_its_environment_goes_at_the_end(tmp_path: Path, engine: Path) -> None:
@@ -36,7 +44,7 @@ def test_a_plain_terraform_state_is_adopted_and_its_environment_goes_at_the_end(
         done = len(calls(home.ground.world))
 
         # Hostile: the same state with a module whose plan would destroy, and every allowance that an entry has.
-        adopt = {"adopt": {"state": str(source)}}
+        adopt: Fields = {"adopt": {"state": str(source)}}
         home.ground.merge({at("prod/estate"): entry("estate", version="1.1.0", allow_destroy=99, **adopt)})
         held = home.held("prod/estate", "AdoptionDestroys")
         assert "module.unit.files_file.page" in held["message"]
@@ -59,8 +67,8 @@ def test_a_plain_terraform_state_is_adopted_and_its_environment_goes_at_the_end(
         words = {"path": "found", "content": "made by hand"}
         home.ground.merge(
             {
-                at("prod/found"): entry("file", words, **{"import": {"files_file.this": "found"}}),
-                at("prod/lost"): entry("file", words, **{"import": {"files_file.nothing": "found"}}),
+                at("prod/found"): entry("file", words, **imports("files_file.this")),
+                at("prod/lost"): entry("file", words, **imports("files_file.nothing")),
             }
         )
         home.synced("prod/found")
