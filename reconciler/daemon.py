@@ -38,6 +38,7 @@ from reconciler.pulls import Proposal, forge_of, open_proposals
 from reconciler.pullwatch import PullWatch
 from reconciler.reporting import Reporter, ReporterThread
 from reconciler.reviewing import PullStatus
+from reconciler.sinks import open_sender
 from reconciler.status import Outlook, Picture
 from reconciler.store.sqlite import SqliteStore
 from reconciler.systemd import Systemd
@@ -133,12 +134,19 @@ class Daemon:
         self._metrics = Metrics(observer, self._outlook.picture, __version__, self.checks)
 
     def _notifying(self) -> list[NotifierThread]:
-        """How far each webhook was told is kept beside the store, and so in its backup."""
+        """How far each sink was told is kept beside the store, and so in its backup. Raises ConfigError: see `open_sender`."""
         self._observer.notifying(sink.name for sink in self._config.notify)
         folder = self._config.store_path.parent / "notify"
         return [
             NotifierThread(
-                Notifier(sink, self.store, self._observer, self._config.installation, folder / f"{sink.name}.json")
+                Notifier(
+                    sink,
+                    self.store,
+                    self._observer,
+                    self._config.installation,
+                    folder / f"{sink.name}.json",
+                    open_sender(sink),
+                )
             )
             for sink in self._config.notify
         ]

@@ -1,4 +1,4 @@
-"""Tells webhooks what happened: in order, each event until it was taken. Nothing waits for it, and nothing depends on it.
+"""Tells sinks what happened: in order, each event until it was taken. Nothing waits for it, and nothing depends on it.
 
 The journal is the queue. What is kept besides, in a file for each sink, is the number of the last event that was taken; it is
 written after the event was, so after a crash one may come twice (with the same id), and none is left out.
@@ -6,33 +6,26 @@ written after the event was, so after a crash one may come twice (with the same 
 
 from __future__ import annotations
 
-import hmac
 import logging
-import ssl
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import orjson
 
-from reconciler.config.notify import Webhook
+from reconciler.config.notify import Sink
 from reconciler.durable import write_atomic
 from reconciler.errors import PassError
 from reconciler.events import cloud_event, wanted
 from reconciler.ports import HistoryEvent
+from reconciler.sinks import FailedError, RefusedError, Sender
+from reconciler.sinks.sender import DEADLINE
 
 BATCH = 100  # events read at a time
-DEADLINE = 10.0  # seconds for an answer
 FIRST_WAIT, LAST_WAIT = 1.0, 300.0  # seconds after one that did not get through
-# Answers by which the receiver says that it will never take this event; all others are tried again.
-REFUSALS = frozenset({400, 406, 409, 411, 413, 414, 415, 422, 431})
 DELIVERED, FAILED, REFUSED = RESULTS = ("delivered", "failed", "refused")
-CONTENT = "application/cloudevents+json; charset=utf-8"
 
 
 class Journal(Protocol):
@@ -56,14 +49,13 @@ class Listener(Protocol):
 class Notifier:
     """One sink. `memory`: how far it was told; without the file it is told from now on."""
 
-    sink: Webhook
+    sink: Sink
     journal: Journal
     listener: Listener
     installation: str
     memory: Path
-    clock: Callable[[], float] = time.time
+    sender: Sender
     _failures: int = field(default=0, init=False)
-    _client: httpx.Client | None = field(default=None, init=False)
 
     def turn(self) -> float | None:
         """Send one event that is due; seconds until the next may be, None: there is none."""
@@ -105,54 +97,17 @@ class Notifier:
 
     def _send(self, event: Mapping[str, Any]) -> bool:
         """Whether it needs no more sending: it was taken, or will never be."""
-        name = self.sink.name
+        name, which = self.sink.name, f"event {event['id']} ({event['type']})"
         try:
-            status = self._posted(orjson.dumps(event))
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            self._let_go()
-            self.listener.notified(
-                name,
-                FAILED,
-                f"notify: {name} does not answer, and is tried again: {str(error) or type(error).__name__}",
-            )
-            return False
-        if 200 <= status < 300:
-            self.listener.notified(name, DELIVERED)
+            self.sender.send(event)
+        except RefusedError as error:
+            self.listener.notified(name, REFUSED, f"notify: {name} takes no {which}, and it is left out: {error}")
             return True
-        refused = status in REFUSALS
-        what = "it is left out" if refused else "it is tried again"
-        message = f"notify: {name} answered {status} to event {event['id']} ({event['type']}): {what}"
-        self.listener.notified(name, REFUSED if refused else FAILED, message)
-        return refused
-
-    def _posted(self, body: bytes) -> int:
-        """The status of the answer. Secrets are read anew: they may be others by now."""
-        headers = {"Content-Type": CONTENT, "User-Agent": "reconciler"}
-        if self.sink.token_file is not None:
-            headers["Authorization"] = f"Bearer {self.sink.token_file.read_text(encoding='ascii').strip()}"
-        if self.sink.secret_file is not None:
-            secret = self.sink.secret_file.read_bytes().strip()
-            headers["X-Reconciler-Signature"] = signature(secret, int(self.clock()), body)
-        # The answer's body is nothing to us, and its length the receiver's to choose.
-        with self._opened().stream("POST", self.sink.url, content=body, headers=headers) as answer:
-            return answer.status_code
-
-    def _opened(self) -> httpx.Client:
-        """One client for as long as all goes well: each new one reads every authority of the host."""
-        if self._client is None:
-            verify = ssl.create_default_context(cafile=str(self.sink.ca_file)) if self.sink.ca_file else True
-            self._client = httpx.Client(timeout=DEADLINE, follow_redirects=False, verify=verify)
-        return self._client
-
-    def _let_go(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-
-
-def signature(secret: bytes, at: int, body: bytes) -> str:
-    """What `X-Reconciler-Signature` says: `t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY`."""
-    return f"t={at},v1={hmac.new(secret, f'{at}.'.encode() + body, sha256).hexdigest()}"
+        except FailedError as error:
+            self.listener.notified(name, FAILED, f"notify: {name} did not take {which}, and it is tried again: {error}")
+            return False
+        self.listener.notified(name, DELIVERED)
+        return True
 
 
 class NotifierThread:

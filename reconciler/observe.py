@@ -161,7 +161,7 @@ class Observer:
         self.trigger: Counter = named(Counter, "trigger_requests_total", "Requests to the trigger.", "result")
         self.logins: Counter = named(Counter, "logins_total", "Logins to the status page.", "result")
         self.notifications: Counter = named(
-            Counter, "notifications_total", "Events for webhooks, and what became of them.", "sink", "result"
+            Counter, "notifications_total", "Events for sinks, and what became of them.", "sink", "result"
         )
         self.reports: Counter = named(
             Counter, "reports_total", "What was said at the forge, and whether it got through.", "sink", "result"

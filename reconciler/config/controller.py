@@ -24,7 +24,7 @@ from reconciler.config.fields import (
     given,
 )
 from reconciler.config.login import Login
-from reconciler.config.notify import Webhook
+from reconciler.config.notify import Sink
 from reconciler.config.trigger import LOOPBACK, Issued, Tls, Trigger
 from reconciler.desired.shape import Closed, Duration, Line
 
@@ -196,15 +196,19 @@ class ControllerConfig(Closed):
     http: Http = Field(default_factory=Http)
     trigger: Trigger | None = Field(default=None, description="for CI servers; nobody listens, if not written")
     reports: Reports | None = Field(default=None, description="nothing is said at the forge, if not written")
-    notify: list[Webhook] = Field(default=[], max_length=20, description="webhooks that are told what happened")
+    notify: list[Sink] = Field(
+        default=[],
+        max_length=20,
+        description="who is told what happened: webhooks, topics of SNS, what Apprise reaches",
+    )
     admin: Admin = Field(default_factory=Admin)
 
     @field_validator("notify")
     @classmethod
-    def _names(cls, notify: list[Webhook]) -> list[Webhook]:
+    def _names(cls, notify: list[Sink]) -> list[Sink]:
         names = [one.name for one in notify]
         if len(set(names)) < len(names):
-            raise PydanticCustomError("notify", "two webhooks have one name; each needs its own")
+            raise PydanticCustomError("notify", "two of them have one name; each needs its own")
         return notify
 
     @model_validator(mode="after")

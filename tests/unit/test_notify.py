@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from reconciler.config.notify import Webhook
+from reconciler.config.notify import Sink
 from reconciler.demo.playground import free_port
 from reconciler.events import KINDS, cloud_event, wanted
 from reconciler.ledger import Frozen, HeadAccepted, HistoryAccepted, HoldChanged, JobEnded, Paused, Resumed, Thawed
 from reconciler.model import Cause, Hold, Operation, Outcome
 from reconciler.notify import FIRST_WAIT, LAST_WAIT, Notifier
+from reconciler.sinks import open_sender
 from reconciler.store.sqlite import SqliteStore
 from tests.kit.hook import Hook, hook
 from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, dispatched, pause, plan, result
@@ -44,8 +45,9 @@ class Bench:
     told: Told = field(default_factory=Told)
 
     def notifier(self, **more: object) -> Notifier:
-        sink = Webhook.model_validate({"name": "ops", "url": self.hook.url, **more})
-        return Notifier(sink, self.store, self.told, "acme", self.folder / "notify" / "ops.json", lambda: 1700.5)
+        sink = Sink.model_validate({"name": "ops", "url": self.hook.url, **more})
+        memory = self.folder / "notify" / "ops.json"
+        return Notifier(sink, self.store, self.told, "acme", memory, open_sender(sink, lambda: 1700.5))
 
 
 @pytest.fixture
@@ -225,4 +227,4 @@ def test_no_plan_and_no_address_leaves_the_house(bench: Bench) -> None:
 @pytest.mark.parametrize("url", ["http://example.com/", "https://user:pw@example.com/", "ftp://x", "https:///x", "x"])
 def test_only_https_or_this_host_is_told(url: str) -> None:
     with pytest.raises(ValidationError, match="write https://"):
-        Webhook.model_validate({"name": "ops", "url": url})
+        Sink.model_validate({"name": "ops", "url": url})
