@@ -288,7 +288,7 @@ def open_branch(
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     provenance = _provenance(config, patience or Patience())
     source = EnvironmentsSource(
-        _remote(repo),
+        remote_of(repo),
         repo.branch,
         work / "environments.git",
         accepted,
@@ -300,7 +300,7 @@ def open_branch(
     )
     catalogs = {
         name: CatalogRepo(
-            _remote(catalog),
+            remote_of(catalog),
             catalog.branch,
             work / f"catalog-{name}.git",
             catalog.allow_file,
@@ -344,6 +344,7 @@ def _beside(config: ControllerConfig | RunnerConfig) -> Path:
     return config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
 
 
-def _remote(repo: Configured) -> Remote:
+def remote_of(repo: Configured) -> Remote:
+    """The configured repository as git fetches it."""
     files = (repo.ssh_key, repo.known_hosts, repo.ca_file, repo.token_file)
     return Remote(repo.url, *(str(path) if path else None for path in files))

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.before import ENVIRONMENTS
-from reconciler.branch import Basis, sorted_out
+from reconciler.branch import Basis, remote_of, sorted_out
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
 from reconciler.errors import PassError
 from reconciler.forge import open_forge
 from reconciler.forge.facts import Forge, Merged, Protection, Pull
 from reconciler.git.pulls import PullMirror
-from reconciler.git.remote import Patience, Remote
+from reconciler.git.remote import Patience
 from reconciler.model import Commit, Desired, Lock, Problem, Unit, UnitId
 
 MOST_UNITS = 200  # of one pull request that are planned
@@ -216,10 +216,8 @@ def forge_of(config: ControllerConfig | RunnerConfig, patience: Patience | None 
 def open_proposals(config: ControllerConfig | RunnerConfig, patience: Patience | None = None) -> Proposals:
     """As one plane's own configuration describes the repository."""
     repo = config.environments_repo
-    files = (repo.ssh_key, repo.known_hosts, repo.ca_file, repo.token_file)
-    remote = Remote(repo.url, *(str(path) if path else None for path in files))
     folder = config.work_path / "pulls.git"
-    mirror = PullMirror(folder, remote, repo.branch, allow_file=repo.allow_file, patience=patience)
+    mirror = PullMirror(folder, remote_of(repo), repo.branch, allow_file=repo.allow_file, patience=patience)
     return Proposals(mirror, repo.branch)
 
 

@@ -27,25 +27,25 @@ CONTROLLER, RUNNER = Path("/etc/reconciler/reconciler.yaml"), Path("/etc/reconci
 _PATH = click.Path(path_type=Path, dir_okay=False)
 
 
-def _planes(command: F) -> F:
-    """Which planes: as in `config show`."""
-    runner = click.option("--runner", "runner", type=_PATH, help=f"The runner's part. [default: {RUNNER}, if there]")
+def planes_option(command: F) -> F:
+    """Which planes: `--config` and `--runner`; the command gets them as `controller` and `runner`."""
+    runner = click.option("--runner", "runner", type=_PATH, help=f"The runner's file. [default: {RUNNER}, if there]")
     config = click.option(
-        "--config", "controller", type=_PATH, help=f"The controller's part. [default: {CONTROLLER}, if there]"
+        "--config", "controller", type=_PATH, help=f"The controller's file. [default: {CONTROLLER}, if there]"
     )
     return config(runner(command))
 
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path))
-@_planes
+@planes_option
 def backup(file: Path, controller: Path | None, runner: Path | None) -> None:
     """Write FILE, a new one, with all of this host that cannot be fetched again. Also while everything runs.
 
     FILE is as secret as the runner's memory is: it holds the key of its seals. States, git mirrors and logs of jobs are not in it.
     """
     archive.check_new(file)
-    controller, runner = _which(controller, runner)
+    controller, runner = which_planes(controller, runner)
     pieces: list[archive.Piece] = []
     about: dict[str, dict[str, str]] = {}
     made_at = datetime.now(UTC)
@@ -88,7 +88,8 @@ def _under(plane: str, pieces: tuple[archive.Piece, ...]) -> list[archive.Piece]
     return [archive.Piece(f"{plane}/{one.name}", one.data, one.path, one.size) for one in pieces]
 
 
-def _which(controller: Path | None, runner: Path | None) -> tuple[Path | None, Path | None]:
+def which_planes(controller: Path | None, runner: Path | None) -> tuple[Path | None, Path | None]:
+    """Those that were named, else those of /etc/reconciler that are there. Raises click.UsageError where there is none."""
     if controller is None and runner is None:
         controller, runner = (path if path.exists() else None for path in (CONTROLLER, RUNNER))
     if controller is None and runner is None:
@@ -109,7 +110,7 @@ class _Place:
 
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path))
-@_planes
+@planes_option
 @click.option("--replace", is_flag=True, help="Put what is there aside, in a folder beside it; nothing is removed.")
 def restore(file: Path, controller: Path | None, runner: Path | None, replace: bool) -> None:
     """Bring back what `reconciler backup` wrote into FILE. Both planes have to be stopped.
@@ -120,7 +121,7 @@ def restore(file: Path, controller: Path | None, runner: Path | None, replace: b
     from reconciler.runner import backup as of_runner
     from reconciler.store import backup as of_store
 
-    controller, runner = _which(controller, runner)
+    controller, runner = which_planes(controller, runner)
     found = archive.examine(file, {of_store.PLANE: of_store.NAMES, of_runner.PLANE: of_runner.NAMES})
     with ExitStack() as held:
         places: list[_Place] = []

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import semver
 from pydantic import ValidationError
 
+from reconciler.branch import remote_of
 from reconciler.config import CatalogRepo as Configured
 from reconciler.config import load_controller
 from reconciler.errors import ConfigError, PassError, Place, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.pinned import CatalogStore
-from reconciler.git.remote import Remote
 from reconciler.git.signers import HostKeys
 from reconciler.git.tags import check_tag
 from reconciler.lockfile import Lines
@@ -53,10 +53,8 @@ class Shelf:
         name = module.partition("/")[0]
         if name not in self._open:
             wanted = self._wanted(name)
-            files = (wanted.ssh_key, wanted.known_hosts, wanted.ca_file, wanted.token_file)
-            remote = Remote(wanted.url, *(str(path) if path else None for path in files))
             mirror = self._folder / f"{name}.git"
-            repository = CatalogRepo(remote, wanted.branch, mirror, wanted.allow_file, tags=wanted.tags)
+            repository = CatalogRepo(remote_of(wanted), wanted.branch, mirror, wanted.allow_file, tags=wanted.tags)
             repository.update()
             self._open[name] = repository
         return self._open[name]

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import codec
+from reconciler import __version__, codec
 from reconciler.branch import open_branch
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
@@ -40,7 +40,7 @@ from reconciler.runner.jail.egress import (
     s3_endpoints,
 )
 from reconciler.runner.jail.keeper import Jailer
-from reconciler.runner.jail.tier import NONE, STRICT, Sandbox, open_sandbox
+from reconciler.runner.jail.tier import FIRST_USER, NONE, STRICT, Sandbox, best_tier, open_sandbox
 from reconciler.runner.memory import Memory
 from reconciler.runner.record import Recorder, Vouched, vouched_by
 from reconciler.runner.reviews import Reviews
@@ -186,13 +186,13 @@ class Host:
         listed = self.config.environments.get(name)
         if listed is None:
             raise HeldError("EnvironmentNotHosted", f"runner.yaml does not list the environment {name}; add it there.")
-        access = self._access(name, listed, operation, errand)
+        access = open_access(self.config.installation, name, listed, operation, errand)
         given = access.variables
         variables, region = {**listed.env, **given}, listed.backend.s3.region if listed.backend.s3 else None
         return Hosted(
             name=name,
             part=self._part(name, listed),
-            backend=_backend(listed, access),
+            backend=open_backend(listed, access),
             max_destroy=listed.max_destroy,
             rules=tuple(rule.fact for rule in listed.rules),
             readable_by=frozenset(listed.readable_by),
@@ -203,13 +203,6 @@ class Host:
             access=access,
             vault=Vault(access.keys(lambda _: for_secrets()), variables, region),
         )
-
-    def _access(self, name: str, listed: HostEnvironment, operation: Operation, errand: Errand) -> Access:
-        applies = operation is Operation.APPLY
-        where = f"runner.yaml: environments.{name}.credentials.{operation.value}"
-        region = listed.backend.s3.region if listed.backend.s3 else None
-        asked = Asked(where, operation, self.config.installation, errand, region, listed.env)
-        return draw(listed.credentials.apply if applies else listed.credentials.plan, asked)
 
     def jail(self, hosted: Hosted, folder: JobFolder, *readable: Path) -> Jailer | None:
         """A jail for one job's engine, which sees these besides itself; None: this host has none."""
@@ -264,6 +257,7 @@ class Host:
     def about(self) -> dict[str, object]:
         """What a caller may do here, for people and programs: `runner describe`."""
         return {
+            "version": __version__,
             "installation": self.config.installation,
             "engine": {"kind": self.engine.kind, "version": self.engine.version, "binary": str(self.engine.binary)},
             "sandbox_tier": self.sandbox.tier if self.sandbox else NONE,
@@ -320,6 +314,11 @@ class Host:
 def _engine(config: RunnerConfig) -> Engine:
     scratch = config.memory_path / "engine"
     scratch.mkdir(exist_ok=True, mode=0o700)
+    return open_engine(config, scratch)
+
+
+def open_engine(config: RunnerConfig, scratch: Path) -> Engine:
+    """The configured engine. `scratch` takes the embedded one's launcher. Raises ConfigError, see `find_engine`."""
     pinned = config.engine
     if isinstance(pinned, EngineConfig):
         return find_engine(str(pinned.binary), pinned.version, pinned.sha256.removeprefix("sha256:"), scratch)
@@ -335,11 +334,33 @@ def _sandbox(config: RunnerConfig, engine: Engine) -> Sandbox | None:
         embedded=engine.kind == "embedded",
         scratch=config.memory_path / "probes",
         first_user=config.sandbox.first_user,
-        networked=[name for name, one in sorted(config.environments.items()) if _egress(one, one.env).endpoints],
+        networked=_networked(config),
     )
 
 
-def _backend(listed: HostEnvironment, access: Access) -> Backend:
+def best_jail(config: RunnerConfig, engine: Engine, scratch: Path) -> tuple[str | None, Mapping[str, str]]:
+    """The best tier that holds here for these environments; and of each better one why it does not."""
+    first = config.sandbox.first_user if config.sandbox else FIRST_USER
+    embedded = engine.kind == "embedded"
+    return best_tier(engine.binary, embedded=embedded, scratch=scratch, first_user=first, networked=_networked(config))
+
+
+def _networked(config: RunnerConfig) -> list[str]:
+    return [name for name, one in sorted(config.environments.items()) if _egress(one, one.env).endpoints]
+
+
+def open_access(
+    installation: str, name: str, listed: HostEnvironment, operation: Operation, errand: Errand = NOBODY
+) -> Access:
+    """The environment's credentials for the operation. Raises HeldError, UnitError: see `draw`."""
+    where = f"runner.yaml: environments.{name}.credentials.{operation.value}"
+    region = listed.backend.s3.region if listed.backend.s3 else None
+    asked = Asked(where, operation, installation, errand, region, listed.env)
+    return draw(listed.credentials.apply if operation is Operation.APPLY else listed.credentials.plan, asked)
+
+
+def open_backend(listed: HostEnvironment, access: Access) -> Backend:
+    """The environment's states, read with these credentials."""
     local, s3 = listed.backend.local, listed.backend.s3
     if local is not None:
         return LocalBackend(local.path)

@@ -88,11 +88,7 @@ def open_sandbox(
     Raises:
         ConfigError: it offers none as good as that; the message names each probe that got out, and the remedy.
     """
-    if embedded:
-        raise ConfigError(
-            "sandbox: the embedded engine needs Python, which is not in the jail. Install tofu or terraform and name its "
-            "binary, version and sha256 under engine."
-        )
+    _check_engine(embedded=embedded)
     scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
     problems = []
     for one in TIERS[: TIERS.index(tier) + 1]:
@@ -103,6 +99,30 @@ def open_sandbox(
             if one != tier:
                 sys.stderr.write(f"runner: no {one} tier here: {error}\n")
     raise ConfigError(problems[-1] if len(problems) == 1 else "\n".join(problems))
+
+
+def best_tier(
+    engine: Path, *, embedded: bool, scratch: Path, first_user: int = FIRST_USER, networked: Sequence[str] = ()
+) -> tuple[str | None, Mapping[str, str]]:
+    """The best tier that holds on this host, None if there is none; and of each better one why it does not."""
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    missing: dict[str, str] = {}
+    for tier in TIERS:
+        try:
+            _check_engine(embedded=embedded)
+            return _tried(tier, engine, scratch, first_user, networked).tier, missing
+        except ConfigError as error:
+            missing[tier] = str(error)
+    return None, missing
+
+
+def _check_engine(*, embedded: bool) -> None:
+    """Raises ConfigError where the engine can run in no jail."""
+    if embedded:
+        raise ConfigError(
+            "sandbox: the embedded engine needs Python, which is not in the jail. Install tofu or terraform and name its "
+            "binary, version and sha256 under engine."
+        )
 
 
 def find_bwrap() -> Path:
