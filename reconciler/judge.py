@@ -161,17 +161,22 @@ def _perpetual(plan: PlanSummary, bounds: Bounds, cause: Cause) -> Hold | None:
 
 def _adopts(plan: PlanSummary, bounds: Bounds) -> Hold | None:
     """What is being taken over neither goes nor is made anew by it, whatever limits and allowances say."""
-    if bounds.adopting is None:
-        doomed = tuple(one.address for one in plan.changes if one.destroys and one.reason == "import")
-        what = "The plan destroys or replaces what it takes over by `import`"
-    else:
-        doomed = tuple(one.address for one in plan.changes if one.destroys)
-        what = f"The first plan of what is adopted from {bounds.adopting} destroys or replaces objects"
+    if bounds.adopting is not None:
+        return judge_adoption(plan, bounds.adopting)
+    doomed = tuple(one.address for one in plan.changes if one.destroys and one.reason == "import")
+    what = "The plan destroys or replaces what it takes over by `import`"
+    return Hold("AdoptionDestroys", f"{what}: {_listed(doomed)}. {_UNTOUCHED}.") if doomed else None
+
+
+def judge_adoption(plan: PlanSummary, source: str) -> Hold | None:
+    """Why the first plan of a state that others made may not be applied, if so. `source`: where that is."""
+    doomed = tuple(one.address for one in plan.changes if one.destroys)
     if doomed:
+        what = f"The first plan of what is adopted from {source} destroys or replaces objects"
         return Hold("AdoptionDestroys", f"{what}: {_listed(doomed)}. {_UNTOUCHED}.")
-    if bounds.adopting is None or not plan.missing:
+    if not plan.missing:
         return None
-    what = f"{bounds.adopting} has objects that are not there any more, and adopting it would make them anew"
+    what = f"{source} has objects that are not there any more, and adopting it would make them anew"
     how = "Is it the right state, region and account? If they are gone for good, take them out of that state first"
     return Hold("AdoptionDestroys", f"{what}: {_listed(plan.missing)}. {how} (`state rm`).")
 

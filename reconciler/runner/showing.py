@@ -15,6 +15,7 @@ from reconciler.desired.fingerprint import fingerprint
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
+from reconciler.judge import judge_adoption
 from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
 from reconciler.runner import adoption, caution, checks, overdue, values, versions
@@ -36,13 +37,13 @@ FOLLOWS = "Its plan follows the units that it reads: they change, or do not exis
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where the unit's objects are now: its memory, and the name that its state has. `adopted`: where the state is from, if it is
-    not the unit's yet.
+    """Where the unit's objects are now: its memory, and the name that its state has. `adopted`: what the state is from, if it is not
+    the unit's yet.
     """
 
     memory: UnitMemory
     state: State | None
-    adopted: str | None = None
+    adopted: adoption.Source | None = None
 
 
 class Showing:
@@ -125,7 +126,7 @@ class Showing:
         if (address := adoption.wanted(unit, memory)) is not None:
             source = adoption.read(host, self._hosted, unit, address)
             versions.engine_fits(host.engine, memory, source.found, host.accepted_engines)
-            return _Source(memory, source.wrapped, source.told)
+            return _Source(memory, source.wrapped, source)
         state = self._hosted.backend.read(memory.unit)
         checks.state_is_ours(memory, state)
         versions.engine_fits(host.engine, memory, state, host.accepted_engines)
@@ -156,7 +157,9 @@ class Showing:
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
             hold = judge_rules(talk.said, self._unit, self._hosted.rules) if not plan.empty else None
-        first = f"{source.adopted} would be adopted; " if source.adopted else ""
+        if source.adopted is not None:
+            hold = judge_adoption(plan, source.adopted.address) or hold
+        first = f"{source.adopted.told} would be adopted; " if source.adopted else ""
         held = f" It would be held ({hold.reason}): {hold.message}" if hold else ""
         return plan, f"{first}{len(plan.changes)} objects would change.{held}"
 

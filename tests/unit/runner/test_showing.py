@@ -119,10 +119,9 @@ def test_what_would_be_adopted_is_planned_as_a_copy(tmp_path: Path) -> None:
     before = made.memory()
     made.push(1, {entry("b"): note(more=f"adopt: {{state: {source}}}\n")})
     shown = made.show(1, "prod/b")
-    assert (shown.reason, shown.message) == (
-        "Planned",
-        f"2 objects of {source} would be adopted; 1 objects would change.",
-    )
+    told = f"2 objects of {source} would be adopted; 1 objects would change. It would be held (AdoptionDestroys): The first"
+    assert (shown.reason, shown.message[: len(told)]) == ("Planned", told)
+    assert "module.unit.terraform_data.extra" in shown.message
     assert actions(shown) == [("delete",)]
     assert not made.ground.state("prod/b").exists()
     assert made.memory() == before
