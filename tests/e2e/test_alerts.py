@@ -8,7 +8,6 @@ test_alerts_rare.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from tests.kit.modules import CATALOG, data, entry, environment
 from tests.kit.prometheus import prometheus
 from tests.kit.rules import GIVEN_METRICS, asked, expressions
 from tests.kit.signing import SshKey, SshKeys
-from tests.kit.stall import standing_still
+from tests.kit.stall import asleep, standing_still
 from tests.kit.story import at, env, look
 from tests.kit.watched import PATIENCE, RARE, Story, Watched, play
 
@@ -185,9 +184,8 @@ def _a_loop_that_hangs(watched: Signed) -> None:
 def _a_host_that_slept(watched: Signed) -> None:
     controller = watched.home.controller
     assert controller is not None
-    controller.send_signal(signal.SIGSTOP)
-    watched.fires("Down")
-    controller.send_signal(signal.SIGCONT)
+    with asleep(controller.pid):
+        watched.fires("Down")
     watched.fires("ScheduleMissed")
     watched.clears("Down", "ScheduleMissed")
 

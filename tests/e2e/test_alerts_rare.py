@@ -7,7 +7,6 @@ did not answer is left alone, and how long a job waits for a state's lock.
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from tests.kit.hurried import hurried
 from tests.kit.issuer import Issuer
 from tests.kit.modules import CATALOG, data, entry, environment, excused, release
 from tests.kit.prometheus import prometheus
+from tests.kit.stall import asleep
 from tests.kit.story import at, env, look
 from tests.kit.terraform import static_engine
 from tests.kit.triggered import bearer
@@ -220,9 +220,8 @@ def _a_leader_that_is_stopped(watched: Furnished) -> None:
         watched.prometheus.scrape(urlsplit(watched.home.address).netloc, where)
         query = "reconciler_leader == 0"
         watched.home.until(lambda: watched.prometheus.ask("query", query=query)["result"], "it stands by", PATIENCE)
-        controller.send_signal(signal.SIGSTOP)
-        watched.fires("NoLeader")
-        controller.send_signal(signal.SIGCONT)
+        with asleep(controller.pid):
+            watched.fires("NoLeader")
         watched.clears("NoLeader")
     finally:
         standby.terminate()

@@ -1,9 +1,10 @@
-"""One thread of a process that stands still while the others go on: what a call that never returns looks like."""
+"""Processes that stand still: one thread of them, as in a call that never returns, or all, as on a host that sleeps."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,3 +29,13 @@ def standing_still(pid: int) -> Iterator[None]:
         yield
     finally:
         libc.ptrace(DETACH, pid, None, None)
+
+
+@contextmanager
+def asleep(pid: int) -> Iterator[None]:
+    """Stop a process, and let it go on at the end, whatever happens meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
