@@ -68,7 +68,7 @@ def navigation(there: list[str]) -> list[Any]:
     """The pages under their titles."""
     nav: list[Any] = [{title: [page for page in pages if page in there]} for title, pages in NAV.items()]
     decisions = sorted(page for page in there if page.startswith(DECISIONS) and not page.endswith("README.md"))
-    nav.append({"Decisions": [f"{DECISIONS}README.md", *decisions]})
+    nav.append({"Decisions": [f"{DECISIONS}README.md", {"One by one": decisions}]})
     listed = {page for pages in NAV.values() for page in pages} | {*decisions, f"{DECISIONS}README.md"}
     rest = sorted(set(there) - listed)
     return [*nav, {"More": rest}] if rest else nav

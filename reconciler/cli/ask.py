@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import click
 
 from reconciler.cli.exits import SILENT
+from reconciler.cli.identity import token_in
 from reconciler.errors import ReconcilerError
 from reconciler.wire import receive, send
 
@@ -18,6 +21,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 Answer = dict[str, Any]
 
 SERVER = "http://127.0.0.1:8080"
+TOKEN_FILE, CA_FILE = "RECONCILER_TOKEN_FILE", "RECONCILER_CA_FILE"
+LOCAL = ("127.0.0.1", "localhost", "::1")
 SOCKET = "/run/reconciler/admin.sock"
 PATIENCE = 10.0  # seconds
 ACCEPT_HISTORY = "accept-history"
@@ -29,7 +34,7 @@ server_option = click.option(
     default=SERVER,
     show_default=True,
     show_envvar=True,
-    help="Where the daemon is.",
+    help=f"Where the daemon is. {TOKEN_FILE} names a file with a token of http.tokens, {CA_FILE} its authorities.",
 )
 socket_option = click.option(
     "--socket",
@@ -67,12 +72,14 @@ class Api:
     """The daemon's read-only API."""
 
     def __init__(self, server: str) -> None:
-        """`server`: its address, `http://127.0.0.1:8080`."""
+        """`server`: its address, `http://127.0.0.1:8080`. Raises ReconcilerError: a token or an authority cannot be used."""
         import httpx
 
         self._httpx, self._server = httpx, server.rstrip("/")
-        # Not by way of a proxy from the environment: the daemon is on this machine or near it.
-        self._client = httpx.Client(timeout=PATIENCE, trust_env=False)
+        # Not by way of a proxy from the environment: the daemon is on this machine or near it. No redirect is followed.
+        self._client = httpx.Client(
+            timeout=PATIENCE, trust_env=False, headers=_token(server), verify=_authorities() or True
+        )
 
     def get(self, path: str, **parameters: str | int) -> Answer:
         """What the daemon says there.
@@ -111,6 +118,25 @@ class Api:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _token(server: str) -> dict[str, str]:
+    """The header with a token, if there is one; it goes over a wire only within TLS."""
+    path = os.environ.get(TOKEN_FILE)
+    if not path:
+        return {}
+    url = urlsplit(server)
+    if url.scheme != "https" and url.hostname not in LOCAL:
+        raise ReconcilerError("TokenExposed", f"{server}: a token would be readable on its way; use https://")
+    return {"authorization": f"Bearer {token_in(Path(path))}"}
+
+
+def _authorities() -> ssl.SSLContext | None:
+    path = os.environ.get(CA_FILE)
+    try:
+        return ssl.create_default_context(cafile=path) if path else None
+    except (OSError, ssl.SSLError) as error:
+        raise ReconcilerError("FileInvalid", f"{CA_FILE}: {path} cannot be used: {error}") from error
 
 
 def _refusal(server: str, answer: Any) -> ReconcilerError:

@@ -17,7 +17,7 @@ _URL, _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 def bearer(token_file: Path | None, token_env: str | None, audience: str, *, certificate: bool) -> Bearer:
     """Where tokens come from: as the options say, or from GitHub where it offers one. Asked anew for each request."""
     if token_file is not None:
-        return lambda: _of_file(token_file)
+        return lambda: token_in(token_file)
     if token_env is not None:
         return lambda: _of_variable(token_env)
     if certificate:
@@ -31,7 +31,8 @@ def bearer(token_file: Path | None, token_env: str | None, audience: str, *, cer
     )
 
 
-def _of_file(path: Path) -> str:
+def token_in(path: Path) -> str:
+    """The token in a file, as it is now. Raises ReconcilerError."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:

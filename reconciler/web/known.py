@@ -13,7 +13,9 @@ from reconciler.oidc.tokens import ForeignError, Tokens, UnprovenError
 from reconciler.web.identity import LEAVES, OPEN, USER
 from reconciler.web.login import COOKIE, LogIn, Said
 from reconciler.web.pages import refused, wants_html
+from reconciler.web.rates import Rate, Rates
 
+RATE = Rate(20, 200)  # tokens that one address shows
 AT_ONCE = 4  # threads in which tokens are looked at: an issuer's keys may have to be fetched
 
 
@@ -23,6 +25,7 @@ class Known:
     def __init__(self, app: ASGIApp, login: LogIn | None, tokens: Tokens[Issued] | None, said: Said) -> None:
         self._app, self._login, self._tokens, self._said = app, login, tokens, said
         self._limiter: CapacityLimiter | None = None
+        self._rates = Rates(RATE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its user, or refuse it."""
@@ -50,6 +53,10 @@ class Known:
         kind, _, token = given[0].partition(" ")
         if self._tokens is None or len(given) > 1 or kind.lower() != "bearer":
             return self._nobody("the header Authorization is no token of one of `http.tokens`")
+        wait = self._rates.take(request.client.host if request.client else "")
+        if wait:
+            self._tell(request, "limited", "", "too many tokens from one address")
+            return PlainTextResponse("too many requests: ask again later\n", 429, {"retry-after": str(int(wait) + 1)})
         if self._limiter is None:
             self._limiter = CapacityLimiter(AT_ONCE)
         try:

@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from reconciler.cli import cli
 from reconciler.config.controller import Http
 from reconciler.oidc import keys, provider
 from reconciler.web.door import Door
@@ -506,6 +508,21 @@ def test_a_program_reads_with_a_token(with_tokens: Place) -> None:
     assert program.ask("/api/v1/status", accept="*/*").headers["www-authenticate"] == "Bearer"
 
 
+def test_the_command_line_shows_a_token(with_tokens: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = f"http://{with_tokens.at[0]}:{with_tokens.at[1]}"
+    refused = CliRunner().invoke(cli, ["status", "--server", server])
+    assert (refused.exit_code, "is not known who asks" in str(refused.exception)) == (1, True)
+    file = tmp_path / "token"
+    file.write_text(with_tokens.token() + "\n")
+    monkeypatch.setenv("RECONCILER_TOKEN_FILE", str(file))
+    assert CliRunner().invoke(cli, ["status", "--server", server]).exit_code == 0
+    readable = CliRunner().invoke(cli, ["status", "--server", "http://reconciler.example.com"])
+    assert "use https://" in str(readable.exception)
+    monkeypatch.setenv("RECONCILER_CA_FILE", str(file))
+    unfit = CliRunner().invoke(cli, ["status", "--server", server])
+    assert "RECONCILER_CA_FILE" in str(unfit.exception)
+
+
 @pytest.mark.parametrize(
     ("make", "code"),
     [
@@ -527,6 +544,15 @@ def test_a_token_of_nobody_counts_for_nothing_not_even_with_a_session(
     assert answer.status_code == code
     assert said.split()[-1] == "Bearer" or said.split()[-1] not in answer.text + with_tokens.log
     assert ann.ask("/api/v1/status").status_code == 200
+
+
+def test_one_address_shows_so_many_tokens(tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.web.known.RATE", Rate(1e-6, 2))
+    entry = {name: value for name, value in issuer.config().items() if name != "scopes"}
+    with open_place(tmp_path, issuer, monkeypatch, tokens=[entry]) as place:
+        said = {"host": "127.0.0.1", "authorization": "Bearer x"}
+        assert [place.person().ask("/", **said).status_code for _ in range(3)] == [401, 401, 429]
+        assert place.counted("limited") == 1
 
 
 def test_programs_alone(tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
