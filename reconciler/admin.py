@@ -1,4 +1,4 @@
-"""The admin socket: pause, resume, reconcile need nothing but the store, so they work with all else away; accept-history.
+"""The admin socket: pause, resume, break-glass, reconcile need nothing but the store, so they work with all else away; accept-history.
 
 One JSON line asks, one answers: {"action": "pause", "scope": ..., "reason": ..., "until": ...}.
 """
@@ -10,7 +10,7 @@ import pwd
 import re
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -18,16 +18,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from reconciler import breakglass
 from reconciler.errors import ConfigError, PassError
-from reconciler.ledger import Event, HistoryAccepted, Paused, ReconcileRequested, Resumed
-from reconciler.model import Commit, Pause, UnitId
+from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
+    Event,
+    HistoryAccepted,
+    LossAccepted,
+    Paused,
+    ReconcileRequested,
+    Resumed,
+)
+from reconciler.model import BreakGlass, Commit, Operation, Pause, UnitId, UnitRecord
 from reconciler.ports import Clock, Store
 from reconciler.wire import Message, peer_uid, receive, send
 
 LONGEST_PAUSE = timedelta(days=30)
+LONGEST_SESSION = timedelta(hours=1)
 LONGEST_REASON = 500  # characters
 PATIENCE = 10.0  # seconds that a peer may take over its line
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PAUSE_ENDS = "a pause ends within 30 days, by {latest}; what stays longer belongs into the repository"
+_SESSION_ENDS = (
+    "a break-glass session ends by {latest} (admin.break_glass of reconciler.yaml); a further one may be opened then"
+)
+_GRANTS_NOTHING = "This is a pause with an audit: it grants nothing, and who may write by hand is up to the accounts"
+ACTIONS = "pause, resume, break-glass-open, break-glass-close, reconcile and accept-history"
 _NO_REASON = "reason: say why, in one line of at most 500 characters: --reason"
 
 
@@ -58,10 +75,14 @@ class AdminServer:
         clock: Clock,
         histories: Histories,
         observer: Acted | None = None,
+        longest_session: timedelta = LONGEST_SESSION,
     ) -> None:
-        """`scopes`: every environment and unit there is; empty while that is unknown. `wake`: run the loop soon."""
+        """`scopes`: every environment and unit there is; empty while that is unknown. `wake`: run the loop soon.
+
+        `longest_session`: how long people may work by hand before they have to say so again.
+        """
         self._path, self._users, self._observer = socket_path, frozenset(users), observer
-        self._desk = Desk(store, scopes, wake, clock, histories)
+        self._desk = Desk(store, scopes, wake, clock, histories, longest_session)
         self._listener: socket.socket | None = None
         self._thread = threading.Thread(target=self._accept, name="admin", daemon=True)
 
@@ -176,8 +197,10 @@ class Desk:
         wake: Callable[[], None],
         clock: Clock,
         histories: Histories,
+        longest_session: timedelta = LONGEST_SESSION,
     ) -> None:
         self._store, self._scopes, self._wake, self._clock, self._histories = store, scopes, wake, clock, histories
+        self._longest = longest_session
 
     def do(self, action: str, scope: str, request: Message, owner: str) -> Message:
         """Carry the request out and say so.
@@ -190,21 +213,31 @@ class Desk:
                 return self._pause(scope, request, owner)
             case "resume":
                 return self._resume(scope, owner)
+            case "break-glass-open":
+                return self._open(scope, request, owner)
+            case "break-glass-close":
+                return self._close(scope, request, owner)
             case "reconcile":
                 return self._reconcile(scope, owner)
             case "accept-history":
                 return self._accept_history(request, owner)
-        raise _invalid(f"action: {action[:64]!a} is unknown: there is pause, resume, reconcile and accept-history")
+        raise _invalid(f"action: {action[:64]!a} is unknown: there is {ACTIONS}")
 
-    def _record(self, event: Event, owner: str) -> None:
-        self._store.append(event, actor=owner)
+    def _record(self, owner: str, *events: Event) -> None:
+        self._store.append(*events, actor=owner)
         self._wake()
 
     def _pause(self, scope: str, request: Message, owner: str) -> Message:
         warning = self._check(scope)
         now = self._clock.now()
-        pause = Pause(scope, owner, _reason(request.get("reason")), now, _until(request.get("until"), now))
-        self._record(Paused(pause), owner)
+        pause = Pause(
+            scope,
+            owner,
+            _reason(request.get("reason")),
+            now,
+            _until(request.get("until"), now, LONGEST_PAUSE, _PAUSE_ENDS),
+        )
+        self._record(owner, Paused(pause))
         until = pause.until.strftime("%Y-%m-%d %H:%M UTC")
         return {"message": f"{scope} is paused until {until}; applies that run now end", "warning": warning}
 
@@ -213,14 +246,66 @@ class Desk:
         if scope not in paused:
             has = ", ".join(paused) or "nothing"
             raise _invalid(f"scope: {scope[:64]!a} is not paused; paused is: {has}")
-        self._record(Resumed(scope, owner), owner)
+        self._record(owner, Resumed(scope, owner))
         return {"message": f"{scope} is resumed", "warning": None}
+
+    def _open(self, scope: str, request: Message, owner: str) -> Message:
+        warning = self._check(scope)
+        now, ledger = self._clock.now(), self._store.ledger()
+        until = _until(request.get("until"), now, self._longest, _SESSION_ENDS)
+        session = BreakGlass(scope, owner, _reason(request.get("reason")), now, until)
+        before = next((one for one in ledger.sessions if one.scope == scope), None)
+        if before is not None and not breakglass.is_over(before, now):
+            what = f"{scope} is open until {before.until:%Y-%m-%d %H:%M UTC} by {before.owner}"
+            raise _invalid(f"scope: {what}; close it first, and what was done so far is looked at")
+        ended = [BreakGlassClosed(before, now, "clock")] if before is not None else []
+        self._record(owner, *ended, BreakGlassOpened(session))
+        message = f"{scope} is open until {until:%Y-%m-%d %H:%M UTC}: no apply begins there, and the clock closes it. {_GRANTS_NOTHING}"
+        return {"message": message, "warning": _joined(warning, _applying(ledger.units.values(), scope))}
+
+    def _close(self, scope: str, request: Message, owner: str) -> Message:
+        now, ledger = self._clock.now(), self._store.ledger()
+        session = next((one for one in ledger.sessions if one.scope == scope), None)
+        gives_up = request.get("accept_loss") == "yes"
+        if session is None and not gives_up:
+            has = ", ".join(one.scope for one in ledger.sessions) or "nothing"
+            raise _invalid(f"scope: {scope[:64]!a} is not open; open is: {has}")
+        closed = [BreakGlassClosed(session, now, owner)] if session is not None else []
+        units = self._left(scope, session)
+        if not gives_up:
+            self._record(owner, *closed)
+            what = f"{len(units)} units are planned first. One that is in sync goes on; merge what was done by hand in another"
+            return {"message": f"{scope} is closed; {what}, or put it back", "warning": None}
+        accepted = LossAccepted(scope, _reason(request.get("reason")), owner, self._given_up(scope, session, units))
+        self._record(owner, *closed, accepted)
+        what = f"the next applies may put back what was done by hand in {len(units)} units; each is planned first"
+        return {"message": f"{scope}: {what}", "warning": None}
+
+    def _left(self, scope: str, session: BreakGlass | None) -> tuple[UnitId, ...]:
+        """The units of the scope that a session leaves to be looked at: an earlier one, or this one once it is closed."""
+        records = sorted(self._store.ledger().units.items())
+        inside = ((unit, record) for unit, record in records if breakglass.covers(scope, unit))
+        return tuple(
+            u for u, r in inside if r.aftermath is not None or (session is not None and breakglass.may_differ(r))
+        )
+
+    def _given_up(self, scope: str, session: BreakGlass | None, units: tuple[UnitId, ...]) -> tuple[UnitId, ...]:
+        """Those units, once nobody works on them any more. Raises PassError: somebody does, or there are none."""
+        others = [one for one in self._store.ledger().sessions if one != session]
+        for unit in units:
+            if (still := breakglass.session_over(others, (unit,))) is not None:
+                raise _invalid(f"scope: {still.owner} still works by hand in {still.scope}; close that session first")
+        if not units:
+            raise _invalid(
+                f"scope: nothing in {scope[:64]!a} waits after a break-glass session; see `reconciler status`"
+            )
+        return units
 
     def _reconcile(self, scope: str, owner: str) -> Message:
         warning = self._check(scope)
         now = self._clock.now()
-        units = tuple(UnitId(name) for name in sorted(self._scopes()) if "/" in name and _covers(scope, name))
-        self._record(ReconcileRequested(scope, owner, units, now), owner)
+        units = tuple(UnitId(name) for name in sorted(self._scopes()) if "/" in name and breakglass.covers(scope, name))
+        self._record(owner, ReconcileRequested(scope, owner, units, now))
         return {"message": f"{len(units)} units of {scope} are looked at now", "warning": warning}
 
     def _accept_history(self, request: Message, owner: str) -> Message:
@@ -248,8 +333,19 @@ class Desk:
         raise _invalid(f"scope: no environment or unit is called {scope!r}; there is: all, {', '.join(near)}")
 
 
-def _covers(scope: str, unit: str) -> bool:
-    return scope in ("all", unit, unit.partition("/")[0])
+def _applying(records: Iterable[UnitRecord], scope: str) -> str | None:
+    """Which units of the scope may be changing right now: by an apply that has begun, and that nobody stops."""
+    busy = [
+        r.unit for r in records if r.job and r.job.job.operation is Operation.APPLY and breakglass.covers(scope, r.unit)
+    ]
+    if not busy:
+        return None
+    more = f" and {len(busy) - 10} more" if len(busy) > 10 else ""
+    return f"jobs of {', '.join(sorted(busy)[:10])}{more} may be applying: let them end before you touch what is theirs"
+
+
+def _joined(*said: str | None) -> str | None:
+    return "; ".join(filter(None, said)) or None
 
 
 def _reason(said: object) -> str:
@@ -267,7 +363,8 @@ def _commit(request: Message, which: str) -> Commit:
     return Commit(said)
 
 
-def _until(said: object, now: datetime) -> datetime:
+def _until(said: object, now: datetime, longest: timedelta, rule: str) -> datetime:
+    """When it ends. `rule`: what is said of one that is too long; the latest time stands in it."""
     try:
         until = datetime.fromisoformat(said) if isinstance(said, str) else None
     except ValueError:
@@ -276,11 +373,8 @@ def _until(said: object, now: datetime) -> datetime:
         raise _invalid("until: say until when, with a time zone: --until 2h, --until 2026-11-24T10:00Z")
     if until <= now:
         raise _invalid(f"until: {until.isoformat()} is over: it is {now.isoformat(timespec='seconds')}")
-    if until > now + LONGEST_PAUSE:
-        latest = (now + LONGEST_PAUSE).isoformat(timespec="minutes")
-        raise _invalid(
-            f"until: a pause ends within 30 days, by {latest}; what stays longer belongs into the repository"
-        )
+    if until > now + longest:
+        raise _invalid("until: " + rule.format(latest=(now + longest).isoformat(timespec="minutes")))
     return until.astimezone(UTC)
 
 

@@ -19,6 +19,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
     CheckScheduled,
     Event,
     Frozen,
@@ -27,6 +29,7 @@ from reconciler.ledger import (
     HoldChanged,
     JobDispatched,
     JobEnded,
+    LossAccepted,
     Paused,
     PullShown,
     ReconcileRequested,
@@ -51,6 +54,9 @@ ACTIONS: Mapping[str, type[Event]] = {
     "check-scheduled": CheckScheduled,
     "paused": Paused,
     "resumed": Resumed,
+    "break-glass-opened": BreakGlassOpened,
+    "break-glass-closed": BreakGlassClosed,
+    "loss-accepted": LossAccepted,
     "reconcile-requested": ReconcileRequested,
     "pull-shown": PullShown,
     "skip-seen": SkipSeen,

@@ -8,17 +8,29 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from reconciler import breakglass
 from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, survey
 from reconciler.errors import INTERNAL, PassError, bug
 from reconciler.gates import World, policy
-from reconciler.ledger import HoldChanged, JobDispatched, JobEnded, PullShown, Resumed, SkipSeen, is_pausing
+from reconciler.ledger import (
+    BreakGlassClosed,
+    HoldChanged,
+    JobDispatched,
+    JobEnded,
+    PullShown,
+    Resumed,
+    SkipSeen,
+    is_pausing,
+)
 from reconciler.model import (
     AuditFacts,
+    BreakGlass,
     Desired,
     Dispatched,
     Hold,
     Job,
     JobId,
+    Ledger,
     Operation,
     Outcome,
     Phase,
@@ -68,6 +80,9 @@ class Watcher(Protocol):
 
     def pull_shown(self, shown: PullShown) -> None:
         """What a pull request would do to a unit was found out, or why it cannot be."""
+
+    def session_ended(self, session: BreakGlass) -> None:
+        """The time of a break-glass session was up."""
 
     def runner_silent(self, error: PassError) -> None:
         """The runner did not answer."""
@@ -133,12 +148,14 @@ def tick(rt: Runtime) -> datetime | None:
     rt.still_leads()
     now = rt.clock.now()
     _end_pauses(rt, now)
+    _end_sessions(rt, now)
     desired = rt.source.latest()
     _refresh_facts(rt, now)
     if rt.led == rt.fence:
         collect(rt, desired)
-    _cancel_paused(rt, now)
-    due = _earlier(_decide_and_act(rt, desired, now) if desired is not None else None, _review(rt, now))
+    _cancel_paused(rt, desired, now)
+    due = _decide_and_act(rt, desired, now) if desired is not None else None
+    due = _earlier(_next_end(rt), _earlier(due, _review(rt, now)))
     if rt.silent:
         return min(due or now + ASK_AGAIN, now + ASK_AGAIN)
     return due
@@ -179,6 +196,21 @@ def _end_pauses(rt: Runtime, now: datetime) -> None:
     for pause in rt.store.ledger().pauses:
         if now >= pause.until:
             rt.store.append(Resumed(pause.scope, "clock"), actor="clock")
+
+
+def _end_sessions(rt: Runtime, now: datetime) -> None:
+    """What is over ends before anything else is decided, whatever the runner, git or a job does meanwhile."""
+    for session in rt.store.ledger().sessions:
+        if breakglass.is_over(session, now):
+            rt.store.append(BreakGlassClosed(session, now, "clock"), actor="clock")
+            rt.watcher.session_ended(session)
+
+
+def _next_end(rt: Runtime) -> datetime | None:
+    """When the first of the pauses and sessions ends; also while no commit was ever read."""
+    ledger = rt.store.ledger()
+    ends = [pause.until for pause in ledger.pauses] + [session.until for session in ledger.sessions]
+    return min(ends, default=None)
 
 
 def _refresh_facts(rt: Runtime, now: datetime) -> None:
@@ -308,11 +340,12 @@ def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: D
         rt.facts_at = None  # the runner's host may be another than we thought: ask again
 
 
-def _cancel_paused(rt: Runtime, now: datetime) -> None:
-    """A job that has not begun its apply when its unit is paused shall not begin it."""
+def _cancel_paused(rt: Runtime, desired: Desired | None, now: datetime) -> None:
+    """A job that has not begun its apply when its unit is paused, or changed by hand, shall not begin it."""
     ledger = rt.store.ledger()
     for record, dispatched in list(_running(rt)):
         stopped = ledger.frozen or any(is_pausing(p, record.unit, now) for p in ledger.pauses)
+        stopped = stopped or _by_hand(ledger, desired, record, dispatched)
         if not stopped or dispatched.job.operation is Operation.PLAN or dispatched.job.id in rt.cancelled:
             continue
         try:
@@ -321,6 +354,13 @@ def _cancel_paused(rt: Runtime, now: datetime) -> None:
             _fell_silent(rt, error)
             return
         rt.cancelled.add(dispatched.job.id)
+
+
+def _by_hand(ledger: Ledger, desired: Desired | None, record: UnitRecord, dispatched: Dispatched) -> bool:
+    """Whether somebody works by hand on what the job is about, or did since it was started."""
+    names = breakglass.names_of(desired.units.get(record.unit) if desired else None, record)
+    before = record.aftermath is not None and record.aftermath.job == dispatched.job.id
+    return before or breakglass.session_over(ledger.sessions, names) is not None
 
 
 def _hold(rt: Runtime, held: list[Held]) -> None:

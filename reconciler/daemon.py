@@ -219,6 +219,7 @@ class Daemon:
             self._clock,
             self._poller,
             self._observer,
+            self._config.admin.break_glass,
         )
         stack.enter_context(admin)
         ready(stack.enter_context(self._door))

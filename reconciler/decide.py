@@ -197,7 +197,10 @@ def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
     failure = record.failure
     if failure is not None and failure.fingerprint == need.fingerprint and failure.waits(now):
         return False
-    due = need.cause is Cause.DRIFT and _check_is_due(unit, record, now)
+    mark = record.aftermath
+    if mark is not None and not mark.looked:
+        return True
+    due = (need.cause is Cause.DRIFT or mark is not None) and _check_is_due(unit, record, now)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint
 
 
@@ -217,7 +220,8 @@ def need_of(world: World, unit: Unit, record: UnitRecord) -> Need | None:
         return Need(Operation.APPLY, wanted, Cause.DRIFT) if failed else None
     found = record.drift_since is not None and corrects(unit)
     due = _check_is_due(unit, record, world.now)
-    return Need(_checking(unit), wanted, Cause.DRIFT) if failed or found or due else None
+    by_hand = record.aftermath is not None
+    return Need(_checking(unit), wanted, Cause.DRIFT) if failed or found or due or by_hand else None
 
 
 def _check_is_due(unit: Unit, record: UnitRecord, now: datetime) -> bool:

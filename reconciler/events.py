@@ -13,7 +13,7 @@ from reconciler.ports import HistoryEvent
 PREFIX = "reconciler."
 KINDS = (
     "unit.applied", "unit.drifted", "unit.failed", "unit.held", "unit.released", "unit.uncertain", "scope.paused",
-    "scope.resumed", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
+    "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
 )  # fmt: skip
 
 # What happened to a job's unit. A plan, and a job that found nothing to do, are no news.
@@ -21,11 +21,17 @@ _OUTCOMES = {"Failed": "unit.failed", "Uncertain": "unit.uncertain", "Held": "un
 _OTHERS = {
     "paused": "scope.paused",
     "resumed": "scope.resumed",
+    "break-glass-opened": "scope.opened",
+    "break-glass-closed": "scope.closed",
+    "loss-accepted": "scope.accepted",
     "head-accepted": "branch.accepted",
     "frozen": "branch.frozen",
     "thawed": "branch.thawed",
     "history-accepted": "branch.rewritten",
 }
+
+# What a person stops, and where that stands in the event.
+_BY_A_PERSON = {"paused": "pause", "break-glass-opened": "session", "break-glass-closed": "session"}
 
 
 def cloud_event(happened: HistoryEvent, installation: str) -> dict[str, Any] | None:
@@ -100,9 +106,11 @@ def _reason(hold: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _about(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    if action == "paused":
-        pause = body["pause"]
-        return {name: pause[name] for name in ("scope", "owner", "reason", "until")}
+    if action in _BY_A_PERSON:
+        stop = body[_BY_A_PERSON[action]]
+        return {name: stop[name] for name in ("scope", "owner", "reason", "until")}
+    if action == "loss-accepted":
+        return {"scope": body["scope"], "reason": body["reason"], "units": len(body["units"])}
     if action == "frozen":
         return _reason(body["hold"])
     return {name: body[name] for name in ("scope", "commit", "old", "new", "reason") if name in body}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from reconciler import breakglass
 from reconciler import promotion as promotion_rules
 from reconciler.desired import freeze
 from reconciler.desired.policy import class_mismatch, class_of, from_the_next_merge_on
@@ -17,6 +18,7 @@ from reconciler.desired.template import spell
 from reconciler.judge import REVIEW
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import (
+    Aftermath,
     Cause,
     Desired,
     Failure,
@@ -103,6 +105,39 @@ def paused(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
             what = f"{pause.owner} paused {pause.scope} until {until}: {pause.reason}"
             return Hold("Paused", f"{what}. `reconciler resume {pause.scope}` ends it sooner.", plans=True)
     return None
+
+
+def break_glass(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """Somebody works by hand: nothing is put back under their hands."""
+    session = breakglass.session_over(world.ledger.sessions, breakglass.names_of(unit, record))
+    if session is None:
+        return None
+    what = (
+        f"{session.owner} works by hand in {session.scope} until {session.until:%Y-%m-%d %H:%M UTC}: {session.reason}"
+    )
+    how = f"`reconciler break-glass close {session.scope}` ends it sooner"
+    return Hold(breakglass.OPEN, f"{what}. {how}; what differs then is not put back by itself.", plans=True)
+
+
+def after_break_glass(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
+    """What was done by hand stays until it is merged, or put back by hand, or an admin gives it up."""
+    source = world.ledger.units.get(unit.entry.moved_from) if unit.entry.moved_from and record.applied is None else None
+    mark = record.aftermath or (source.aftermath if source is not None else None)
+    if mark is None or (mark.accepted and record.aftermath is None):
+        return None  # a state that is yet to move is looked at where it comes to
+    session = mark.session
+    by = f"{session.owner}'s break-glass session of {session.scope} ended at {mark.ended_at:%Y-%m-%d %H:%M UTC}"
+    return Hold(breakglass.AFTER, f"{by} ({session.reason}){_what_then(unit, mark)}", plans=True)
+
+
+def _what_then(unit: Unit, mark: Aftermath) -> str:
+    if not mark.looked and unit.entry.moved_from is None:
+        return "; no plan since then has come to its end, and nothing is applied before one has."
+    codify = f"merge what was done by hand, or put it back and run `reconciler reconcile {unit.id}`"
+    accept = f"`reconciler break-glass close {unit.id} --accept-loss --reason R` lets the next apply put it back"
+    if unit.presence is not Presence.PRESENT:
+        return f", and an entry that goes is never in sync: {accept}."
+    return f", and the unit is not in sync since (`reconciler diff {unit.id}`): {codify}; or {accept}."
 
 
 def frozen(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
@@ -269,6 +304,8 @@ def _next_try(unit: Unit, failure: Failure) -> str:
 GATES: tuple[Gate, ...] = (
     history,
     paused,
+    break_glass,
+    after_break_glass,
     frozen,
     hosted,
     yanked,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from reconciler import breakglass
 from reconciler.model import (
     Applied,
+    BreakGlass,
     Cause,
     Commit,
     Desired,
@@ -133,6 +135,36 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlassOpened:
+    """An admin works by hand in a scope from now on."""
+
+    session: BreakGlass
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlassClosed:
+    """A session ended at that time: by an admin, or because its time was up (`actor` is then "clock").
+
+    `units` are to be looked at although the ledger may not know of anything there: a restored one has forgotten.
+    """
+
+    session: BreakGlass
+    at: datetime
+    actor: str
+    units: tuple[UnitId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LossAccepted:
+    """An admin lets the next applies of these units put back what was done by hand."""
+
+    scope: str
+    reason: str
+    actor: str
+    units: tuple[UnitId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReconcileRequested:
     """An admin asked for a scope to be checked now."""
 
@@ -182,6 +214,9 @@ Event = (
     | Thawed
     | Paused
     | Resumed
+    | BreakGlassOpened
+    | BreakGlassClosed
+    | LossAccepted
     | ReconcileRequested
     | PullShown
     | Started
@@ -227,6 +262,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         steady_since=_steady_since(record, event),
         skip=_skip(record, result),
         strays=record.strays if result.strays is None else result.strays,
+        aftermath=record.aftermath and breakglass.left_after(record.aftermath, result),
     )
 
 
@@ -331,8 +367,8 @@ def _skip(record: UnitRecord, result: Result) -> Skip | None:
     return replace(record.skip, spent=True) if record.skip is not None and used else record.skip
 
 
-def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
-    """The record of a unit that has another's state now: what stood for that one stands for this one."""
+def take_over(record: UnitRecord, source: UnitRecord, job: JobId) -> UnitRecord:
+    """The record of a unit that has another's state now, by that job: what stood for that one stands for this one."""
     if record.applied is not None:
         return record
     half = record.unfinished if source.unfinished is None else source.unfinished | (record.unfinished or frozenset())
@@ -345,6 +381,7 @@ def take_over(record: UnitRecord, source: UnitRecord) -> UnitRecord:
         unexplained=alarm,
         steady_since=since,
         strays=source.strays,
+        aftermath=breakglass.moved(source.aftermath, job) or record.aftermath,
     )
 
 
@@ -357,8 +394,7 @@ def claimed_by_moves(desired: Desired, ledger: Ledger) -> set[UnitId]:
 
 def is_pausing(pause: Pause, unit: UnitId, now: datetime) -> bool:
     """Whether the pause covers the unit now. A scope is `all`, an environment or a unit."""
-    covers = pause.scope in ("all", unit, unit.partition("/")[0])
-    return covers and now < pause.until
+    return breakglass.covers(pause.scope, unit) and now < pause.until
 
 
 def applied_reads(record: UnitRecord) -> frozenset[UnitId]:

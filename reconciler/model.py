@@ -606,6 +606,32 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """A session in which people work by hand in a scope: nothing is applied there, and nothing of theirs is put back."""
+
+    scope: str
+    owner: str
+    reason: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a break-glass session leaves of a unit: it may differ by hand, until it is found or made to be in order.
+
+    `job` is what ran when the session ended, and proves nothing. `looked`: a plan since then says how the unit is.
+    `accepted`: an admin lets the next apply put back what was done by hand, once it was looked at.
+    """
+
+    session: BreakGlass
+    ended_at: datetime
+    job: JobId | None = None
+    looked: bool = False
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """A job that was journaled and handed over, and what it was meant to do.
 
@@ -682,6 +708,7 @@ class UnitRecord:
 
     `unfinished` is set while an apply that may have begun has not been made good: the units that it read. `unexplained` is
     set while the state is one that no job of ours made. `strays` are what applies that died may have made besides the state.
+    `aftermath` is set while nobody knows whether what was done by hand in a break-glass session is still there.
     """
 
     unit: UnitId
@@ -697,6 +724,7 @@ class UnitRecord:
     steady_since: datetime | None = None
     skip: Skip | None = None
     strays: tuple[Stray, ...] = ()
+    aftermath: Aftermath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -704,6 +732,7 @@ class Ledger:
     """What is known of the actual side. `frozen` is why no apply may start at all, if so, and `frozen_at` since when.
 
     `base` is where trust in the head's history starts: the genesis, or what an admin last accepted another history at.
+    `sessions` are the break-glass sessions that are open.
     """
 
     head: Commit | None = None
@@ -712,3 +741,4 @@ class Ledger:
     frozen: Hold | None = None
     base: Commit | None = None
     frozen_at: datetime | None = None
+    sessions: tuple[BreakGlass, ...] = ()

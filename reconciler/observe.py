@@ -18,6 +18,7 @@ from reconciler.ledger import PullShown
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     AuditFacts,
+    BreakGlass,
     Cause,
     Change,
     Commit,
@@ -37,7 +38,7 @@ from reconciler.trust import AWAY, FREEZING, Unproven
 ACTIONS = ("create", "update", "delete", "replace", "forget")
 UNLISTED = "unlisted"  # beside them: objects of a plan with too many to be told one by one
 TOTAL = "Total"  # beside the phases: from a job's dispatch to its end
-ADMIN_ACTIONS = ("pause", "resume", "reconcile", "accept-history")
+ADMIN_ACTIONS = ("pause", "resume", "break-glass-open", "break-glass-close", "reconcile", "accept-history")
 # What became of requests to the trigger; see trigger/callers.py.
 TRIGGER_RESULTS = (
     "accepted",
@@ -443,7 +444,13 @@ class Observer:
         """An admin asked for something on the socket."""
         known = action if action in ADMIN_ACTIONS else "unknown"
         self.admin.labels(known, "ok" if ok else "refused").inc()
-        self.log.info(message, action=f"admin-{known}", scope=scope, **{"user.name": owner})
+        say = self.log.warning if known.startswith("break-glass") else self.log.info
+        say(message, action=f"admin-{known}", scope=scope, **{"user.name": owner})
+
+    def session_ended(self, session: BreakGlass) -> None:
+        """The time of a break-glass session was up."""
+        more = {"scope": session.scope, "user.name": session.owner}
+        self.log.warning("A break-glass session has ended by the clock", action="break-glass-closed", **more)
 
     def trigger_listening(self, host: str, port: int) -> None:
         """CI servers can call."""

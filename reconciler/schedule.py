@@ -25,8 +25,8 @@ LONGEST_REST = timedelta(hours=1)  # of what was overdue
 
 
 def next_due(world: World) -> datetime | None:
-    """When the next decision changes although nothing happens: a check, a retry, the edge of a pause or a freeze."""
-    times = [pause.until for pause in world.ledger.pauses]
+    """When the next decision changes although nothing happens: a check, a retry, the edge of a pause, a session or a freeze."""
+    times = [pause.until for pause in world.ledger.pauses] + [session.until for session in world.ledger.sessions]
     edges = (_edge(one, world.now) for one in world.desired.environments.values() if one.freeze)
     times += [edge for edge in edges if edge is not None]
     times += promotion.edges(world.desired, world.ledger)
@@ -124,7 +124,7 @@ def _failures(record: UnitRecord) -> int:
 
 
 def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: datetime) -> datetime | None:
-    looked = Cause.DRIFT in (result.cause, record.job and record.job.cause)
+    looked = Cause.DRIFT in (result.cause, record.job and record.job.cause) or record.aftermath is not None
     if unit is None or (not looked and result.applied is None):
         return record.next_check
     corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty

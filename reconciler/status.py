@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from reconciler import breakglass
 from reconciler.decide import Known
 from reconciler.decide import expected as fingerprints
 from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
+    BreakGlass,
     Cause,
     Desired,
     Failure,
@@ -38,7 +40,7 @@ from reconciler.model import (
 
 # Holds that end by themselves when work elsewhere ends, and holds that somebody chose. All others want a person.
 WAITING = frozenset({"DependencyNotReady"})
-CHOSEN = frozenset({"Paused", "FreezeWindow", "BreakGlass", "PromotionPending"})
+CHOSEN = frozenset({"Paused", "FreezeWindow", breakglass.OPEN, "PromotionPending"})
 
 # Outcomes that are not the unit's fault: its input changed while the job was on its way.
 _OVERTAKEN = frozenset({Outcome.SUCCEEDED, Outcome.SUPERSEDED})
@@ -95,6 +97,7 @@ class _Sight:
     record: UnitRecord
     expected: Fingerprint | None
     pause: Pause | None
+    session: BreakGlass | None
 
 
 def unit_status(
@@ -103,6 +106,7 @@ def unit_status(
     record: UnitRecord | None,
     expected: Fingerprint | None,
     pauses: Iterable[Pause],
+    sessions: Iterable[BreakGlass] = (),
     *,
     now: datetime,
     phase: Phase | None = None,
@@ -115,7 +119,8 @@ def unit_status(
         return UnitStatus(unit_id, Sync.UNKNOWN, Health.DEGRADED, problem.reason, str(problem), words, held=True)
     unit = desired.units.get(unit_id) if desired else None
     pause = next((pause for pause in pauses if is_pausing(pause, unit_id, now)), None)
-    sight = _Sight(unit_id, unit.presence if unit else None, record, expected, pause)
+    session = breakglass.session_over(sessions, breakglass.names_of(unit, record))
+    sight = _Sight(unit_id, unit.presence if unit else None, record, expected, pause, session)
     sync = Sync.UNKNOWN if desired is None else _sync(sight)
     health, hold = _health(sight, sync)
     held = hold is not None and hold.reason not in WAITING
@@ -176,6 +181,10 @@ def _health(sight: _Sight, sync: Sync) -> tuple[Health, Hold | None]:
         return Health.PROGRESSING, None
     if sight.pause is not None:
         return Health.SUSPENDED, _paused(sight.pause)
+    if sight.session is not None:
+        return Health.SUSPENDED, _by_hand(sight.session)
+    if record.hold is not None and record.hold.reason == breakglass.AFTER:
+        return Health.DEGRADED, record.hold  # whatever failed besides: it says what to do first
     if failure is not None:
         return Health.DEGRADED, Hold(failure.reason, failure.message)
     if sight.wanted is None and sync is Sync.OUT_OF_SYNC:
@@ -207,6 +216,11 @@ def _paused(pause: Pause) -> Hold:
     return Hold("Paused", f"{pause.owner} paused {pause.scope} until {until}: {pause.reason}")
 
 
+def _by_hand(session: BreakGlass) -> Hold:
+    until = session.until.strftime("%Y-%m-%d %H:%M UTC")
+    return Hold(breakglass.OPEN, f"{session.owner} works by hand in {session.scope} until {until}: {session.reason}")
+
+
 def _held(record: UnitRecord, hold: Hold) -> Health:
     if hold.reason in CHOSEN:
         return Health.SUSPENDED
@@ -234,13 +248,15 @@ def overview(
 ) -> Overview:
     """How everything fares: every entry, and everything that is still there without one.
 
-    `before`: an earlier picture with the same pauses. It saves time, and changes no answer.
+    `before`: an earlier picture with the same pauses and sessions. It saves time, and changes no answer.
     """
     stands = _standing_since(before, desired, ledger, expected) if before else {}
     return Overview(
         tuple(
             stands.get(unit)
-            or unit_status(unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, now=now)
+            or unit_status(
+                unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, ledger.sessions, now=now
+            )
             for unit in sorted(_known(desired, ledger))
         )
     )
@@ -318,9 +334,9 @@ class Outlook:
             last = self._last
             if last is None or not _same(last, desired, ledger, facts):
                 expected = fingerprints(desired, ledger, facts, self._known) if desired else {}
-                same = last if last and _pauses(last.ledger, last.now) == _pauses(ledger, now) else None
+                same = last if last and _stops(last.ledger, last.now) == _stops(ledger, now) else None
                 last = Picture(desired, ledger, facts, now, expected, overview(desired, ledger, expected, now, same))
-            elif _pauses(last.ledger, last.now) != _pauses(ledger, now):
+            elif _stops(last.ledger, last.now) != _stops(ledger, now):
                 last = replace(last, now=now, overview=overview(desired, ledger, last.expected, now))
             self._last = replace(last, now=now)
             return self._last
@@ -331,5 +347,5 @@ def _same(last: Picture, desired: Desired | None, ledger: Ledger, facts: RunnerF
     return last.desired is desired and last.ledger is ledger and last.facts == facts
 
 
-def _pauses(ledger: Ledger, now: datetime) -> list[Pause]:
-    return [pause for pause in ledger.pauses if now < pause.until]
+def _stops(ledger: Ledger, now: datetime) -> list[Pause | BreakGlass]:
+    return [*(pause for pause in ledger.pauses if now < pause.until), *ledger.sessions]

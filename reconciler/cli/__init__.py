@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "reconcile": ("reconciler.cli.admin:reconcile", "Look at units now instead of at their next check."),
     "pause": ("reconciler.cli.admin:pause", "Stop all changes to a scope for a while."),
     "resume": ("reconciler.cli.admin:resume", "End a pause before its time."),
+    "break-glass": ("reconciler.cli.admin:break_glass", "Work by hand in a scope for a while, bounded and audited."),
     "accept-history": (
         "reconciler.cli.admin:accept_history",
         "Go on after the protected branch was rewritten.",

@@ -1,4 +1,4 @@
-"""`reconciler pause`, `resume` and `reconcile`: what goes over the admin socket, and for pipelines to the trigger."""
+"""`reconciler pause`, `resume`, `break-glass` and `reconcile`: what goes over the admin socket, and for pipelines to the trigger."""
 
 from __future__ import annotations
 
@@ -40,6 +40,50 @@ def pause(scope: str, reason: str, until: datetime, socket_path: Path, as_json: 
 def resume(scope: str, socket_path: Path, as_json: bool) -> None:
     """End the pause of SCOPE before its time. What waited is decided afresh at the newest commit."""
     _say(tell(socket_path, "resume", scope), as_json)
+
+
+@click.group("break-glass")
+def break_glass() -> None:
+    """Work by hand in a scope for a while: bounded, audited, and with an alarm.
+
+    It grants nothing: who may write by hand is up to the accounts. It keeps the daemon from putting back what people do.
+    """
+
+
+@break_glass.command("open")
+@click.argument("scope")
+@click.option("--reason", required=True, help="Why, in one line: it stands in the journal, the alarm, on every unit.")
+@click.option(
+    "--until",
+    required=True,
+    type=Moment(),
+    help="When it ends by itself: 30m, 2026-11-24T10:00Z; within admin.break_glass.",
+)
+@socket_option
+@output_option
+def open_session(scope: str, reason: str, until: datetime, socket_path: Path, as_json: bool) -> None:
+    """Open a session in SCOPE: `all`, an environment or a unit.
+
+    No apply begins there; one that runs ends. The clock closes the session, whether or not anybody is still there. You are its owner.
+    """
+    _say(tell(socket_path, "break-glass-open", scope, reason=reason, until=until.isoformat()), as_json)
+
+
+@break_glass.command("close")
+@click.argument("scope")
+@click.option("--accept-loss", is_flag=True, help="Let the next applies put back what was done by hand in SCOPE.")
+@click.option("--reason", default="", help="With --accept-loss: why, in one line.")
+@socket_option
+@output_option
+def close_session(scope: str, accept_loss: bool, reason: str, socket_path: Path, as_json: bool) -> None:
+    """Close the session of SCOPE before its time, or end what still waits after one.
+
+    Every unit is planned first. One that is in sync goes on; what was done by hand in another has to be merged or put back.
+    """
+    if accept_loss != bool(reason):
+        raise click.UsageError("--accept-loss and --reason belong together: say what may be lost, and why")
+    more = {"accept_loss": "yes", "reason": reason} if accept_loss else {}
+    _say(tell(socket_path, "break-glass-close", scope, **more), as_json)
 
 
 @click.command("reconcile")

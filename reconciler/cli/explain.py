@@ -48,8 +48,21 @@ def _sides(seen: Answer) -> None:
         )
     for stray in seen["strays"]:
         line("ORPHAN?", stray["type"], stray["address"], stray["id"], stray["region"], f"- {stray['remedy']}")
+    if seen["break_glass"]:
+        one = seen["break_glass"]
+        said = f"by {one['owner']} until {when(one['until'])}: {one['reason']}"
+        line("BREAK-GLASS", one["scope"], "since", when(one["since"]), said)
+    if seen["aftermath"]:
+        line("By hand", _after(seen["aftermath"]))
     if seen["drift_since"]:
         line("Drifting", "since", when(seen["drift_since"]))
+
+
+def _after(mark: Answer) -> str:
+    session = mark["session"]
+    by = f"{session['owner']} until {when(mark['ended_at'])}: {session['reason']}"
+    looked = "planned since, and not in sync" if mark["looked"] else "not planned since"
+    return f"{by}; {looked}{'; an admin lets it be put back' if mark['accepted'] else ''}"
 
 
 def _doing(seen: Answer) -> None:

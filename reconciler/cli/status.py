@@ -75,6 +75,8 @@ def _show(whole: Answer, units: list[Answer]) -> None:
             line(name.capitalize(), check["message"])
     for pause in whole["pauses"]:
         line("Paused", pause["scope"], f"by {pause['owner']} until {when(pause['until'])}: {pause['reason']}")
+    for one in whole["break_glass"]:
+        line("BREAK-GLASS", one["scope"], f"by {one['owner']} until {when(one['until'])}: {one['reason']}")
     for problem in whole["problems"]:
         line("Problem", f"{problem['file']}:{problem['line']}:{problem['column']}: {problem['message']}")
     if units:

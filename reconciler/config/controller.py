@@ -29,6 +29,7 @@ from reconciler.config.trigger import LOOPBACK, Issued, Tls, Trigger
 from reconciler.desired.shape import Closed, Duration, Line
 
 LONGEST_LEASE = timedelta(minutes=10)
+LONGEST_SESSION = timedelta(hours=12)  # of work by hand, if a host lets it be so long
 
 
 def _long_enough(value: timedelta) -> timedelta:
@@ -37,6 +38,13 @@ def _long_enough(value: timedelta) -> timedelta:
     return value
 
 
+def _bounded(value: timedelta) -> timedelta:
+    if value > LONGEST_SESSION:
+        raise PydanticCustomError("break_glass", "a break-glass session lasts 12h at most; a further one may be opened")
+    return value
+
+
+Session = Annotated[Duration, AfterValidator(_bounded)]
 Lease = Annotated[Duration, AfterValidator(_long_enough)]
 
 
@@ -164,6 +172,9 @@ class Admin(Closed):
 
     socket: HostPath | None = Field(default=None, description="admin.sock beside the store, if not written")
     users: list[Line] = Field(default=["root"], description="users of this host that may pause and resume")
+    break_glass: Session = Field(
+        default=timedelta(hours=1), description="how long one break-glass session may last; 12h at most"
+    )
 
 
 class Reports(Closed):

@@ -11,8 +11,8 @@ from pathlib import Path
 from reconciler import snapshot
 from reconciler.archive import Archive, Piece
 from reconciler.errors import ReconcilerError
-from reconciler.ledger import Event, Frozen, Paused, Restored
-from reconciler.model import Ledger
+from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Event, Frozen, Paused, Restored
+from reconciler.model import BreakGlass, Ledger, UnitId
 from reconciler.ports import Clock
 from reconciler.store import lease
 from reconciler.store.sqlite import SqliteStore, copy_store, lock_of, locked
@@ -84,10 +84,12 @@ def prepare(new: Path, path: Path, archive: Archive, clock: Clock) -> list[str]:
     try:
         told = _carry_over(store, path, new / "old.db", clock) if path.exists() else []
         store.append(Restored(archive.sha256, archive.manifest.made_at), actor="restore")
-        pauses = [f"{one.scope} is paused until {one.until:%Y-%m-%d %H:%M UTC}" for one in store.ledger().pauses]
+        ledger = store.ledger()
+        pauses = [f"{one.scope} is paused until {one.until:%Y-%m-%d %H:%M UTC}" for one in ledger.pauses]
+        sessions = [f"{one.scope}: break-glass until {one.until:%Y-%m-%d %H:%M UTC}" for one in ledger.sessions]
     finally:
         store.close()
-    return [*told, *pauses]
+    return [*told, *pauses, *sessions]
 
 
 def _carry_over(store: SqliteStore, old: Path, copy: Path, clock: Clock) -> list[str]:
@@ -95,7 +97,8 @@ def _carry_over(store: SqliteStore, old: Path, copy: Path, clock: Clock) -> list
         copy_store(old, copy)
         before = SqliteStore(copy, clock)
     except ReconcilerError as error:
-        return [f"The store that is replaced cannot be read ({error.reason}): look whether a pause was made since."]
+        what = "look whether a pause was made, or a break-glass session opened, since"
+        return [f"The store that is replaced cannot be read ({error.reason}): {what}."]
     try:
         store.next_fence(before.next_fence() - 1)
         stricter = _stricter(before.ledger(), store.ledger(), clock)
@@ -115,6 +118,18 @@ def _stricter(before: Ledger, now: Ledger, clock: Clock) -> list[Event]:
         for pause in before.pauses
         if pause.until > clock.now() and (pause.scope not in known or known[pause.scope].until < pause.until)
     ]
+    events += _by_hand(before, now, clock)
     if before.frozen is not None and is_final(before.frozen.reason) and before.frozen != now.frozen:
         events.append(Frozen(before.frozen, before.frozen_at))
     return events
+
+
+def _by_hand(before: Ledger, now: Ledger, clock: Clock) -> list[Event]:
+    """Where people work by hand, or did and it was not settled: nothing of that is put back by a store that does not know of it."""
+    opened = [session for session in before.sessions if session not in now.sessions]
+    marked: dict[BreakGlass, list[UnitId]] = {}
+    for unit, record in sorted(before.units.items()):
+        if record.aftermath is not None:
+            marked.setdefault(record.aftermath.session, []).append(unit)
+    closed = [BreakGlassClosed(one, clock.now(), "restore", tuple(units)) for one, units in marked.items()]
+    return [*closed, *(BreakGlassOpened(session) for session in opened)]

@@ -31,8 +31,13 @@ INSERT INTO lease SELECT 1, '', coalesce((SELECT CAST(value AS INTEGER) FROM met
 DELETE FROM meta WHERE name = 'fence';
 """
 
+# Break-glass sessions that are open.
+V3 = """
+CREATE TABLE sessions (scope TEXT PRIMARY KEY, session TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
 # The script at n brings version n to n + 1. One that was released is never changed: a further version is a further script.
-MIGRATIONS: tuple[str, ...] = (V1, V2)
+MIGRATIONS: tuple[str, ...] = (V1, V2, V3)
 
 
 def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -8,7 +8,10 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
+from reconciler import breakglass
 from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
     CheckScheduled,
     Event,
     Frozen,
@@ -17,6 +20,7 @@ from reconciler.ledger import (
     HoldChanged,
     JobDispatched,
     JobEnded,
+    LossAccepted,
     Paused,
     PullShown,
     ReconcileRequested,
@@ -29,7 +33,7 @@ from reconciler.ledger import (
     take_over,
     unit_of,
 )
-from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
+from reconciler.model import BreakGlass, Commit, Hold, Ledger, Pause, UnitId, UnitRecord
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -37,7 +41,7 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Delta:
-    """What a batch of events changes in a ledger; a record or pause that is None goes.
+    """What a batch of events changes in a ledger; a record, pause or session that is None goes.
 
     `commits` says of each whether it is part of the accepted history now.
     """
@@ -49,6 +53,7 @@ class Delta:
     commits: dict[Commit, bool] = field(default_factory=dict)
     units: dict[UnitId, UnitRecord | None] = field(default_factory=dict)
     pauses: dict[str, Pause | None] = field(default_factory=dict)
+    sessions: dict[str, BreakGlass | None] = field(default_factory=dict)
 
 
 def subject_of(event: Event) -> str | None:
@@ -60,7 +65,9 @@ def subject_of(event: Event) -> str | None:
             return unit
         case Paused(pause):
             return pause.scope
-        case Resumed(scope) | ReconcileRequested(scope):
+        case BreakGlassOpened(session) | BreakGlassClosed(session):
+            return session.scope
+        case Resumed(scope) | ReconcileRequested(scope) | LossAccepted(scope):
             return scope
         case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed() | Started() | Restored():
             return None
@@ -70,11 +77,12 @@ def project(ledger: Ledger, events: Iterable[Event]) -> Delta:
     """What the events make of the ledger. Pure; the ledger is left as it is."""
     delta = Delta(ledger.head, ledger.frozen, ledger.base, ledger.frozen_at)
     for event in events:
-        _project(delta, ledger.units, event)
+        _project(delta, ledger, event)
     return delta
 
 
-def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> None:
+def _project(delta: Delta, ledger: Ledger, event: Event) -> None:
+    units = ledger.units
     match event:
         case HeadAccepted() | HistoryAccepted() | Frozen() | Thawed():
             _trust(delta, event)
@@ -82,17 +90,46 @@ def _project(delta: Delta, units: Mapping[UnitId, UnitRecord], event: Event) -> 
             delta.pauses[pause.scope] = pause
         case Resumed(scope):
             delta.pauses[scope] = None
+        case BreakGlassOpened() | BreakGlassClosed() | LossAccepted():
+            _break_glass(delta, ledger, event)
         case ReconcileRequested(units=asked, at=at):
             for unit in asked:
                 _keep(delta, _asked(_record(delta, units, unit), at))
         case Started() | Restored() | PullShown():
             pass
         case JobEnded(result=result) if result.moved_from is not None:
-            moved = take_over(_record(delta, units, unit_of(event)), _record(delta, units, result.moved_from))
+            source = _record(delta, units, result.moved_from)
+            moved = take_over(_record(delta, units, unit_of(event)), source, result.job.id)
             _keep(delta, after(moved, event))
             delta.units[result.moved_from] = None
         case _:
             _keep(delta, after(_record(delta, units, unit_of(event)), event))
+
+
+def _break_glass(delta: Delta, ledger: Ledger, event: BreakGlassOpened | BreakGlassClosed | LossAccepted) -> None:
+    """People begin to work by hand, or end: then whatever they may have changed is to be looked at."""
+    match event:
+        case BreakGlassOpened(session):
+            delta.sessions[session.scope] = session
+        case BreakGlassClosed(session, at, units=named):
+            _close(delta, ledger, session)
+            for unit in {*ledger.units, *delta.units, *named}:
+                record = _record(delta, ledger.units, unit)
+                covered = breakglass.covers(session.scope, unit) and breakglass.may_differ(record)
+                if covered or unit in named:
+                    _keep(delta, _asked(breakglass.marked(record, session, at), at))
+        case LossAccepted(units=units):
+            for unit in units:
+                record = _record(delta, ledger.units, unit)
+                if record.aftermath is not None:
+                    _keep(delta, replace(record, aftermath=breakglass.given_up(record.aftermath)))
+
+
+def _close(delta: Delta, ledger: Ledger, session: BreakGlass) -> None:
+    """Another session of that scope, which was opened since, goes on."""
+    known = {one.scope: one for one in ledger.sessions} | delta.sessions
+    if known.get(session.scope) == session:
+        delta.sessions[session.scope] = None
 
 
 def _trust(delta: Delta, event: HeadAccepted | HistoryAccepted | Frozen | Thawed) -> None:
@@ -138,6 +175,7 @@ class Projection:
     def __init__(self, ledger: Ledger) -> None:
         self._units = dict(ledger.units)
         self._pauses = {pause.scope: pause for pause in ledger.pauses}
+        self._sessions = {session.scope: session for session in ledger.sessions}
         self._ledger: Ledger | None = None
         self._head, self._frozen = ledger.head, ledger.frozen
         self._base, self._frozen_at = ledger.base, ledger.frozen_at
@@ -146,8 +184,9 @@ class Projection:
         """The ledger as of the last `advance`; the same object until the next."""
         if self._ledger is None:
             pauses = tuple(self._pauses[scope] for scope in sorted(self._pauses))
+            sessions = tuple(self._sessions[scope] for scope in sorted(self._sessions))
             units = MappingProxyType(self._units)
-            self._ledger = Ledger(self._head, units, pauses, self._frozen, self._base, self._frozen_at)
+            self._ledger = Ledger(self._head, units, pauses, self._frozen, self._base, self._frozen_at, sessions)
         return self._ledger
 
     def advance(self, delta: Delta) -> None:
@@ -156,6 +195,7 @@ class Projection:
             self._units = dict(self._units)
         _merge(self._units, delta.units)
         _merge(self._pauses, delta.pauses)
+        _merge(self._sessions, delta.sessions)
         self._head, self._frozen = delta.head, delta.frozen
         self._base, self._frozen_at = delta.base, delta.frozen_at
         self._ledger = None

@@ -10,12 +10,13 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
 from reconciler.ledger import Event
-from reconciler.model import Commit, Hold, Ledger, Pause, UnitId, UnitRecord
+from reconciler.model import BreakGlass, Commit, Hold, Ledger, Pause, UnitId, UnitRecord
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
 from reconciler.replacing import check_whole, under_way
 from reconciler.store import lease
@@ -26,6 +27,8 @@ from reconciler.store.migrations import MIGRATIONS, check_known, migrate, too_ne
 from reconciler.store.projection import Delta, Projection, project, subject_of
 from reconciler.store.reading import COLUMNS, following, newest, verified
 from reconciler.store.remedies import RESTORE, remedy
+
+T = TypeVar("T")
 
 
 class SqliteStore:
@@ -281,13 +284,15 @@ class SqliteStore:
         with self._speaking_of("read"):
             units = self._db.execute("SELECT record FROM units")
             records = {record.unit: record for (row,) in units for record in [decode_kept(UnitRecord, row)]}
-            pauses = tuple(
-                decode_kept(Pause, row) for (row,) in self._db.execute("SELECT pause FROM pauses ORDER BY scope")
-            )
+            pauses = self._all(Pause, "SELECT pause FROM pauses ORDER BY scope")
+            sessions = self._all(BreakGlass, "SELECT session FROM sessions ORDER BY scope")
             tip = self._meta("tip")
-            self._projection = Projection(self._trust(Ledger(units=records, pauses=pauses)))
+            self._projection = Projection(self._trust(Ledger(units=records, pauses=pauses, sessions=sessions)))
             self._tip = decode(Tip, tip) if tip else Tip()
             self._doubtful = False
+
+    def _all(self, kind: type[T], query: str) -> tuple[T, ...]:
+        return tuple(decode_kept(kind, row) for (row,) in self._db.execute(query))
 
     def _trust(self, ledger: Ledger) -> Ledger:
         """The ledger with what is known of the protected branch."""
@@ -321,6 +326,8 @@ class SqliteStore:
             self._put("units", "unit", unit, record)
         for scope, pause in delta.pauses.items():
             self._put("pauses", "scope", scope, pause)
+        for scope, session in delta.sessions.items():
+            self._put("sessions", "scope", scope, session)
         self._set_meta("head", delta.head)
         self._set_meta("base", delta.base)
         self._set_meta("frozen", encode(delta.frozen).decode() if delta.frozen else None)
@@ -328,7 +335,7 @@ class SqliteStore:
         if records:
             self._set_meta("tip", encode(Tip(records[-1].seq, records[-1].hash)).decode())
 
-    def _put(self, table: str, key: str, name: UnitId | str, fact: UnitRecord | Pause | None) -> None:
+    def _put(self, table: str, key: str, name: UnitId | str, fact: UnitRecord | Pause | BreakGlass | None) -> None:
         if fact is None:
             self._db.execute(f"DELETE FROM {table} WHERE {key} = ?", (name,))  # noqa: S608 - names of this module's
         else:

@@ -24,8 +24,20 @@ class Notice:
 
 def notices(view: View, picture: Picture) -> list[Notice]:
     """The worst first."""
-    found = [*_of_trust(view), *_of_runner(picture), *_of_checks(view), *_of_loop(view, picture)]
+    found = [
+        *_of_sessions(picture),
+        *_of_trust(view),
+        *_of_runner(picture),
+        *_of_checks(view),
+        *_of_loop(view, picture),
+    ]
     return sorted(found, key=lambda one: not one.grave)
+
+
+def _of_sessions(picture: Picture) -> Iterator[Notice]:
+    for one in picture.ledger.sessions:
+        what = f"Nothing is applied there; {one.owner} works by hand: {one.reason}"
+        yield Notice(f"Break-glass in {one.scope} until {when(one.until)}", what)
 
 
 def _of_trust(view: View) -> Iterator[Notice]:

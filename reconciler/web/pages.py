@@ -177,6 +177,7 @@ def _environments(picture: Picture, index: Index) -> list[dict[str, object]]:
                 "pauses": [
                     one for one in picture.ledger.pauses if one.scope in ("all", name) and picture.now < one.until
                 ],
+                "sessions": [one for one in picture.ledger.sessions if one.scope.partition("/")[0] in ("all", name)],
             }
         )
     return cards

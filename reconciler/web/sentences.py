@@ -31,6 +31,11 @@ def next_step(seen: Answer) -> str:
     if seen["pauses"]:
         scope, until = max(((_of(one, "scope"), _of(one, "until")) for one in seen["pauses"]), key=lambda one: one[1])
         return f"nothing until {when(until)}; `reconciler resume {scope}` ends the pause"
+    if seen["break_glass"]:
+        scope, until = _of(seen["break_glass"], "scope"), _of(seen["break_glass"], "until")
+        return f"nothing until {when(until)}; `reconciler break-glass close {scope}` ends the session"
+    if seen["hold"] and _of(seen["hold"], "reason") == "AfterBreakGlass":
+        return "a look at the unit, at its next check or by `reconciler reconcile`; an empty plan lets applies through"
     if seen["failure"]:
         again = seen["failure"]["retry_at"]
         soon = f"at {when(again)}, or when its input changes" if again else "when its input changes, and not before"
@@ -70,9 +75,23 @@ def told(action: str, body: Answer) -> str:
             return f"{len(body['units'])} units"
         case "pull-shown":
             return f"pull request {body['pull']} at {short(body['head'])}: {body['reason']} {body['message']}"
-        case "started" | "restored":
-            return _began(body)
-    return ""
+        case _:
+            return _rarely(action, body)
+
+
+def _rarely(action: str, body: Answer) -> str:
+    if action in ("break-glass-opened", "break-glass-closed", "loss-accepted"):
+        return _by_hand(body)
+    return _began(body) if action in ("started", "restored") else ""
+
+
+def _by_hand(body: Answer) -> str:
+    if "session" not in body:
+        return f"what was done by hand in {len(body['units'])} units may be put back: {body['reason']}"
+    session = body["session"]
+    if "actor" in body:
+        return f"the session of {session['owner']}, by {body['actor']}: {session['reason']}"
+    return f"by {session['owner']} until {when(session['until'])}: {session['reason']}"
 
 
 def _began(body: Answer) -> str:

@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reconciler.ledger import QUARANTINED
 from reconciler.model import UNCERTAIN, Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending
@@ -21,6 +22,7 @@ SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have se
 
 # Reasons that have a count of their own: each wants a person to do something else. All others are counted as "Other".
 OF_THEIR_OWN = (
+    "AfterBreakGlass",
     "DestroyLimit",
     "InternalError",
     "MemoryLost",
@@ -104,6 +106,7 @@ class UnitSeries(Collector):
         yield _due(digest, environments)
         yield from _unsure(digest, environments)
         yield from _pauses(picture, environments)
+        yield from _break_glass(picture, digest, environments)
         yield from _queue(digest, environments, self._waiting())
         yield from _units(picture, digest.shown)
 
@@ -139,6 +142,8 @@ class _Digest:
     due: Mapping[str, float]
     uncertain: Tally[str]
     strays: Tally[str]
+    quarantined: Tally[str]
+    unsettled: Tally[str]
     shown: Sequence[UnitStatus]
 
 
@@ -157,6 +162,8 @@ def _digested(picture: Picture) -> _Digest:
         running=Tally(environment_of(r.unit) for r in records if r.job is not None),
         uncertain=Tally(environment_of(r.unit) for r in records if r.failure and r.failure.reason == UNCERTAIN),
         strays=strays,
+        quarantined=Tally(environment_of(r.unit) for r in records if r.failure and r.failure.reason == QUARANTINED),
+        unsettled=Tally(environment_of(r.unit) for r in records if r.aftermath is not None),
         shown=units if len(units) <= SERIES_FOR_ALL else [unit for unit in units if not unit.in_order],
     )
 
@@ -222,6 +229,8 @@ def _unsure(digest: _Digest, environments: Sequence[str]) -> Iterator[Metric]:
     )
     rows = [((name,), digest.strays[name]) for name in environments]
     yield _family("orphaned_resources", "Objects that no state knows, found or suspected.", label, rows)
+    rows = [((name,), digest.quarantined[name]) for name in environments]
+    yield _family("quarantined_units", "Units that get no more jobs, as too many in a row died of them.", label, rows)
 
 
 def _pauses(picture: Picture, environments: Sequence[str]) -> Iterator[Metric]:
@@ -230,6 +239,20 @@ def _pauses(picture: Picture, environments: Sequence[str]) -> Iterator[Metric]:
     yield _family("paused", "Whether a scope is paused.", ["scope"], [((k,), bool(v)) for k, v in since.items()])
     text = "When a scope was paused; 0: it is not."
     yield _family("paused_since_timestamp_seconds", text, ["scope"], [((k,), v) for k, v in since.items()])
+
+
+def _break_glass(picture: Picture, digest: _Digest, environments: Sequence[str]) -> Iterator[Metric]:
+    """A session whose end was not journaled counts as open: that is what the alert is about."""
+    until = dict.fromkeys(("all", *environments), 0.0)
+    until |= {one.scope: one.until.timestamp() for one in picture.ledger.sessions}
+    rows = [((scope,), float(bool(at))) for scope, at in until.items()]
+    yield _family("break_glass_active", "Whether somebody works by hand in a scope.", ["scope"], rows)
+    text = "When a scope's break-glass session ends; 0: none is open."
+    yield _family("break_glass_expires_timestamp_seconds", text, ["scope"], [((k,), v) for k, v in until.items()])
+    text = "Units that a break-glass session left, and that are not found in order since."
+    yield _family(
+        "break_glass_unsettled_units", text, ["environment"], [((n,), digest.unsettled[n]) for n in environments]
+    )
 
 
 def _queue(digest: _Digest, environments: Sequence[str], waiting: dict[UnitId, datetime]) -> Iterator[Metric]:

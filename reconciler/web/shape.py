@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from reconciler import breakglass
 from reconciler.ledger import is_pausing, reads_now
 from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Stray, Unit, UnitId, UnitRecord
 from reconciler.reviewing import PullStatus, UnitShown
@@ -50,6 +51,7 @@ def summary(
         "troubled": picture.overview.troubled or standing.frozen is not None or _waits(standing),
         "counts": [{"environment": e, "sync": s, "health": h, "units": n} for (e, s, h), n in sorted(counts.items())],
         "pauses": _active(picture.ledger.pauses, picture.now),
+        "break_glass": picture.ledger.sessions,
         "problems": [_problem(problem) for problem in (picture.desired.problems if picture.desired else ())],
         "running": running,
         "queued": [{"unit": unit, "since": since} for unit, since in sorted(waiting.items())],
@@ -95,6 +97,8 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "strays": record.strays,
         "next_check": record.next_check,
         "pauses": [pause for pause in picture.ledger.pauses if is_pausing(pause, status.unit, picture.now)],
+        "break_glass": breakglass.session_over(picture.ledger.sessions, breakglass.names_of(unit, record)),
+        "aftermath": record.aftermath,
         "dependencies": _neighbours(picture, unit.upstream if unit else reads_now(record)),
         "dependents": _neighbours(picture, _followers(picture, status.unit)),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.desired import freeze
-from reconciler.model import Hold, Pause, UnitRecord
+from reconciler.model import BreakGlass, Hold, Pause, UnitRecord
 from reconciler.status import Picture
 from reconciler.web.listing import Index, Line
 
@@ -40,6 +40,7 @@ class Stopped:
     frozen: Hold | None
     frozen_at: datetime | None
     pauses: tuple[Pause, ...]
+    sessions: tuple[BreakGlass, ...]
     windows: tuple[Freezing, ...]
     held: tuple[Group, ...]
     uncertain: tuple[tuple[Line, UnitRecord], ...]
@@ -59,6 +60,7 @@ def stopped(picture: Picture, index: Index) -> Stopped:
         ledger.frozen,
         ledger.frozen_at,
         tuple(pause for pause in ledger.pauses if picture.now < pause.until),
+        ledger.sessions,
         tuple(_windows(picture)),
         tuple(_groups(index)),
         tuple(of("uncertain")),

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from reconciler.codec import decode_event, encode_event
 from reconciler.errors import PassError
 from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
     CheckScheduled,
     Event,
     Frozen,
@@ -28,6 +30,7 @@ from reconciler.ledger import (
     HoldChanged,
     JobDispatched,
     JobEnded,
+    LossAccepted,
     Paused,
     ReconcileRequested,
     Restored,
@@ -36,7 +39,9 @@ from reconciler.ledger import (
     Thawed,
 )
 from reconciler.model import (
+    Aftermath,
     Applied,
+    BreakGlass,
     Cause,
     Change,
     Commit,
@@ -142,6 +147,9 @@ times = st.datetimes(min_value=datetime(2026, 1, 1), max_value=datetime(2027, 1,
 holds = st.builds(Hold, reason=texts, message=texts, plans=st.booleans())
 commits = st.text("0123456789abcdef", min_size=40, max_size=40).map(Commit)
 dispatches = st.builds(dispatched, units, st.text("abc", min_size=1, max_size=5))
+sessions = st.builds(
+    BreakGlass, scopes, st.just("ann"), st.just("down"), st.just(NOW), st.just(NOW + timedelta(hours=1))
+)
 events = st.one_of(
     st.builds(HeadAccepted, commits, st.lists(commits, max_size=3).map(tuple), st.none() | commits),
     st.builds(HistoryAccepted, commits, commits, *[st.lists(commits, max_size=3).map(tuple)] * 2, texts),
@@ -153,6 +161,9 @@ events = st.one_of(
     st.builds(CheckScheduled, units, times),
     st.builds(Paused, st.builds(Pause, scopes, texts, texts, times, times)),
     st.builds(Resumed, scopes, texts),
+    st.builds(BreakGlassOpened, sessions),
+    st.builds(BreakGlassClosed, sessions, times, texts),
+    st.builds(LossAccepted, scopes, texts, texts, st.lists(units, max_size=2).map(tuple)),
     st.builds(ReconcileRequested, scopes, texts, st.lists(units, max_size=2).map(tuple), times),
     st.builds(Started, texts, st.integers(0, 2**40)),
     st.builds(Restored, texts, times),
@@ -239,6 +250,20 @@ def test_a_pause_replaces_the_one_of_the_same_scope(store: SqliteStore) -> None:
     assert store.ledger().pauses == (replace(pause, owner="bob"),)
     store.append(Resumed("prod", "bob"))
     assert store.ledger().pauses == ()
+
+
+def test_a_session_and_what_it_leaves_are_on_disk(store: SqliteStore, opened: Open) -> None:
+    session = BreakGlass("prod", "ann", "the site is down", NOW, NOW + timedelta(hours=1))
+    store.append(ended(dispatched()), BreakGlassOpened(session))
+    store.close()
+    again = opened()
+    assert again.ledger().sessions == (session,)
+    again.append(BreakGlassClosed(session, NOW, "clock"), actor="clock")
+    again.close()
+    last = opened()
+    assert last.ledger().sessions == ()
+    assert last.ledger().units[UNIT].aftermath == Aftermath(session, NOW)
+    assert [e.action for e in last.history("prod/network", 2)] == ["break-glass-closed", "break-glass-opened"]
 
 
 def test_a_ledger_that_was_handed_out_never_changes(store: SqliteStore) -> None:

@@ -15,8 +15,10 @@ from reconciler.desired.resolve import resolve
 from reconciler.errors import Place
 from reconciler.gates import policy
 from reconciler.model import (
+    Aftermath,
     Allowances,
     Applied,
+    BreakGlass,
     Cause,
     Change,
     Commit,
@@ -241,3 +243,13 @@ def change(address: str, *actions: str, kind: str = "file", reason: str = "") ->
 def pause(scope: str = "prod", until: datetime = NOW + HOUR) -> Pause:
     """An admin's stop."""
     return Pause(scope, "ann", "migration", NOW - HOUR, until)
+
+
+def session(scope: str = "prod", until: datetime = NOW + HOUR) -> BreakGlass:
+    """Somebody works by hand."""
+    return BreakGlass(scope, "ann", "the site is down", NOW, until)
+
+
+def aftermath(scope: str = "prod", **words: object) -> Aftermath:
+    """What a session that has just ended left of a unit."""
+    return Aftermath(session(scope, NOW), NOW, **words)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from reconciler.ledger import Event, PullShown
 from reconciler.model import (
     Applied,
     AuditFacts,
+    BreakGlass,
     Cause,
     Change,
     Commit,
@@ -427,5 +428,7 @@ class Bystander:
     def trust_seen(self, facts: TrustFacts) -> None: ...
 
     def pull_shown(self, shown: PullShown) -> None: ...
+
+    def session_ended(self, session: BreakGlass) -> None: ...
 
     def runner_silent(self, error: PassError) -> None: ...

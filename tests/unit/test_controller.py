@@ -14,6 +14,7 @@ from reconciler.gates import policy
 from reconciler.ledger import Event, Frozen, HoldChanged, JobDispatched, JobEnded, Paused, PullShown, Resumed, Thawed
 from reconciler.model import (
     AuditFacts,
+    BreakGlass,
     Cause,
     Desired,
     Dispatched,
@@ -135,6 +136,9 @@ class Watcher:
 
     def pull_shown(self, shown: PullShown) -> None:
         self.told.append(f"pull {shown.pull} {shown.unit} {shown.outcome}")
+
+    def session_ended(self, session: BreakGlass) -> None:
+        self.told.append(f"session of {session.scope} ended")
 
     def runner_silent(self, error: PassError) -> None:
         self.told.append(f"silent: {error}")

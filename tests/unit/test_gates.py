@@ -72,6 +72,8 @@ def test_the_order_of_the_gates() -> None:
     assert names == [
         "history",
         "paused",
+        "break_glass",
+        "after_break_glass",
         "frozen",
         "hosted",
         "yanked",

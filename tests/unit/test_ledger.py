@@ -28,6 +28,7 @@ from reconciler.model import (
     Cause,
     Dispatched,
     Hold,
+    JobId,
     Ledger,
     Operation,
     Outcome,
@@ -43,6 +44,7 @@ from reconciler.store.projection import project
 from tests.kit import facts as make
 
 NET = UnitId("prod/net")
+JOB = JobId("job-1")
 HOLD = Hold("Paused", "m", plans=True)
 APPLIED = make.applied(make.unit("prod/net", reads=["prod/dns"]), make.fingerprint())
 LATER = make.NOW + timedelta(hours=2)
@@ -251,14 +253,14 @@ def test_a_moved_unit_takes_over_what_stood_for_the_old_one() -> None:
     old = UnitRecord(UnitId("prod/old"), applied=APPLIED, unfinished=frozenset({DNS}), drift_since=make.NOW, hold=HOLD)
     new = UnitRecord(NET, unfinished=frozenset({HUB}), next_check=LATER)
     expected = replace(new, applied=APPLIED, unfinished=frozenset({DNS, HUB}), drift_since=make.NOW)
-    assert take_over(new, old) == expected
-    assert take_over(new, replace(old, unfinished=None)) == replace(expected, unfinished=frozenset({HUB}))
-    assert take_over(UnitRecord(NET), old).unfinished == frozenset({DNS})
+    assert take_over(new, old, JOB) == expected
+    assert take_over(new, replace(old, unfinished=None), JOB) == replace(expected, unfinished=frozenset({HUB}))
+    assert take_over(UnitRecord(NET), old, JOB).unfinished == frozenset({DNS})
 
 
 def test_a_unit_with_a_state_of_its_own_takes_over_nothing() -> None:
     own = UnitRecord(NET, applied=APPLIED)
-    assert take_over(own, UnitRecord(UnitId("prod/old"), unfinished=frozenset({DNS}))) == own
+    assert take_over(own, UnitRecord(UnitId("prod/old"), unfinished=frozenset({DNS})), JOB) == own
 
 
 def test_a_move_is_projected_even_where_its_job_then_failed() -> None:
@@ -294,7 +296,7 @@ def test_an_alarm_lasts_until_a_job_of_ours_makes_the_next_state(
 
 def test_an_alarm_moves_with_the_state() -> None:
     old = UnitRecord(UnitId("prod/old"), applied=APPLIED, unexplained=ALARM)
-    assert take_over(UnitRecord(NET), old).unexplained == ALARM
+    assert take_over(UnitRecord(NET), old, JOB).unexplained == ALARM
 
 
 def test_what_may_be_there_without_a_state_is_known_until_a_job_looked_and_moves_with_the_unit() -> None:
@@ -303,4 +305,4 @@ def test_what_may_be_there_without_a_state_is_known_until_a_job_looked_and_moves
     assert record.strays == (stray,)
     assert after(record, ended(asked, Outcome.FAILED, LATER)).strays == (stray,)
     assert after(record, ended(asked, Outcome.SUCCEEDED, LATER, strays=())).strays == ()
-    assert take_over(UnitRecord(NET), replace(record, applied=APPLIED)).strays == (stray,)
+    assert take_over(UnitRecord(NET), replace(record, applied=APPLIED), JOB).strays == (stray,)

@@ -16,6 +16,7 @@ from reconciler.model import (
     Entry,
     Environment,
     Hold,
+    JobId,
     Ledger,
     Operation,
     Outcome,
@@ -207,7 +208,7 @@ def test_drift_begins_it_anew() -> None:
 
 def test_a_new_name_keeps_it() -> None:
     source = replace(ended(UnitRecord(STAGE)), steady_since=NOW - DAY)
-    assert take_over(UnitRecord(UnitId("stage/new")), source).steady_since == NOW - DAY
+    assert take_over(UnitRecord(UnitId("stage/new")), source, JobId("job-1")).steady_since == NOW - DAY
 
 
 # --- the line that skips it
