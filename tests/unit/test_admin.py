@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.admin import AdminServer
 from reconciler.errors import ConfigError, PassError
-from reconciler.ledger import HistoryAccepted, JobEnded
-from reconciler.model import Commit
+from reconciler.ledger import HistoryAccepted, JobDispatched, JobEnded
+from reconciler.model import Commit, UnitId
 from reconciler.store.sqlite import SqliteStore
 from reconciler.wire import MAX_LINE, Message, receive, send
 from tests.kit.sample import NETWORK, NOW, FixedClock, dispatched, result
@@ -45,10 +45,11 @@ class Office:
     users: tuple[str, ...] = (ME,)
     woken: threading.Event = field(default_factory=threading.Event)
     heard: Heard = field(default_factory=Heard)
+    clock: FixedClock = field(default_factory=FixedClock)
 
     def server(self) -> AdminServer:
         return AdminServer(
-            self.path, self.users, self.store, lambda: self.scopes, self.woken.set, FixedClock(), self, self.heard
+            self.path, self.users, self.store, lambda: self.scopes, self.woken.set, self.clock, self, self.heard
         )
 
     def accept_history(self, old: Commit, new: Commit, reason: str, actor: str) -> HistoryAccepted:
@@ -68,6 +69,18 @@ class Office:
 
     def ask(self, action: str, scope: str = "prod", **more: object) -> Message:
         return self.raw(json.dumps({"action": action, "scope": scope, **more}).encode() + b"\n")
+
+    def open(self, scope: str = "prod", minutes: int = 30, **more: object) -> Message:
+        until = (NOW + timedelta(minutes=minutes)).isoformat()
+        return self.ask("break-glass-open", scope, **{"reason": "the site is down", "until": until, **more})
+
+    def close(self, scope: str = "prod", **more: object) -> Message:
+        return self.ask("break-glass-close", scope, **more)
+
+    def applied(self, *names: str) -> None:
+        for name in names:
+            asked = dispatched(name)
+            self.store.append(JobEnded(asked, result(asked), None, NOW + timedelta(hours=1)))
 
     def pause(self, scope: str = "prod", **more: object) -> Message:
         return self.ask("pause", scope, **{"reason": "migration", "until": UNTIL, **more})
@@ -135,6 +148,103 @@ def test_what_is_not_paused_cannot_be_resumed(office: Office) -> None:
     assert office.ask("resume")["error"] == "scope: 'prod' is not paused; paused is: stage"
 
 
+def test_a_session_is_journaled_with_its_owner_and_says_what_it_is(office: Office) -> None:
+    answer = office.open()
+    assert answer == {
+        "message": "prod is open until 2026-11-24 10:30 UTC: no apply begins there, and the clock closes it. This is a pause with an "
+        "audit: it grants nothing, and who may write by hand is up to the accounts",
+        "warning": None,
+    }
+    (one,) = office.store.ledger().sessions
+    assert (one.scope, one.owner, one.reason, one.since) == ("prod", ME, "the site is down", NOW)
+    assert (office.store.history("prod", 1)[0].action, office.store.history("prod", 1)[0].actor) == (
+        "break-glass-opened",
+        ME,
+    )
+    assert office.woken.is_set()
+    assert office.heard.acts == [("break-glass-open", True, ME, "prod")]
+
+
+def test_it_says_what_may_be_applying_right_now(office: Office) -> None:
+    office.store.append(*(JobDispatched(dispatched(f"prod/n{number:02}")) for number in range(12)))
+    office.store.append(JobDispatched(dispatched("stage/app")))
+    warning = str(office.open()["warning"])
+    assert warning.startswith("jobs of prod/n00, prod/n01")
+    assert warning.endswith("prod/n09 and 2 more may be applying: let them end before you touch what is theirs")
+    office.scopes = []
+    assert "not known yet" in str(office.open("stage")["warning"])
+    assert "jobs of stage/app may be applying" in str(office.open("stage/app")["warning"])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            {"minutes": 61},
+            "a break-glass session ends by 2026-11-24T11:00+00:00 (admin.break_glass of reconciler.yaml)",
+        ),
+        ({"minutes": 0}, "is over"),
+        ({"reason": " "}, "say why"),
+        ({"scope": "prd"}, "there is: all, prod"),
+    ],
+)
+def test_a_session_that_is_refused_changes_nothing(office: Office, more: dict[str, object], says: str) -> None:
+    assert says in str(office.open(**more)["error"])  # type: ignore[arg-type]
+    assert office.store.verify() == 0
+
+
+def test_an_open_session_is_not_made_longer(office: Office) -> None:
+    office.open()
+    assert "prod is open until 2026-11-24 10:30 UTC by " in str(office.open(minutes=40)["error"])
+    office.clock.time = NOW + timedelta(minutes=31)  # its time is up, and the loop has not yet said so
+    assert "message" in office.open(minutes=40)
+    assert [one.action for one in office.store.history("prod", 2)] == ["break-glass-opened", "break-glass-closed"]
+
+
+def test_what_was_open_is_looked_at_once_it_is_closed(office: Office) -> None:
+    office.applied("prod/network", "stage/app")
+    assert office.close()["error"] == "scope: 'prod' is not open; open is: nothing"
+    office.open()
+    assert office.close("stage")["error"] == "scope: 'stage' is not open; open is: prod"
+    said = str(office.close()["message"])
+    assert said.startswith("prod is closed; 1 units are planned first. One that is in sync goes on")
+    units = office.store.ledger().units
+    assert office.store.ledger().sessions == ()
+    assert (units[NETWORK].aftermath is None, units[UnitId("stage/app")].aftermath is None) == (False, True)
+
+
+def test_what_was_done_by_hand_is_given_up_only_by_name_and_with_a_reason(office: Office) -> None:
+    office.applied("prod/network", "prod/app")
+    office.scopes.append("prod/app")
+    assert "nothing in 'prod' waits" in str(office.close(accept_loss="yes", reason="a test")["error"])
+    office.open()
+    assert "still works by hand in prod" not in str(office.close("stage", accept_loss="yes", reason="r")["error"])
+    assert "say why" in str(office.close(accept_loss="yes")["error"])
+    assert len(office.store.ledger().sessions) == 1
+    office.close()
+    office.open("prod/app")
+    refused = str(office.close(accept_loss="yes", reason="a test")["error"])
+    assert "still works by hand in prod/app; close that session first" in refused
+    said = office.close("prod/app", accept_loss="yes", reason="a test")
+    assert said["message"] == (
+        "prod/app: the next applies may put back what was done by hand in 1 units; each is planned first"
+    )
+    units = office.store.ledger().units
+    marks = [units[UnitId(name)].aftermath for name in ("prod/app", "prod/network")]
+    assert [mark is not None and mark.accepted for mark in marks] == [True, False]
+    (event,) = office.store.history("prod/app", 1)
+    assert (event.action, event.actor, event.body["reason"]) == ("loss-accepted", ME, "a test")
+
+
+def test_a_session_outlives_whoever_opened_it(office: Office) -> None:
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(office.path))
+        until = (NOW + timedelta(minutes=5)).isoformat()
+        send(peer, {"action": "break-glass-open", "scope": "prod", "reason": "r", "until": until})
+    assert office.woken.wait(60)
+    assert [one.scope for one in office.store.ledger().sessions] == ["prod"]
+
+
 def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
     asked = dispatched()
     office.store.append(JobEnded(asked, result(asked), None, NOW + timedelta(hours=1)))
@@ -158,7 +268,7 @@ def test_reconcile_makes_the_units_of_the_scope_due(office: Office) -> None:
         ({"scope": "prd"}, "no environment or unit is called 'prd'; there is: all, prod"),
         ({"scope": "zzzzzz"}, "there is: all, prod, stage"),
         ({"scope": ""}, "scope: write `all`"),
-        ({"action": "destroy"}, "there is pause, resume, reconcile and accept-history"),
+        ({"action": "destroy"}, "there is pause, resume, break-glass-open, break-glass-close, reconcile"),
     ],
 )
 def test_what_is_refused_changes_nothing_and_says_what_to_do(

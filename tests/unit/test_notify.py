@@ -14,11 +14,24 @@ from pydantic import ValidationError
 from reconciler.config.notify import Sink
 from reconciler.demo.playground import free_port
 from reconciler.events import KINDS, cloud_event, wanted
-from reconciler.ledger import Frozen, HeadAccepted, HistoryAccepted, HoldChanged, JobEnded, Paused, Resumed, Thawed
+from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
+    Frozen,
+    HeadAccepted,
+    HistoryAccepted,
+    HoldChanged,
+    JobEnded,
+    LossAccepted,
+    Paused,
+    Resumed,
+    Thawed,
+)
 from reconciler.model import Cause, Hold, Operation, Outcome
 from reconciler.notify import FIRST_WAIT, LAST_WAIT, Notifier
 from reconciler.sinks import open_sender
 from reconciler.store.sqlite import SqliteStore
+from tests.kit import facts as make
 from tests.kit.hook import Hook, hook
 from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, dispatched, pause, plan, result
 
@@ -86,6 +99,9 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
         HoldChanged(NETWORK, None),
         Paused(pause("prod")),
         Resumed("prod", "clock"),
+        BreakGlassOpened(make.session()),
+        BreakGlassClosed(make.session(), NOW, "clock"),
+        LossAccepted("prod", "a test", "ann", (NETWORK,)),
         HeadAccepted(HEAD),
         Frozen(Hold("HistoryRewritten", "see docs"), NOW),
         HistoryAccepted(HEAD, HEAD, (), (), "known"),
@@ -94,7 +110,7 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
     assert drained(notifier) is None
     assert bench.hook.types() == [
         "unit.applied", "unit.drifted", "unit.failed", "unit.held", "unit.uncertain", "unit.held", "unit.released",
-        "scope.paused", "scope.resumed", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
+        "scope.paused", "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
     ]  # fmt: skip
     assert set(bench.hook.types()) == set(KINDS)
     applied, failed, paused = bench.hook.taken[0], bench.hook.taken[2], bench.hook.taken[7]
@@ -106,6 +122,11 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
     assert (applied["data"]["operation"], applied["data"]["changes"], applied["data"]["commit"]) == ("apply", 1, HEAD)
     assert failed["data"]["reason"] == "ApplyFailed"
     assert (paused["data"]["scope"], paused["subject"]) == ("prod", "prod")
+    opened, closed, given_up = bench.hook.taken[9:12]
+    assert opened["data"] == closed["data"] == {
+        "actor": "controller", "scope": "prod", "owner": "ann", "reason": "the site is down", "until": "2026-11-24T11:00:00Z",
+    }  # fmt: skip
+    assert given_up["data"] == {"actor": "controller", "scope": "prod", "reason": "a test", "units": 1}
     sequences = [one["sequence"] for one in bench.hook.taken]
     assert sequences == sorted(sequences)
     assert {result for _, result, _ in bench.told.said} == {"delivered"}

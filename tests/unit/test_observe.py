@@ -15,9 +15,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.decide import Held, Queued
 from reconciler.errors import PassError
-from reconciler.ledger import Frozen, JobDispatched, JobEnded, Paused
+from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, JobDispatched, JobEnded, Paused
 from reconciler.logs import LibraryLog, open_log
-from reconciler.model import AuditFacts, Cause, Hold, Outcome, Phase, StateMark, TrustFacts, Unexplained, UnitId
+from reconciler.model import (
+    AuditFacts,
+    BreakGlass,
+    Cause,
+    Hold,
+    Outcome,
+    Phase,
+    StateMark,
+    TrustFacts,
+    Unexplained,
+    UnitId,
+)
 from reconciler.observe import Observer
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
@@ -154,6 +165,34 @@ def test_what_is_known_is_read_at_scrape_time(installation: Installation) -> Non
     assert samples(installation)[series("paused", scope="prod")] == 0
 
 
+def test_who_works_by_hand_and_what_that_left(installation: Installation) -> None:
+    populate(installation)
+    session = BreakGlass("prod", "ann", "the site is down", NOW, NOW + timedelta(hours=1))
+
+    def seen() -> list[float]:
+        found = samples(installation)
+        names = ("break_glass_active", "break_glass_expires_timestamp_seconds")
+        rows = [found[series(name, scope=scope)] for name in names for scope in ("prod", "all")]
+        return [*rows, found[series("break_glass_unsettled_units", environment="prod")]]
+
+    assert seen() == [0, 0, 0, 0, 0]
+    installation.store.append(BreakGlassOpened(session))
+    installation.clock.time += timedelta(hours=2)  # nobody closed it: that is what the alert is about
+    assert seen() == [1, 0, session.until.timestamp(), 0, 0]
+    installation.store.append(BreakGlassClosed(session, installation.clock.time, "clock"))
+    assert seen() == [0, 0, 0, 0, 1]
+
+
+def test_units_that_get_no_more_jobs_are_counted(installation: Installation) -> None:
+    installation.desired = desired(unit("prod/network"))
+    asked, deaths = dispatched(), []
+    for _ in range(3):
+        installation.store.append(JobEnded(asked, replace(result(asked, Outcome.FAILED), reason="JobDied"), None, None))
+        deaths.append(samples(installation)[series("quarantined_units", environment="prod")])
+    installation.store.append(Paused(pause("prod")))  # a pause hides the reason, and not the number
+    assert (deaths, samples(installation)[series("quarantined_units", environment="prod")]) == ([0, 0, 1], 1)
+
+
 def test_failures_and_pending_changes_of_a_unit(installation: Installation) -> None:
     installation.desired = desired(unit("prod/network"))
     asked = dispatched(cause=Cause.DRIFT)
@@ -244,6 +283,16 @@ def test_a_queue_remembers_since_when(installation: Installation) -> None:
     assert installation.observer.waiting() == {NETWORK: NOW, "prod/app": NOW + timedelta(minutes=1)}
     installation.observer.queued([])
     assert installation.observer.waiting() == {}
+
+
+def test_a_session_is_an_alarm_in_the_log(installation: Installation) -> None:
+    installation.observer.admin_acted("break-glass-open", True, "ann", "prod", "prod is open")
+    installation.observer.session_ended(BreakGlass("prod", "ann", "r", NOW, NOW))
+    opened, ended = map(json.loads, installation.said.getvalue().splitlines())
+    assert (opened["log.level"], opened["event.action"], opened["user.name"]) == (
+        "warning", "admin-break-glass-open", "ann",
+    )  # fmt: skip
+    assert (ended["log.level"], ended["event.action"]) == ("warning", "break-glass-closed")
 
 
 # --- log ---------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from reconciler import archive
 from reconciler.cli import main
 from reconciler.durable import FileLock
 from reconciler.errors import ReconcilerError
-from reconciler.ledger import Frozen, Paused, Thawed
-from reconciler.model import Commit, Hold, Job, JobId, Operation, Pause, Phase, UnitId
+from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, Paused, Thawed
+from reconciler.model import BreakGlass, Commit, Hold, Job, JobId, Operation, Pause, Phase, UnitId
 from reconciler.runner import backup as of_runner
 from reconciler.runner.audit.verify import segments_of, verify
 from reconciler.runner.memory import Applying, Memory, Suspicion, UnitMemory
@@ -219,6 +219,24 @@ def test_a_damaged_one_touches_nothing(hosts: Hosts, capsys: pytest.CaptureFixtu
     assert hosts.restore(path) == 1
     assert "runner/pause was damaged" in capsys.readouterr().err
     assert listing(hosts) == before
+
+
+def test_work_by_hand_is_not_forgotten_by_a_store_from_before_it(hosts: Hosts) -> None:
+    path = hosts.backup()
+    store = hosts.opened()
+    now = datetime.now(UTC)
+    over = BreakGlass("prod", "ann", "the site was down", now, now + timedelta(minutes=1))
+    opened = BreakGlass("stage", "bob", "and this one is", now, now + timedelta(minutes=5))
+    unit = UnitId("prod/since")
+    store.append(BreakGlassOpened(over), BreakGlassClosed(over, now, "ann", (unit,)), BreakGlassOpened(opened))
+    store.close()
+    assert hosts.restore(path) == 0
+    store = hosts.opened()
+    assert store.ledger().sessions == (opened,)
+    mark = store.ledger().units[unit].aftermath
+    assert mark is not None
+    assert mark.session == over
+    store.close()
 
 
 def test_what_stops_something_is_taken_over_from_what_is_replaced(hosts: Hosts) -> None:

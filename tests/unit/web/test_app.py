@@ -11,11 +11,22 @@ import pytest
 
 from reconciler.decide import Queued
 from reconciler.errors import ConfigError
-from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
-from reconciler.model import Commit, Hold, UnitId
+from reconciler.ledger import (
+    BreakGlassClosed,
+    BreakGlassOpened,
+    Frozen,
+    HeadAccepted,
+    HoldChanged,
+    JobDispatched,
+    JobEnded,
+    LossAccepted,
+    Paused,
+)
+from reconciler.model import BreakGlass, Commit, Hold, UnitId
 from reconciler.trust import Seen as SeenOnce
 from reconciler.trust import Unproven
 from reconciler.web.app import make_app
+from reconciler.web.sentences import next_step
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
 from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, failure, pause, plan, planned, result, unit
@@ -215,6 +226,37 @@ def test_no_unit_of_that_name_says_which_there_are(client: httpx.Client) -> None
     assert get(client, "/api/v1/units/dev/app", 404)["error"] == "no unit dev/app; did you mean prod/app, stage/app?"
     assert "reconciler status" in get(client, "/api/v1/units/dev/zzz", 404)["error"]
     assert get(client, "/api/v1/nothing", 404)["error"] == "Not Found"
+
+
+def test_a_session_and_what_it_left(client: httpx.Client, installation: Installation) -> None:
+    apply(installation)
+    session = BreakGlass("prod", "ann", "the site is down", NOW, NOW + timedelta(hours=1))
+    installation.store.append(BreakGlassOpened(session))
+    (one,) = get(client, "/api/v1/status")["break_glass"]
+    assert (one["scope"], one["owner"], one["until"]) == ("prod", "ann", "2026-11-24T11:00:00Z")
+    network = get(client, "/api/v1/units/prod/network")
+    assert (network["health"], network["reason"], network["break_glass"]) == ("Suspended", "BreakGlass", one)
+    assert next_step(network).startswith("nothing until 2026-11-24 11:00:00 UTC; `reconciler break-glass close prod`")
+    assert get(client, "/api/v1/units/stage/app")["break_glass"] is None
+    for page, words in (
+        ("/", ("Break-glass in prod until", "break-glass until 2026-11-24 11:00")),
+        ("/stopped", ("1 open by break-glass", "the site is down")),
+        ("/units/prod/network", ("ann works by hand in prod",)),
+        ("/journal", ("by ann until 2026-11-24 11:00:00 UTC: the site is down",)),
+    ):
+        text = client.get(page, headers={"accept": "text/html"}).text
+        assert [word for word in words if word not in text] == []
+    closed = BreakGlassClosed(session, NOW, "clock")
+    installation.store.append(
+        closed, HoldChanged(NETWORK, Hold("AfterBreakGlass", "m")), LossAccepted("prod", "why", "ann", (NETWORK,))
+    )
+    network = get(client, "/api/v1/units/prod/network")
+    assert (network["health"], network["reason"], network["break_glass"]) == ("Degraded", "AfterBreakGlass", None)
+    assert network["aftermath"]["accepted"] is True
+    assert "an empty plan lets applies through" in next_step(network)
+    text = client.get("/journal", headers={"accept": "text/html"}).text
+    assert "the session of ann, by clock" in text
+    assert "what was done by hand in 1 units may be put back: why" in text
 
 
 def test_history_of_a_unit_and_of_a_scope(client: httpx.Client, installation: Installation) -> None:
