@@ -82,9 +82,14 @@ def _gone(applied: Applied) -> bool:
 
 
 def _in_sync(result: Result) -> bool:
-    """Whether an engine found that nothing differs. A plan without a digest was made by none."""
+    """Whether an engine found that an apply would change no object: outputs follow what was done by hand and merged.
+
+    A plan without a digest was made by no engine.
+    """
     plan = result.plan
-    return result.outcome is Outcome.SUCCEEDED and plan is not None and plan.empty and bool(plan.digest)
+    if plan is None or result.outcome is not Outcome.SUCCEEDED or not plan.digest:
+        return False
+    return not plan.more and all(change.actions == ("read",) for change in plan.changes)
 
 
 def moved(mark: Aftermath | None, job: JobId) -> Aftermath | None:

@@ -35,7 +35,7 @@ def next_step(seen: Answer) -> str:
         scope, until = _of(seen["break_glass"], "scope"), _of(seen["break_glass"], "until")
         return f"nothing until {when(until)}; `reconciler break-glass close {scope}` ends the session"
     if seen["hold"] and _of(seen["hold"], "reason") == "AfterBreakGlass":
-        return "a look at the unit, at its next check or by `reconciler reconcile`; an empty plan lets applies through"
+        return "a look at the unit, at its next check or by `reconciler reconcile`; a plan that changes nothing lets applies through"
     if seen["failure"]:
         again = seen["failure"]["retry_at"]
         soon = f"at {when(again)}, or when its input changes" if again else "when its input changes, and not before"

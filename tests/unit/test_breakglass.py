@@ -312,6 +312,8 @@ GONE = replace(APPLIED, presence=Presence.ABSENT)  # type: ignore[type-var]
     [
         (MARK, make.result(ASKED, applied=APPLIED), None),
         (MARK, make.result(ASKED, plan=NOTHING), None),
+        (MARK, make.result(ASKED, plan=make.plan(make.change("data.a", "read"), outputs_changed=True)), None),
+        (MARK, make.result(ASKED, plan=replace(NOTHING, more=1)), LOOKED),
         (MARK, make.result(ASKED, plan=CHANGES), LOOKED),
         (MARK, make.result(ASKED, Outcome.HELD, plan=CHANGES), LOOKED),
         (MARK, make.result(ASKED, Outcome.FAILED, plan=NOTHING), LOOKED),

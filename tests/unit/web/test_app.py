@@ -253,7 +253,7 @@ def test_a_session_and_what_it_left(client: httpx.Client, installation: Installa
     network = get(client, "/api/v1/units/prod/network")
     assert (network["health"], network["reason"], network["break_glass"]) == ("Degraded", "AfterBreakGlass", None)
     assert network["aftermath"]["accepted"] is True
-    assert "an empty plan lets applies through" in next_step(network)
+    assert "a plan that changes nothing lets applies through" in next_step(network)
     text = client.get("/journal", headers={"accept": "text/html"}).text
     assert "the session of ann, by clock" in text
     assert "what was done by hand in 1 units may be put back: why" in text
