@@ -153,8 +153,9 @@ def test_a_pause_begins_and_ends_with_git_the_network_and_the_state_away(tmp_pat
         states = (home.ground.folder / "states").rename(tmp_path / "states")
         home.before = {"controller": ("unshare", "--map-current-user", "--net")}
         home.controller = home._spawn("controller", "run", "--config", str(home.ground.controller_config))
-        for words in (("pause", "prod", "--reason", "all is on fire", "--until", "2h"), ("resume", "prod")):
-            home.until(lambda words=words: home.command(*words).returncode == 0, f"{words[0]} is taken")
+        paused = ("pause", "prod", "--reason", "all is on fire", "--until", "2h")
+        home.until(lambda: home.command(*paused).returncode == 0, "the pause is taken")
+        assert home.command("resume", "prod").returncode == 0
         opened = ("break-glass", "open", "prod/page", "--reason", "all is on fire", "--until", "30m")
         assert home.command(*opened).returncode == 0
         home.controller.send_signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -260,7 +261,7 @@ MARK_AT_END = Aftermath(make.session(), make.NOW)
     ],
     ids=["in order", "failed before", "a merge waits"],
 )
-def test_it_is_planned_before_anything_is_applied(changes: dict[str, object], jobs: list[object]) -> None:
+def test_it_is_planned_before_anything_is_applied(changes: dict[str, Any], jobs: list[object]) -> None:
     assert decided(marked(**changes)) == (jobs, "AfterBreakGlass")
 
 
