@@ -20,6 +20,7 @@ from reconciler.clockwork import Every, Jumps, background
 from reconciler.config import ControllerConfig
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
+from reconciler.desired.paths import entry_path
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.forge import open_voice
@@ -444,6 +445,10 @@ class Daemon:
     def standing(self) -> Standing:
         """See `View`."""
         return self._poller.standing()
+
+    def undoing(self, unit: UnitId) -> str | None:
+        """See `View`."""
+        return self._poller.undoing(entry_path(unit))
 
     def pulls(self) -> Sequence[PullStatus]:
         """See `View`."""

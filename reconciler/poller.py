@@ -65,6 +65,11 @@ class Poller:
         ledger = self._store.ledger()
         return Standing(ledger.head, ledger.base, self._unwritten or ledger.frozen, ledger.frozen_at, self._seen)
 
+    def undoing(self, path: str) -> str | None:
+        """The `git revert` that takes back what changed the file last; None: nothing did. Raises PassError."""
+        head = self._store.ledger().head
+        return self._branch.source.undoing(head, path) if head else None
+
     def resume(self) -> None:
         """Take up the accepted head from the mirror, before any network is asked. Without a mirror, wait for it."""
         head = self._store.ledger().head

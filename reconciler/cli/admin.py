@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.ask import ACCEPT_HISTORY, Answer, output_option, socket_option, tell
+from reconciler.cli.ask import ACCEPT_HISTORY, Answer, complete_scopes, output_option, socket_option, tell
 from reconciler.cli.exits import FINE
 from reconciler.cli.identity import AUDIENCE, bearer
 from reconciler.cli.show import as_json_text, progress
@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command("pause")
-@click.argument("scope")
+@click.argument("scope", shell_complete=complete_scopes)
 @click.option("--reason", required=True, help="Why, in one line: it stands on every unit that is held.")
 @click.option(
     "--until", required=True, type=Moment(), help="When it ends by itself, within 30 days: 2h, 3d, 2026-11-24T10:00Z."
@@ -34,7 +34,7 @@ def pause(scope: str, reason: str, until: datetime, socket_path: Path, as_json: 
 
 
 @click.command("resume")
-@click.argument("scope")
+@click.argument("scope", shell_complete=complete_scopes)
 @socket_option
 @output_option
 def resume(scope: str, socket_path: Path, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def close_session(scope: str, accept_loss: bool, reason: str, socket_path: Path,
 
 
 @click.command("reconcile")
-@click.argument("scope", default="all")
+@click.argument("scope", default="all", shell_complete=complete_scopes)
 @click.option("--server", help="The daemon's trigger (https://...), for pipelines: instead of the admin socket.")
 @click.option(
     "--wait", is_flag=True, help="With --server: show what happens, and exit by it: 0 fine, 3 held or degraded."

@@ -25,6 +25,8 @@ TOKEN_FILE, CA_FILE = "RECONCILER_TOKEN_FILE", "RECONCILER_CA_FILE"
 LOCAL = ("127.0.0.1", "localhost", "::1")
 SOCKET = "/run/reconciler/admin.sock"
 PATIENCE = 10.0  # seconds
+AT_ONCE = 1.0  # seconds that somebody waits who has pressed Tab
+MOST_COMPLETED = 500  # units
 ACCEPT_HISTORY = "accept-history"
 PROVING = 900.0  # seconds, for that: a long history, and a forge that is asked about every commit of it
 
@@ -46,6 +48,26 @@ socket_option = click.option(
     type=click.Path(path_type=Path),
     help="The daemon's admin socket.",
 )
+
+
+def complete_units(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The units that go on so, for the shell: asked of the daemon, and nothing where it does not answer at once."""
+    return _complete(context, incomplete, [])
+
+
+def complete_scopes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """As `complete_units`, with `all` and the environments."""
+    return _complete(context, incomplete, ["all"])
+
+
+def _complete(context: click.Context, incomplete: str, scopes: list[str]) -> list[str]:
+    try:
+        with Api(context.params.get("server") or SERVER, patience=AT_ONCE) as api:
+            found = api.get("/api/v1/units", q=incomplete, limit=MOST_COMPLETED)["units"]
+    except ReconcilerError:
+        found = []
+    environments = sorted({one["environment"] for one in found}) if scopes else []
+    return [name for name in (*scopes, *environments, *(one["unit"] for one in found)) if name.startswith(incomplete)]
 
 
 def output_option(function: F) -> F:
@@ -71,14 +93,18 @@ class Silent(ReconcilerError):
 class Api:
     """The daemon's read-only API."""
 
-    def __init__(self, server: str) -> None:
-        """`server`: its address, `http://127.0.0.1:8080`. Raises ReconcilerError: a token or an authority cannot be used."""
+    def __init__(self, server: str, patience: float = PATIENCE) -> None:
+        """`server`: its address, `http://127.0.0.1:8080`; `patience`: seconds for an answer.
+
+        Raises:
+            ReconcilerError: a token or an authority cannot be used.
+        """
         import httpx
 
         self._httpx, self._server = httpx, server.rstrip("/")
         # Not by way of a proxy from the environment: the daemon is on this machine or near it. No redirect is followed.
         self._client = httpx.Client(
-            timeout=PATIENCE, trust_env=False, headers=_token(server), verify=_authorities() or True
+            timeout=patience, trust_env=False, headers=_token(server), verify=_authorities() or True
         )
 
     def get(self, path: str, **parameters: str | int) -> Answer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.ask import Answer, Api, output_option, server_option
+from reconciler.cli.ask import Answer, Api, complete_units, output_option, server_option
 from reconciler.cli.exits import DIFFERENCE, FINE
 from reconciler.cli.show import as_json_text, line, progress, short, table, when
 
 
 @click.command("diff")
-@click.argument("unit")
+@click.argument("unit", shell_complete=complete_units)
 @server_option
 @output_option
 def command(unit: str, server: str, as_json: bool) -> int:

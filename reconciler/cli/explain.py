@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.ask import Answer, Api, output_option, server_option
+from reconciler.cli.ask import Answer, Api, complete_units, output_option, server_option
 from reconciler.cli.show import as_json_text, line, short, table, when
+from reconciler.errors import ReconcilerError
 from reconciler.web.sentences import next_step
 
 
 @click.command("explain")
-@click.argument("unit")
+@click.argument("unit", shell_complete=complete_units)
 @server_option
 @output_option
 def command(unit: str, server: str, as_json: bool) -> None:
     """Why UNIT is as it is, and what happens next: its entry, what was applied, what holds it, what it depends on."""
     with Api(server) as api:
         seen = api.get(f"/api/v1/units/{unit}")
+        undo = _undo(api, unit) if seen["desired"] or seen["problem"] else None
     if as_json:
-        as_json_text(seen)
+        as_json_text({**seen, "undo": undo})
         return
     line("Unit", seen["unit"])
     line("Status", seen["sync"], seen["health"], seen["reason"], seen["message"])
@@ -29,6 +31,16 @@ def command(unit: str, server: str, as_json: bool) -> None:
             print(f"\n{label}:")
             table(("UNIT", "SYNC", "HEALTH", "REASON"), [_row(one) for one in seen[name]])
     line("Next", next_step(seen))
+    if undo:
+        line("To undo", undo, "- what changed its entry last; merge it as any other change")
+
+
+def _undo(api: Api, unit: str) -> str | None:
+    """The exact `git revert`; None where the daemon cannot tell now: the rest is worth more than this line."""
+    try:
+        return api.get(f"/api/v1/units/{unit}/undo").get("command")
+    except ReconcilerError:
+        return None
 
 
 def _sides(seen: Answer) -> None:

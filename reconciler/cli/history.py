@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.ask import Api, output_option, server_option
+from reconciler.cli.ask import Api, complete_scopes, output_option, server_option
 from reconciler.cli.show import as_json_text, progress, table, when
 from reconciler.web.sentences import told
 
 
 @click.command("history")
-@click.argument("scope", metavar="UNIT|SCOPE", default="all")
+@click.argument("scope", metavar="UNIT|SCOPE", default="all", shell_complete=complete_scopes)
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many events.")
 @server_option
 @output_option

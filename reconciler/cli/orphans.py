@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from reconciler.cli import exits
-from reconciler.cli.ask import Api, output_option, server_option
+from reconciler.cli.ask import Api, complete_scopes, output_option, server_option
 from reconciler.cli.show import as_json_text, progress, table
 
 
 @click.command("orphans")
-@click.argument("scope", default="all")
+@click.argument("scope", default="all", shell_complete=complete_scopes)
 @server_option
 @output_option
 def command(scope: str, server: str, as_json: bool) -> int:

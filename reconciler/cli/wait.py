@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import click
 
-from reconciler.cli.ask import Answer, Api, output_option, server_option
+from reconciler.cli.ask import Answer, Api, complete_units, output_option, server_option
 from reconciler.cli.exits import FINE, TIMEOUT, TROUBLE
 from reconciler.cli.show import as_json_text, progress, table
 from reconciler.cli.times import Duration
@@ -20,7 +20,7 @@ Question = Callable[[], tuple[list[Answer], str, bool]]
 
 
 @click.command("wait")
-@click.argument("unit", required=False)
+@click.argument("unit", required=False, shell_complete=complete_units)
 @click.option("--commit", metavar="SHA", help="Wait until every unit is as this commit, or a newer one, says.")
 @click.option("--timeout", type=Duration(), default="30m", show_default=True, help="How long at most.")
 @server_option

@@ -12,6 +12,7 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.git import chain, tree
 from reconciler.git.chain import Link
 from reconciler.git.command import Git, Patience, Remote
+from reconciler.git.commits import read_commits
 from reconciler.git.head import AcceptedHead, CommitProver, Head, OtherHistory
 from reconciler.git.mirror import Mirror, branch_ref
 from reconciler.git.tree import TreeChange, TreeEntry, TreeLimits, object_id
@@ -178,6 +179,18 @@ class EnvironmentsSource:
         options = ("--first-parent", "--max-count=1")
         out = self.git.run("rev-list", *options, operands=(object_id(commit),), paths=(path,))
         return Commit(out.decode().strip()) or None
+
+    def undoing(self, commit: Commit, path: str) -> str | None:
+        """The `git revert` that takes back the newest change of the file, as `last_change` finds it; None: it was never there.
+
+        Raises:
+            PassError: see `last_change`.
+        """
+        change = self.last_change(commit, path)
+        if change is None:
+            return None
+        (found,) = read_commits(self.git, [change])
+        return f"git revert {'-m 1 ' if len(found.parents) > 1 else ''}{change}"
 
     def read_tree(self, commit: Commit, *prefixes: str, limits: TreeLimits | None = None) -> Iterator[TreeEntry]:
         """Every file of a commit under the prefixes, those with a problem too.

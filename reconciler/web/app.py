@@ -62,6 +62,7 @@ def make_app(
         route("/api/v1/history", history),
         route("/api/v1/units", units),
         route("/api/v1/units/{unit:path}/history", unit_history),
+        route("/api/v1/units/{unit:path}/undo", unit_undo),
         route("/api/v1/units/{unit:path}", unit),
         route("/api/v1/jobs/{job}/log", log),
         route("/api/v1/commits/{sha}", commit),
@@ -158,6 +159,15 @@ def unit_history(request: Request, view: View) -> Response:
     if found is not None:
         return _json(detail(view.picture(), found))
     return _history(request, view, name)
+
+
+def unit_undo(request: Request, view: View) -> Response:
+    """The `git revert` that takes back what changed the unit's entry last; a unit may itself be called so, as above."""
+    picture, name = view.picture(), request.path_params["unit"]
+    found = picture.status(UnitId(f"{name}/undo"))
+    if found is not None:
+        return _json(detail(picture, found))
+    return _json({"command": view.undoing(pages.find(picture, name).unit)})
 
 
 def history(request: Request, view: View) -> Response:

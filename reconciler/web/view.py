@@ -59,6 +59,9 @@ class View(Protocol):
     def standing(self) -> Standing:
         """How the controller stands to the protected branch."""
 
+    def undoing(self, unit: UnitId) -> str | None:
+        """The `git revert` that takes back what changed the unit's entry last; None: nothing did, as far as it was accepted."""
+
     def pulls(self) -> Sequence[PullStatus]:
         """The open pull requests, as the forge last told them, and what each would do."""
 

@@ -49,6 +49,7 @@ class Installation:
     open: Sequence[PullStatus] = ()
     ran: dict[JobId, list[tuple[Phase, datetime]]] = field(default_factory=dict)
     proofs: dict[Commit, Proof] = field(default_factory=dict)
+    undo: dict[UnitId, str] = field(default_factory=dict)
     pulse: Pulse = field(default_factory=Pulse)
 
     def __post_init__(self) -> None:
@@ -101,6 +102,11 @@ class Installation:
         accepted = HistoryAccepted(old, new, (new,), (old,), reason)
         self.store.append(accepted, actor=actor)
         return accepted
+
+    def undoing(self, unit: UnitId) -> str | None:
+        if self.silent:
+            raise PassError("MirrorLocked", "another git process works in the mirror")
+        return self.undo.get(unit)
 
     def pulls(self) -> Sequence[PullStatus]:
         return self.open

@@ -365,3 +365,15 @@ def test_hundreds_of_polls_leave_descriptors_and_children_flat(world: World) -> 
             del entries
         source.poll()
     assert held() == before
+
+
+def test_the_newest_change_of_an_entry_is_taken_back_as_what_it_is(world: World) -> None:
+    world.repo.branch_off("change")
+    world.repo.commit({"environments/prod/a.yaml": "2"}, branch="change")
+    merged = world.repo.merge("change")
+    squashed = world.repo.commit({"environments/prod/b.yaml": "1"})
+    source = world.source()
+    head = world.accept(source).commit
+    assert source.undoing(head, "environments/prod/a.yaml") == f"git revert -m 1 {merged}"
+    assert source.undoing(head, "environments/prod/b.yaml") == f"git revert {squashed}"
+    assert source.undoing(merged, "environments/prod/b.yaml") is None
