@@ -22,6 +22,7 @@ from reconciler.desired.paths import LOCK_PATH
 from reconciler.errors import ConfigError
 
 C = TypeVar("C", ControllerConfig, RunnerConfig)
+ENTER = "run doctor as the plane's user"
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -90,24 +91,29 @@ def _read(name: str, path: Path | None, load: Callable[[Path], C], *, secret: bo
     return config, list(attempt(name, f"look at {path}", partial(host.file, name, path, secret=secret)))
 
 
+def _look(check: str, fix: str, look: Callable[..., Iterator[Finding]], *about: object) -> Iterator[Finding]:
+    return attempt(check, fix, partial(look, check, *about))
+
+
 def _both(config: ControllerConfig | RunnerConfig, who: str, lock_path: Path | None) -> Iterator[Finding]:
     """What each plane has to be able to do by itself."""
-    yield from host.secrets(f"{who}: secrets", config)
-    opens = "correct environments_repo, or the files that open it"
-    yield from attempt(f"{who}: repository", opens, partial(trust.repository, f"{who}: repository", config))
-    keys = "correct the files of environments_repo.signatures"
-    yield from attempt(f"{who}: signatures", keys, partial(trust.signatures, f"{who}: signatures", config))
-    forge = "correct environments_repo.forge, or its token"
-    yield from attempt(f"{who}: protection", forge, partial(trust.protection, f"{who}: protection", config))
-    yield from trust.catalogs(f"{who}: catalogs", config, lock_path)
+    yield from _look(f"{who}: secrets", "let this user read them", host.secrets, config)
+    yield from _look(
+        f"{who}: repository", "correct environments_repo, or the files that open it", trust.repository, config
+    )
+    yield from _look(
+        f"{who}: signatures", "correct the files of environments_repo.signatures", trust.signatures, config
+    )
+    yield from _look(f"{who}: protection", "correct environments_repo.forge, or its token", trust.protection, config)
+    yield from _look(f"{who}: catalogs", "correct catalog_repos", trust.catalogs, config, lock_path)
 
 
 def _controller(config: ControllerConfig, lock_path: Path | None) -> Iterator[Finding]:
     places = {"store": config.store_path.parent, "work": config.work_path}
     yield from _both(config, "controller", lock_path)
-    yield from host.writable("controller: folders", places)
-    yield from host.room("controller: room", places, 64)
-    yield from sockets.path("admin socket", config.admin_socket)
+    yield from _look("controller: folders", ENTER, host.writable, places)
+    yield from _look("controller: room", ENTER, host.room, places, 64)
+    yield from _look("admin socket", ENTER, sockets.path, config.admin_socket)
 
 
 def _runner(config: RunnerConfig, lock_path: Path | None) -> Iterator[Finding]:
@@ -116,12 +122,16 @@ def _runner(config: RunnerConfig, lock_path: Path | None) -> Iterator[Finding]:
     }
     places = {"memory": config.memory_path, "work": config.work_path}
     yield from _both(config, "runner", lock_path)
-    yield from host.writable("runner: folders", places)
-    yield from host.room("runner: room", {**places, **states}, config.least_room)
+    yield from _look("runner: folders", ENTER, host.writable, places)
+    yield from _look("runner: room", ENTER, host.room, {**places, **states}, config.least_room)
     yield from attempt("engine", "install tofu or terraform, and name it as engine", partial(plane.engine, config))
     yield from plane.states(config)
     yield from plane.accounts(config)
-    yield from sockets.path("runner socket", config.socket_path, shared=config.controller_uid is not None)
+    yield from attempt(
+        "runner socket",
+        ENTER,
+        partial(sockets.path, "runner socket", config.socket_path, shared=config.controller_uid is not None),
+    )
 
 
 def _show(one: Finding) -> None:

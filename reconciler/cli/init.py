@@ -27,6 +27,15 @@ from reconciler.lockfile import HEADER
 
 HERE = Path(__file__).parent / "scaffold"
 HOST = "host"
+ELSEWHERE = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_NAMESPACE",
+)
 EXAMPLE, RELEASE = "example", "v1.0.0"
 
 # path in the repository -> the text's file in scaffold/
@@ -129,7 +138,7 @@ def _check(url: str, branch: str, *, local: bool) -> None:
     try:
         EnvironmentsRepo(url=url, branch=branch, allow_file=local, signatures="off")
     except ValidationError as error:
-        raise ConfigError(f"--url {url}, --branch {branch}: {error.errors()[0]['msg']}") from None
+        raise ConfigError(f"--url, --branch: {error.errors()[0]['msg']}") from None  # the address may hold a secret
 
 
 def _filled(name: str, fill: Mapping[str, str]) -> str:
@@ -162,7 +171,7 @@ def _example(folder: Path) -> Path:
 
 def _git(folder: Path, *words: str) -> str:
     """What git says. Raises ConfigError."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
         done = subprocess.run(["git", *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
     except FileNotFoundError:

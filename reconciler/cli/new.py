@@ -56,7 +56,7 @@ def command(
     from reconciler.vetting.names import TOFU
 
     lock, _ = read_lock(lock_path)
-    top = lock_path.resolve().parent
+    top = lock_path.parent.resolve()
     unit = _unit(top, entry)
     pin = _pin(lock, wanted)
     with open_shelf(named, config, branch) as shelf:

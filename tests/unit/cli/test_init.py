@@ -18,6 +18,8 @@ def person(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     """Somebody whose git knows their name."""
     settings = tmp_path_factory.mktemp("home") / "gitconfig"
     settings.write_text("[user]\nname = Ada\nemail = ada@example.com\n")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("HOME", str(settings.parent))
     settings.rename(settings.with_name(".gitconfig"))
@@ -106,7 +108,9 @@ def test_what_cannot_be_is_said_with_what_to_do(tmp_path: Path, capsys: pytest.C
     assert "remove that link" in capsys.readouterr().err
     assert not list(elsewhere.iterdir())
     assert main(["init", str(elsewhere), "--url", "https://ada:secret@git.example.com/e.git"]) == 1
-    assert "token_file" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "token_file" in said
+    assert "secret" not in said
 
 
 def test_a_git_that_does_not_know_who_commits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
