@@ -63,8 +63,9 @@ def controller(config: ControllerConfig, path: Path) -> Iterator[Finding]:
     """The daemon, if it listens on this host without a proxy in between. `path`: of its file."""
     import httpx
 
-    if config.http.tls is not None:
-        yield ok("controller", "is asked through its proxy, and not from here")
+    http = config.http
+    if http.tls is not None or http.proxy is not None or http.oidc is not None:
+        yield ok("controller", f"{http.listen} asks who one is, and so was not asked from here")
         return
     server = f"http://{config.http.listen}"
     try:
