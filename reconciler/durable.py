@@ -109,6 +109,10 @@ def open_plain(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
+PATIENCE = 300.0  # seconds that a lock is waited for: what it guards are files, written in a moment
+PACE = 0.05  # seconds between two looks at it, at the most
+
+
 class FileLock:
     """An advisory lock that the kernel releases when its last holder dies, however it dies.
 
@@ -116,17 +120,18 @@ class FileLock:
     The file stays behind when the lock is released: removing it would let two holders lock two files of one name.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        """`patience`: seconds that `with` waits for another holder."""
+        self.path, self._patience = path, patience
         self._handle: int | None = None
 
-    def take(self, *, wait: bool = False) -> bool:
-        """Try to become the holder; with `wait`, for as long as it takes. False: somebody else holds it."""
+    def take(self) -> bool:
+        """Try to become the holder. False: somebody else is."""
         if self._handle is not None:
             return True
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
             return False
@@ -135,6 +140,19 @@ class FileLock:
             raise
         self._handle = handle
         return True
+
+    def _wait(self) -> None:
+        """Become the holder, sooner or later. Looks again and again: a thread cannot be called back from the kernel's own wait."""
+        ends, pace = time.monotonic() + self._patience, 0.001
+        while not self.take():
+            if time.monotonic() >= ends:
+                raise PassError(
+                    "LockBusy",
+                    f"{self.path}: another process has held this lock for {self._patience:g} s. It is tried again by itself; "
+                    "if it stays so, end the process that `fuser` names for it: the lock goes with it.",
+                )
+            time.sleep(pace)
+            pace = min(2 * pace, PACE)
 
     def fileno(self) -> int:
         """The descriptor that holds the lock, for a caller that hands it to a child on purpose.
@@ -153,7 +171,8 @@ class FileLock:
             self._handle = None
 
     def __enter__(self) -> Self:
-        self.take(wait=True)
+        """Raises PassError "LockBusy": another holder outlasted our patience."""
+        self._wait()
         return self
 
     def __exit__(

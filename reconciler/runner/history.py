@@ -22,6 +22,7 @@ from reconciler.runner.memory import Anew, Memory, Trust
 from reconciler.trust import FREEZING, Seen, Standing, is_final, put_back
 
 FRESH = 5.0  # seconds for which a fetch counts as now
+FETCHES = 960.0  # seconds that a fetch of another job is waited for: a first one may take 15 minutes
 RECENT = 200  # accepted commits that are remembered outside the mirror: by them an older head is known for what it is
 
 
@@ -235,7 +236,7 @@ class History:
         return f" {seen.unproven.commit} and what follows it is not accepted: {seen.unproven.message}"
 
     def _fetching(self) -> FileLock:
-        return FileLock(self._memory.folder / "fetch.lock")
+        return FileLock(self._memory.folder / "fetch.lock", FETCHES)
 
     def _raise_failed_since(self, began: float) -> None:
         if self._failed.exists() and self._failed.stat().st_mtime > began:

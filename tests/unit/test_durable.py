@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
         assert not first.take()
     assert first.take()
     first.release()
+
+
+def test_a_lock_is_waited_for_and_not_for_ever(tmp_path: Path) -> None:
+    holder = FileLock(tmp_path / "l")
+    holder.take()
+    with pytest.raises(PassError, match=r"held this lock for 0\.01 s.*`fuser`") as caught, FileLock(holder.path, 0.01):
+        pass
+    assert caught.value.reason == "LockBusy"
+    later = threading.Timer(0.02, holder.release)
+    later.start()
+    with FileLock(holder.path):
+        assert is_locked(holder.path)
+    later.join()
+    assert not is_locked(holder.path)
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
