@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -85,7 +85,7 @@ def survey(
     """Gather what the gates look at. `answers`: whether the runner does, now. `known`: see `expected`."""
     faults: dict[UnitId, Exception] = {}
     wanted, users = expected(desired, ledger, facts, known, faults), users_of(desired, ledger)
-    return World(desired, ledger, facts, wanted, readers_of(ledger), now, answers, users, faults=faults)
+    return World(desired, ledger, facts, wanted, readers_of(ledger, faults), now, answers, users, faults=faults)
 
 
 # What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.
@@ -244,17 +244,24 @@ def corrects(unit: Unit) -> bool:
 def _unwanted(world: World) -> Iterator[Decision]:
     """Broken entries, and units whose file is gone: neither is touched, and both say why."""
     for unit_id, problem in world.desired.broken.items():
-        hold = Hold(problem.reason, str(problem))
-        record = world.ledger.units.get(unit_id)
-        if record is None or record.hold != hold:
-            yield Held(unit_id, hold)
+        record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
+        yield from _held_or_fault(world, record, lambda problem=problem: Hold(problem.reason, str(problem)))
     claimed = claimed_by_moves(world.desired, world.ledger)
     for record in world.ledger.units.values():
         if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
             continue
-        hold_or_none = _orphaned(record, world.desired)
-        if record.hold != hold_or_none:
-            yield Held(record.unit, hold_or_none)
+        yield from _held_or_fault(world, record, lambda record=record: _orphaned(record, world.desired))
+
+
+def _held_or_fault(world: World, record: UnitRecord, find: Callable[[], Hold | None]) -> Iterator[Held]:
+    """The unit's hold, where it is another now. What nobody foresaw in one of them keeps no other from its decision."""
+    fault = world.faults.get(record.unit)
+    try:
+        hold = find() if fault is None else Hold(INTERNAL, bug(fault))
+    except Exception as error:  # noqa: BLE001 - as in `_one_or_fault`
+        hold, fault = Hold(INTERNAL, bug(error)), error
+    if record.hold != hold:
+        yield Held(record.unit, hold, fault)
 
 
 def _orphaned(record: UnitRecord, desired: Desired) -> Hold | None:

@@ -65,6 +65,8 @@ class Need:
     cause: Cause
 
 
+EVERY_UNIT = UnitId("*")  # no unit is called so
+
 Gate = Callable[[World, Unit, UnitRecord, Need], Hold | None]
 
 
@@ -83,11 +85,19 @@ def policy(unit: Unit) -> str:
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
-def readers_of(ledger: Ledger) -> dict[UnitId, tuple[UnitId, ...]]:
-    """For each unit that something is built on: what."""
+def readers_of(ledger: Ledger, faults: dict[UnitId, Exception] | None = None) -> dict[UnitId, tuple[UnitId, ...]]:
+    """For each unit that something is built on: what.
+
+    `faults` gets what nobody foresaw, by unit: what such a unit reads is unknown, so it counts as a reader of every unit.
+    """
+    faults = {} if faults is None else faults
     readers: dict[UnitId, list[UnitId]] = {}
     for record in ledger.units.values():
-        for unit in reads_now(record):
+        try:
+            reads = reads_now(record)
+        except Exception as error:  # noqa: BLE001 - `decide` holds the unit for it
+            reads, faults[record.unit] = frozenset({EVERY_UNIT}), error
+        for unit in reads:
             readers.setdefault(unit, []).append(record.unit)
     return {unit: tuple(sorted(who)) for unit, who in readers.items()}
 
@@ -262,7 +272,7 @@ def still_referenced(world: World, unit: Unit, record: UnitRecord, need: Need) -
     """Nothing goes while something that is applied still reads it."""
     if unit.presence is Presence.PRESENT:
         return None
-    names = {unit.id, unit.entry.moved_from or unit.id}  # what read it under its former name reads it still
+    names = {unit.id, unit.entry.moved_from or unit.id, EVERY_UNIT}  # what read it under its former name reads it still
     readers = {reader for name in names for reader in world.readers.get(name, ())} - names
     if not readers:
         return None

@@ -15,6 +15,7 @@ from datetime import datetime
 from reconciler import breakglass
 from reconciler.decide import Known
 from reconciler.decide import expected as fingerprints
+from reconciler.errors import INTERNAL, bug
 from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
@@ -253,13 +254,21 @@ def overview(
     stands = _standing_since(before, desired, ledger, expected) if before else {}
     return Overview(
         tuple(
-            stands.get(unit)
-            or unit_status(
-                unit, desired, ledger.units.get(unit), expected.get(unit), ledger.pauses, ledger.sessions, now=now
-            )
+            stands.get(unit) or _status_or_fault(unit, desired, ledger, expected.get(unit), now)
             for unit in sorted(_known(desired, ledger))
         )
     )
+
+
+def _status_or_fault(
+    unit: UnitId, desired: Desired | None, ledger: Ledger, expected: Fingerprint | None, now: datetime
+) -> UnitStatus:
+    """As `unit_status`. A unit in which this program finds a bug of its own says so, and every other is shown."""
+    try:
+        record, pauses, sessions = ledger.units.get(unit), ledger.pauses, ledger.sessions
+        return unit_status(unit, desired, record, expected, pauses, sessions, now=now)
+    except Exception as error:  # noqa: BLE001 - said of the unit, on every page and in `status`
+        return UnitStatus(unit, Sync.UNKNOWN, Health.DEGRADED, INTERNAL, bug(error), held=True)
 
 
 def _standing_since(

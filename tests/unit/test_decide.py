@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler import decide as deciding
+from reconciler import gates
 from reconciler.decide import (
     Capacity,
     Decision,
@@ -25,7 +26,7 @@ from reconciler.decide import (
 )
 from reconciler.desired.fingerprint import fingerprint as printed
 from reconciler.gates import Need
-from reconciler.ledger import JobEnded, after
+from reconciler.ledger import JobEnded, after, reads_now
 from reconciler.model import (
     Cause,
     Desired,
@@ -587,3 +588,35 @@ def test_a_bug_in_a_gate_holds_the_unit_that_finds_it(monkeypatch: pytest.Monkey
     (held,) = decide(survey(make.desired(make.entry(NET)), Ledger(), FACTS, make.NOW), Capacity(9, 9))
     assert isinstance(held, Held)
     assert isinstance(held.fault, ZeroDivisionError)
+
+
+def test_a_bug_in_an_orphan_or_a_broken_entry_holds_that_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    orphan, other = UnitId("prod/gone"), UnitId("prod/away")
+    ledger = Ledger()
+    for name in (orphan, other):
+        ledger = make.with_record(ledger, name, applied=make.applied(make.unit(name), make.fingerprint()))
+    real = deciding._orphaned
+
+    def broken(record: UnitRecord, *rest: Any) -> Hold | None:
+        return 1 / 0 if record.unit == orphan else real(record, *rest)  # type: ignore[return-value]
+
+    monkeypatch.setattr(deciding, "_orphaned", broken)
+    found = list(decide(survey(make.desired(make.entry(NET)), ledger, FACTS, make.NOW), Capacity(9, 9)))
+    holds = {one.unit: one.hold.reason for one in found if isinstance(one, Held) and one.hold}
+    assert holds == {orphan: "InternalError", other: "Orphaned"}
+    assert [one.unit.id for one in found if isinstance(one, Dispatch)] == [NET]
+
+
+def test_what_an_unreadable_record_reads_is_not_destroyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(record: UnitRecord) -> frozenset[UnitId]:
+        return 1 / 0 if record.unit == "prod/z" else reads_now(record)  # type: ignore[return-value]
+
+    monkeypatch.setattr(gates, "reads_now", broken)
+    gone = make.desired(make.entry(NET, presence=Presence.ABSENT), make.entry("prod/z"), make.entry("prod/y"))
+    ledger = ORDERLY
+    for name in ("prod/y", "prod/z"):
+        ledger = make.with_record(ledger, UnitId(name))
+    found = list(decide(survey(gone, ledger, FACTS, make.NOW), Capacity(9, 9)))
+    holds = {one.unit: one.hold.reason for one in found if isinstance(one, Held) and one.hold}
+    assert (holds["prod/z"], holds[NET]) == ("InternalError", "StillReferenced")
+    assert "prod/y" in [one.unit.id for one in found if isinstance(one, Dispatch)]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from reconciler import status as showing
 from reconciler.desired.fingerprint import fingerprint
 from reconciler.model import (
     Cause,
@@ -285,3 +287,16 @@ def test_a_state_that_somebody_else_made_is_shown_where_nothing_else_is_to_be_sa
     assert (seen.reason, seen.health, seen.held) == ("SerialUnexplained", Health.HEALTHY, False)
     assert seen.in_order
     assert look(record, pauses=(pause(),)).reason == "Paused"
+
+
+def test_a_unit_in_which_a_bug_is_found_says_so_and_every_other_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = showing._sync
+
+    def broken(sight: Any) -> Any:
+        return 1 / 0 if sight.unit == "prod/app" else real(sight)
+
+    monkeypatch.setattr(showing, "_sync", broken)
+    found = overview(desired(unit("prod/network"), unit("prod/app")), Ledger(), {}, NOW)
+    app, network = found.units
+    assert (app.unit, app.health, app.reason, app.held) == ("prod/app", Health.DEGRADED, "InternalError", True)
+    assert (network.unit, network.reason) == ("prod/network", "")
