@@ -45,6 +45,11 @@ TABLE: Mapping[str, tuple[Waits, str]] = {
     "AdoptionDestroys": (Waits.LOOK, "what is taken over would go, and the plan is another once the objects are"),
     "PlanExceedsReview": (Waits.LOOK, "the plan is more than was shown, and is another once the objects are"),
     "ReviewMissing": (Waits.LOOK, "nobody was shown the plan; an empty one needs no review"),
+    "OutputTooLarge": (Waits.LOOK, "the engine says too much, and says less once the objects or the module are others"),
+    "MemoryExceeded": (
+        Waits.LOOK,
+        "the job was too large for its memory, and is smaller once the objects or the module are",
+    ),
     "PerpetualDiff": (Waits.LOOK, "the same change again, until the objects or the module are others"),
     "RuleViolated": (Waits.LOOK, "the plan is none that a rule lets pass, and is another once the objects are"),
     "RuleUndecided": (Waits.LOOK, "a rule cannot be worked out on this plan; another rule or another plan it may be"),

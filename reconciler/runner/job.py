@@ -22,6 +22,10 @@ OVERDUE = (
     "The job did not come to an apply in the time that it has for verifying and planning, and ended itself; no apply was begun. Its log says "
     "how far it came, and a server that crawls is the likely cause; raise timeouts.plan in environment.yaml if its plans are just long."
 )
+TOO_LARGE = (
+    "The job's own process came to the 2 GiB that it may take, and was refused more. A plan or a state of hundreds of MiB does that: divide the "
+    "unit into smaller ones. The runner and other jobs are not touched by it."
+)
 
 
 def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock) -> None:
@@ -51,6 +55,8 @@ def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:
     except overdue.OverdueError:
         overdue.end()
         return progress.result(Outcome.FAILED, "JobTimeout", OVERDUE)
+    except MemoryError:
+        return progress.result(Outcome.FAILED, "MemoryExceeded", TOO_LARGE)
     except OSError as error:
         return progress.result(Outcome.FAILED, "HostFault", f"The runner's host: {error}.")
     except Exception as error:  # noqa: BLE001 - a bug ends this job, and is logged whole; the unit's journal makes the next one safe

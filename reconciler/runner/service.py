@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -51,6 +52,7 @@ from reconciler.runner.terraform.packages import Package
 from reconciler.systemd import Systemd
 from reconciler.trust import Seen
 
+MEMORY = 2 << 30  # bytes that a job's own Python may take: its engine, and what that starts, come on top
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
@@ -264,6 +266,7 @@ class Service:
             self._let_go()
             with suppress(OSError):
                 Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
+            _limit_memory()
             overdue.arm()
             run_job(self._host, job, folder, life)
             code = 0
@@ -318,6 +321,14 @@ class Service:
 
     def _folder(self, request: wire.Message) -> JobFolder:
         return self._host.spool.job(JobId(checked_id(str(request.get("job")))))
+
+
+def _limit_memory() -> None:
+    """What this process would hold beyond is refused to it: a job that is too large ends as one, and starves nobody else."""
+    if hasattr(resource, "prlimit"):  # else its engine could not be freed of it
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def listen(path: Path, controller: int | None = None) -> socket.socket:

@@ -360,3 +360,22 @@ def test_more_processes_than_it_may_have_are_not_made(bench: Bench) -> None:
     code += "except OSError: print(made, flush=True)\n"
     ended(bench.start(code))
     assert 0 < int((bench.folder / "out").read_text() or -1) <= 40, bench.errors
+
+
+MANY = 'resource "terraform_data" "many" {\n  count = 400\n  input = "x"\n}\n'
+
+
+def test_an_engine_that_writes_too_much_ends_with_a_reason(strict: Bench) -> None:
+    """Its output is a file, too. Terraform goes on when it can print no more, and plans to the end as if nothing were missing."""
+    engine = find_engine(str(static_engine()), None, None, strict.folder / "scratch")
+    strict.work.mkdir(mode=0o700)
+    (strict.work / "main.tf").write_text(MANY)
+    (strict.work / "main.tf.json").write_text("{}")
+    (strict.work / "values.tfvars.json").write_text("{}")
+    jail = strict.place.jailer(engine.binary, limits=Limits(file=64 << 10))
+    talk = Conversation(engine, strict.work, {}, strict.folder / "log", jail=jail)
+    talk.init(deadline_in(SECONDS))
+    with pytest.raises(UnitError, match="plan printed more than") as raised:
+        talk.plan(deadline_in(SECONDS))
+    assert raised.value.reason == "OutputTooLarge"
+    assert (strict.work / "plan.out").stat().st_size == 64 << 10

@@ -72,6 +72,11 @@ class Jailer:
 
     cell: Cell
 
+    @property
+    def largest(self) -> int:
+        """Bytes that a file may come to."""
+        return self.cell.limits.file
+
     def start(
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
     ) -> Kept:

@@ -179,11 +179,22 @@ class Conversation:
                 "normal length; the job's log says how far it came.",
                 transient=True,
             )
+        self._check_whole(step)
         if ended.code == 0 or (step == "plan" and ended.code == 2):
             return said, ended.code
         if names := sensitive_outputs(said.diagnostics):
             raise SensitiveOutputs(names, said.diagnostics)
         raise EngineError(step, said.diagnostics, has_read=said.has_read)
+
+    def _check_whole(self, step: str) -> None:
+        """What the engine printed is all of it: beyond the jail's limit it goes on in silence, as if nothing were missing."""
+        if self._jail is None or (self._folder / f"{step}.out").lstat().st_size < self._jail.largest:
+            return
+        raise UnitError(
+            "OutputTooLarge",
+            f"{step} printed more than the {self._jail.largest >> 20} MiB that one file of a jailed job may have, and what is missing "
+            "may be what matters. Divide the unit into smaller ones.",
+        )
 
     def _run(
         self,

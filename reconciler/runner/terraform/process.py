@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -34,6 +35,10 @@ class Child(Protocol):
 
 class Jail(Protocol):
     """Where commands run instead of here. The folder is its own; the variables it may add to."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a file of its may come to. What an engine prints beyond is lost, and the engine does not say so."""
 
     def start(
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
@@ -94,6 +99,7 @@ class Command:
                     argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
                     start_new_session=True, pass_fds=locks,
                 )  # fmt: skip
+                _unlimit(self._process.pid)
             else:
                 self._process = jail.start(argv, env, stdout.fileno(), stderr.fileno(), locks)
         self._asked = False
@@ -177,6 +183,14 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
             os.close(self._handle)
+
+
+def _unlimit(pid: int) -> None:
+    """The memory of this process may be limited; that of an engine, and of its providers, is another matter."""
+    prlimit, (_, hard) = getattr(resource, "prlimit", None), resource.getrlimit(resource.RLIMIT_DATA)
+    if prlimit is not None:
+        with suppress(ProcessLookupError):
+            prlimit(pid, resource.RLIMIT_DATA, (hard, hard))
 
 
 def _reserve(file: BinaryIO, room: int) -> None:

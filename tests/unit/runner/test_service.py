@@ -79,15 +79,15 @@ class Runner:
         return (self.ground.world / "begun").exists()
 
 
-def start(made: Playground) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "reconciler", "runner", "serve", "--config", str(made.runner_config)]
+def start(made: Playground, *program: str) -> subprocess.Popen[str]:
+    argv = [sys.executable, *(program or ("-m", "reconciler")), "runner", "serve", "--config", str(made.runner_config)]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, start_new_session=True)
 
 
 @contextmanager
-def running(made: Playground) -> Iterator[Runner]:
-    """A runner that listens; at the end it is gone."""
-    process = start(made)
+def running(made: Playground, *program: str) -> Iterator[Runner]:
+    """A runner that listens; at the end it is gone. `program`: how Python starts it, if otherwise."""
+    process = start(made, *program)
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
@@ -547,3 +547,41 @@ def test_a_job_builds_nothing_that_it_could_have_inherited(tmp_path: Path) -> No
     for number in (1, 2):
         assert plane.carry_out(host, job("prod/a", made.environments.head, number)).outcome is Outcome.SUCCEEDED
     assert codec._adapter.cache_info().misses == built
+
+
+GREEDY = """
+import sys
+from reconciler.cli import main
+from reconciler.runner import job
+real = job._said
+def said(host, asked, *rest):
+    if asked.unit == "prod/app":
+        held = bytearray(3 << 30)
+    return real(host, asked, *rest)
+job._said = said
+sys.exit(main())
+"""
+ASKING = """\
+resource "terraform_data" "this" {
+  provisioner "local-exec" {
+    interpreter = ["/bin/sh", "-c"]
+    command     = "ulimit -d > $FILES_ROOT/limit"
+  }
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a job's memory is limited where its engine can be freed of that")
+def test_a_job_that_takes_too_much_memory_ends_as_one_and_an_engine_may_take_what_it_needs(tmp_path: Path) -> None:
+    releases = {"v1.0.0": {**RELEASES["v1.0.0"], "modules/waiting/main.tf": ASKING}}
+    made = Playground.create(tmp_path / "ground", ENTRIES, releases, runner=excused("waiting"))
+    with running(made, "-c", GREEDY) as runner:
+        greedy = runner.job("prod/app", 1)
+        runner.executor.start(greedy)
+        found = runner.result(greedy)
+        assert (found.outcome, found.reason) == (Outcome.FAILED, "MemoryExceeded")
+        other = runner.job("prod/slow", 2)
+        runner.executor.start(other)
+        assert runner.result(other).outcome is Outcome.SUCCEEDED
+    assert (made.world / "limit").read_text() == "unlimited\n"
+    made.close()
