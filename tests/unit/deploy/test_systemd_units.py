@@ -68,6 +68,19 @@ def test_what_the_jail_costs_is_known(host: Path) -> None:
     assert f"{MOST_WITH_JAIL / 10}" in (FOLDER.parents[1] / "docs" / "operations.md").read_text()
 
 
+def test_nothing_that_the_jail_can_bear_comes_to_less(host: Path) -> None:
+    """docs/operations.md says so: with all that a site may add 2.2 is left, and what comes to 2.0 takes namespaces of the jail."""
+    with_jail(host)
+    drop_in = host / "reconciler-runner.service.d" / "jail.conf"
+    closed = drop_in.read_text() + "IPAddressDeny=any\nIPAddressAllow=10.0.0.0/8\n"
+    closed += "RestrictAddressFamilies=\nRestrictAddressFamilies=AF_UNIX AF_INET AF_INET6\n"
+    drop_in.write_text(closed)
+    assert not exposed(host / UNITS[1], 22)
+    assert exposed(host / UNITS[1], MOST)
+    drop_in.write_text(closed.replace(" ipc uts cgroup", ""))
+    assert not exposed(host / UNITS[1], MOST)
+
+
 def test_the_two_planes_have_nothing_in_common() -> None:
     controller, runner = (settings(FOLDER / name) for name in UNITS)
     for setting in ("User", "Group", "StateDirectory", "RuntimeDirectory", "ConfigurationDirectory"):
