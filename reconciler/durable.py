@@ -127,32 +127,23 @@ class FileLock:
 
     def take(self) -> bool:
         """Try to become the holder. False: somebody else is."""
-        if self._handle is not None:
-            return True
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return self._handle is not None or self._taken(time.monotonic())
+
+    def _taken(self, ends: float) -> bool:
+        """Try until then. Looks again and again: a thread cannot be called back from the kernel's own wait."""
+        handle, pace = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), 0.001
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return False
+            while not _flocked(handle):
+                if time.monotonic() >= ends:
+                    os.close(handle)
+                    return False
+                time.sleep(pace)
+                pace = min(2 * pace, PACE)
         except BaseException:
             os.close(handle)
             raise
         self._handle = handle
         return True
-
-    def _wait(self) -> None:
-        """Become the holder, sooner or later. Looks again and again: a thread cannot be called back from the kernel's own wait."""
-        ends, pace = time.monotonic() + self._patience, 0.001
-        while not self.take():
-            if time.monotonic() >= ends:
-                raise PassError(
-                    "LockBusy",
-                    f"{self.path}: another process has held this lock for {self._patience:g} s. It is tried again by itself; "
-                    "if it stays so, end the process that `fuser` names for it: the lock goes with it.",
-                )
-            time.sleep(pace)
-            pace = min(2 * pace, PACE)
 
     def fileno(self) -> int:
         """The descriptor that holds the lock, for a caller that hands it to a child on purpose.
@@ -172,13 +163,26 @@ class FileLock:
 
     def __enter__(self) -> Self:
         """Raises PassError "LockBusy": another holder outlasted our patience."""
-        self._wait()
+        if self._handle is None and not self._taken(time.monotonic() + self._patience):
+            raise PassError(
+                "LockBusy",
+                f"{self.path}: another process has held this lock for {self._patience:g} s. It is tried again by itself; "
+                "if it stays so, end the process that `fuser` names for it: the lock goes with it.",
+            )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _flocked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_locked(path: Path) -> bool:
