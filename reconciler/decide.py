@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import semver
 
@@ -23,6 +24,7 @@ from reconciler.model import (
     Ledger,
     Operation,
     Presence,
+    Problem,
     Reference,
     RunnerFacts,
     Unit,
@@ -245,12 +247,12 @@ def _unwanted(world: World) -> Iterator[Decision]:
     """Broken entries, and units whose file is gone: neither is touched, and both say why."""
     for unit_id, problem in world.desired.broken.items():
         record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
-        yield from _held_or_fault(world, record, lambda problem=problem: Hold(problem.reason, str(problem)))
+        yield from _held_or_fault(world, record, partial(_broken, problem))
     claimed = claimed_by_moves(world.desired, world.ledger)
     for record in world.ledger.units.values():
         if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
             continue
-        yield from _held_or_fault(world, record, lambda record=record: _orphaned(record, world.desired))
+        yield from _held_or_fault(world, record, partial(_orphaned, record, world.desired))
 
 
 def _held_or_fault(world: World, record: UnitRecord, find: Callable[[], Hold | None]) -> Iterator[Held]:
@@ -262,6 +264,10 @@ def _held_or_fault(world: World, record: UnitRecord, find: Callable[[], Hold | N
         hold, fault = Hold(INTERNAL, bug(error)), error
     if record.hold != hold:
         yield Held(record.unit, hold, fault)
+
+
+def _broken(problem: Problem) -> Hold:
+    return Hold(problem.reason, str(problem))
 
 
 def _orphaned(record: UnitRecord, desired: Desired) -> Hold | None:

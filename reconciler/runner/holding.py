@@ -24,6 +24,7 @@ from reconciler.model import Job, JobId, Operation, UnitId
 from reconciler.runner.host import Host
 from reconciler.runner.request import checked_id
 from reconciler.runner.terraform import leftover
+from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.leftover import Process
 from reconciler.runner.terraform.state import Backend
 from reconciler.runner.terraform.statelock import Found, LockInfo, StateLock
@@ -195,8 +196,8 @@ def _me(host: Host, job: Job) -> Holder:
         job=job.id,
         fence=job.fence,
         host=socket.gethostname(),
-        machine=_line(Path("/etc/machine-id")),
-        boot=_line(Path("/proc/sys/kernel/random/boot_id")),
+        machine=_machine(),
+        boot=boot(),
         spool=_identity(host.spool.folder),
         pid=os.getpid(),
         born=me.born if me else 0,
@@ -211,11 +212,11 @@ def holder_of(info: LockInfo) -> Holder | None:
         return None
 
 
-def _line(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+def _machine() -> str:
+    """Which host it is; empty where the system does not say."""
+    with suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()
+    return ""
 
 
 def _identity(folder: Path) -> str:
@@ -233,13 +234,13 @@ def died_here(host: Host) -> Proof:
     The engine and its providers hold the job's lock in the spool as the job itself does, and the kernel drops it with
     the last of them. A process's number alone would prove nothing: the engine outlives its job.
     """
-    memory, boot = host.memory.name, _line(Path("/proc/sys/kernel/random/boot_id"))
-    machine, spool = _line(Path("/etc/machine-id")), _identity(host.spool.folder)
+    memory, booted = host.memory.name, boot()
+    machine, spool = _machine(), _identity(host.spool.folder)
 
     def proof(holder: Holder) -> str | None:
-        if holder.memory != memory or not boot:
+        if holder.memory != memory or not booted:
             return None
-        if holder.boot == boot:
+        if holder.boot == booted:
             return (
                 f"no process of {holder.job} lives on this host"
                 if holder.spool == spool and _dead(host, holder)

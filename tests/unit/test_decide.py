@@ -618,5 +618,5 @@ def test_what_an_unreadable_record_reads_is_not_destroyed(monkeypatch: pytest.Mo
         ledger = make.with_record(ledger, UnitId(name))
     found = list(decide(survey(gone, ledger, FACTS, make.NOW), Capacity(9, 9)))
     holds = {one.unit: one.hold.reason for one in found if isinstance(one, Held) and one.hold}
-    assert (holds["prod/z"], holds[NET]) == ("InternalError", "StillReferenced")
+    assert (holds[UnitId("prod/z")], holds[NET]) == ("InternalError", "StillReferenced")
     assert "prod/y" in [one.unit.id for one in found if isinstance(one, Dispatch)]

@@ -21,7 +21,6 @@ INVALID = ("Invalid value for input variable", "Invalid value for variable", "In
 UNKNOWN = ("Unsupported argument", "Extraneous JSON object property")
 MISSING = ("Missing required argument", "Missing required property")
 NO_TARGET = "Configuration for import target does not exist"
-LOCKED = "Error acquiring the state lock"
 NOT_LOCKED = re.compile(
     r"Provider dependency changes detected|Inconsistent dependency lock file|match any of the checksums|"
     r"does not have a package available|not available from any of the|Required plugins are not installed",
@@ -210,8 +209,6 @@ def _unknown(entry: Entry, name: str) -> str:
 
 def _other(failure: EngineError, unit: Unit) -> tuple[str, str]:
     first = failure.errors[0]
-    if locked := next((e for e in failure.errors if e.summary == LOCKED), None):
-        return "StateLocked", _holder(locked, unit)
     text = f"{first.summary} {first.detail}"
     if failure.step == "init" and NOT_LOCKED.search(text):
         pin = unit.pin
@@ -224,18 +221,6 @@ def _other(failure: EngineError, unit: Unit) -> tuple[str, str]:
     tail = f" (and {more} more errors; see the job's log)" if more else ""
     head = f"{unit.environment.place}: " if first.file == ROOT_FILE and first.context.startswith("provider") else ""
     return failure.reason, f"{head}{_sentence(first)}{tail}"
-
-
-def _holder(error: Diagnostic, unit: Unit) -> str:
-    """Who holds the state's lock, from the lock info in the detail."""
-    info = dict(re.findall(r"^\s*(ID|Path|Operation|Who|Created):\s*(\S.*?)\s*$", error.detail, re.MULTILINE))
-    if not info:
-        return _sentence(error)
-    who, since, what = (info.get(key, "unknown") for key in ("Who", "Created", "Operation"))
-    return (
-        f"The state of {unit.id} is locked by {who} since {since} ({what}, lock {info.get('ID', 'unknown')}). It is tried again "
-        "by itself; if that holder is proven dead, run the engine's `force-unlock` with that ID in a root of this state."
-    )
 
 
 def _sentence(diagnostic: Diagnostic) -> str:

@@ -402,7 +402,8 @@ def test_a_state_that_is_cut_off_is_told_with_the_copy_that_was_kept_aside(place
 def test_what_proves_that_nothing_of_a_holder_lives(
     changes: dict[str, Any], proven: str | None, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_line", lambda path: f"this {path.name}")
+    monkeypatch.setattr(holding, "boot", lambda: "this boot")
+    monkeypatch.setattr(holding, "_machine", lambda: "this machine")
     with place.elsewhere(1):
         info = place.said()
         assert info is not None
@@ -425,7 +426,7 @@ def test_a_process_of_that_number_and_birth_is_no_dead_one(place: Place) -> None
 
 
 def test_a_host_without_a_boot_id_proves_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holding, "_line", lambda _path: "")
+    monkeypatch.setattr(holding, "boot", str)
     with place.elsewhere(1):
         info = place.said()
     assert info is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from reconciler.errors import HeldError, PassError
 from reconciler.git.proofs import Proofs
 from reconciler.model import Commit, StateMark, UnitId
-from reconciler.runner.memory import EngineMark, Memory, UnitMemory
+from reconciler.runner import upgrade
+from reconciler.runner.memory import EngineMark, Memory, Release, UnitMemory
 from reconciler.runner.record import Recorder
 from reconciler.runner.reviews import Reviews
 from reconciler.runner.upgrade import MIGRATIONS, bring_up_to_date, version_of
@@ -40,6 +42,31 @@ def test_a_memory_from_before_there_were_versions_opens_with_all_that_is_in_it(f
     assert memory.fence() == 41
     assert memory.paused() == "maintenance"
     assert memory.sealed_secret("prod", "db_password", {"ssm": "/db"}) == "found"
+
+
+@pytest.mark.parametrize("later", [(), (lambda _: None,)])
+def test_a_memory_of_version_2_opens_with_all_that_is_in_it(
+    later: tuple[Callable[[Path], None], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes after version 2: this program reads it as it was written, and so does one with a further step."""
+    memory_of(2, tmp_path)
+    assert version_of(tmp_path) == 2
+    monkeypatch.setattr(upgrade, "MIGRATIONS", (*MIGRATIONS, *later))
+    bring_up_to_date(tmp_path, upgrade.MIGRATIONS)
+    assert version_of(tmp_path) == len(upgrade.MIGRATIONS)
+    (tmp_path / "version").write_text(f"{len(MIGRATIONS)}\n")  # the further step changed nothing
+    memory = Memory(tmp_path)
+    assert (memory.trust().closed, memory.trust().closed_until) == (True, Commit("5c2e" * 10))
+    one = memory.unit(UNIT)
+    assert one.suspicion is not None
+    assert [(made.type, made.tagged, made.region, made.name) for made in one.suspicion.suspects] == [
+        ("aws_vpc", True, "eu-west-1", ""),
+        ("thing", False, "", "t"),
+    ]
+    assert one.applying is not None
+    assert (one.applying.creates, one.applying.boot) == (one.suspicion.suspects, "b00t")
+    assert one.release == Release("acme", "modules/net", "acme/net", "1.2.0")
+    assert memory.fence() == 41
 
 
 def test_what_lies_in_it_besides_is_read_as_well(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from reconciler.codec import decode_event
 from reconciler.errors import PassError
 from reconciler.ledger import HeadAccepted, JobDispatched, JobEnded, Started, Thawed
-from reconciler.model import UnitId
+from reconciler.model import Hold, Outcome, UnitId
 from reconciler.store import sqlite
 from reconciler.store.migrations import MIGRATIONS, migrate, version_of
 from reconciler.store.sqlite import SqliteStore, verify_file
@@ -58,6 +58,27 @@ def test_a_store_of_version_1_opens_with_all_that_is_in_it(old: Path) -> None:
     assert store.verify() == 8
     store.append(Thawed())
     assert store.verify() == 9
+
+
+@pytest.mark.parametrize("later", [(), (NEXT,)])
+def test_a_store_of_version_2_opens_with_all_that_is_in_it(later: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "reconciler.db"
+    store_of(2, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        assert version_of(db) == 2
+        migrate(db, path, (*MIGRATIONS, *later))
+        assert version_of(db) == len(MIGRATIONS) + len(later)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")  # the further step added a column that nobody asks for
+    store = SqliteStore(path, Clock())
+    ledger = store.ledger()
+    assert set(ledger.units) == {"prod/network", "prod/dns", "prod/hub", "prod/net", "stage/app"}
+    lost, hub = ledger.units[UnitId("prod/net")], ledger.units[UnitId("prod/hub")]
+    assert lost.failure is not None
+    assert (lost.failure.outcome, lost.hold) == (Outcome.UNCERTAIN, Hold("Uncertain", "Look for it."))
+    assert hub.next_check == datetime(2026, 11, 29, 14, tzinfo=UTC)
+    assert ([pause.scope for pause in ledger.pauses], ledger.frozen, ledger.head) == (["stage"], None, "5c2e" * 10)
+    assert store.next_fence() == 5
+    assert store.verify() == 22
     ends = [decode_event(one.action, orjson.dumps(one.body)) for one in store.history("all", 99)]
     store.close()
     assert [type(one) for one in reversed(ends[-5:])] == [Started, HeadAccepted, JobDispatched, JobEnded, JobDispatched]

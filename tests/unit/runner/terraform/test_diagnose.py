@@ -106,31 +106,6 @@ def test_resource_is_named_and_the_rest_is_counted() -> None:
     )  # fmt: skip
 
 
-LOCK_INFO = """Error message: resource temporarily unavailable
-Lock Info:
-  ID:        1b2c
-  Path:      prod/app.tfstate
-  Operation: OperationTypeApply
-  Who:       runner@host
-  Version:   1.11.4
-  Created:   2026-01-02 03:04:05 UTC
-  Info:
-
-Terraform acquires a state lock to protect the state from being written by multiple users."""
-
-
-def test_holder_of_the_lock_is_named() -> None:
-    reason, message, transient = told(Diagnostic("error", "Error acquiring the state lock", LOCK_INFO))
-    assert (reason, transient) == ("StateLocked", True)
-    assert "prod/app is locked by runner@host since 2026-01-02 03:04:05 UTC (OperationTypeApply, lock 1b2c)" in message
-
-
-def test_lock_without_a_holder() -> None:
-    assert told(Diagnostic("error", "Error acquiring the state lock", "no idea"))[:2] == (
-        "StateLocked", "Error acquiring the state lock: no idea",
-    )  # fmt: skip
-
-
 def test_provider_that_is_not_locked() -> None:
     detail = "the local package doesn't match any of the checksums previously recorded in the dependency lock file"
     reason, message, _ = told(Diagnostic("error", "Failed to install provider", detail), step="init")
