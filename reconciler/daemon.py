@@ -24,6 +24,7 @@ from reconciler.desired.paths import entry_path
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.forge import open_voice
+from reconciler.forge.pages import pull_page
 from reconciler.git.proofs import Proof
 from reconciler.git.provenance import open_proofs
 from reconciler.git.remote import Patience
@@ -420,6 +421,11 @@ class Daemon:
     def proof(self, commit: Commit) -> Proof | None:
         """See `View`."""
         return self._proofs.get(commit)
+
+    def pull_page(self, number: int) -> str | None:
+        """See `View`."""
+        forge = self._config.environments_repo.forge
+        return pull_page(forge, number) if forge is not None else None
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         """See `View`."""

@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("reconciler.cli.validate:command", "Check a work tree of an environments repository, offline."),
     "new": ("reconciler.cli.new:command", "Write an entry from the variables of a module."),
     "doctor": ("reconciler.cli.doctor:command", "Look at everything around the daemon, with fixes in one line."),
+    "promote": ("reconciler.cli.promote:command", "Write the change that brings a version to the next environment."),
     "schema": ("reconciler.cli.schema:command", "Print the JSON Schema of a file that users write."),
     "catalog": ("reconciler.cli.catalog:command", "Add versions of modules to the lock, and check them."),
     "audit": ("reconciler.cli.audit:command", "Check the runner's audit log, and ask who made which serial."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from reconciler.cli.ask import Answer, Api, complete_units, output_option, server_option
-from reconciler.cli.show import as_json_text, line, short, table, when
+from reconciler.cli.show import as_json_text, line, named_pull, short, table, when
 from reconciler.errors import ReconcilerError
 from reconciler.web.sentences import next_step
 
@@ -47,10 +47,12 @@ def _sides(seen: Answer) -> None:
     desired, applied = seen["desired"], seen["applied"]
     if desired:
         line("Desired", f"{desired['module']} {desired['version']}", desired["state"], desired["file"])
-        line("Commit", short(desired["commit"]))
+        line("Commit", short(desired["commit"]), *_came(seen, "desired"))
     if applied:
         said = f"{applied['module']} {applied['version']} {applied['state']}"
         line("Applied", said, f"at {short(applied['commit'])} on {when(applied['at'])} by job {applied['job']}")
+        if came := _came(seen, "applied"):
+            line("", *came)
     if seen["differs"]:
         line("Differs in", ", ".join(seen["differs"]))
     if seen["unexplained"]:
@@ -75,6 +77,17 @@ def _after(mark: Answer) -> str:
     by = f"{session['owner']} until {when(mark['ended_at'])}: {session['reason']}"
     looked = "planned since, and not in sync" if mark["looked"] else "not planned since"
     return f"{by}; {looked}{'; an admin lets it be put back' if mark['accepted'] else ''}"
+
+
+def _came(seen: Answer, side: str) -> list[str]:
+    """By which pull request a side's commit came, who approved it, and who signed."""
+    one = (seen.get("trace") or {}).get(side) or {}
+    pull, words = one.get("pull"), []
+    if pull:
+        by = f" by {one['author']}" if one["author"] else ""
+        approved = f", approved by {', '.join(one['approvers'])}" if one["approvers"] else ""
+        words.append(f"{named_pull(pull)}{by}{approved}")
+    return [*words, *([f"signed by {one['signer']}"] if one.get("signer") else [])]
 
 
 def _doing(seen: Answer) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from reconciler.cli.ask import Api, complete_scopes, output_option, server_option
-from reconciler.cli.show import as_json_text, progress, table, when
+from reconciler.cli.ask import Answer, Api, complete_scopes, output_option, server_option
+from reconciler.cli.show import as_json_text, named_pull, progress, table, when
 from reconciler.web.sentences import told
 
 
@@ -20,7 +20,8 @@ def command(scope: str, limit: int, server: str, as_json: bool) -> None:
     From the journal: every line was on disk before anything acted on it.
     """
     with Api(server) as api:
-        events = api.get("/api/v1/history", scope=scope, limit=limit)["events"]
+        seen = api.get("/api/v1/history", scope=scope, limit=limit)
+    events, pulls = seen["events"], seen.get("pulls", {})
     if as_json:
         as_json_text(events)
         return
@@ -30,5 +31,12 @@ def command(scope: str, limit: int, server: str, as_json: bool) -> None:
     headings = ("AT", "UNIT", "WHAT", "BY", "DETAILS")
     table(
         headings,
-        [(when(e["at"]), e["unit"] or "", e["action"], e["actor"], told(e["action"], e["body"])) for e in events],
+        [(when(e["at"]), e["unit"] or "", e["action"], e["actor"], _told(e, pulls)) for e in events],
     )
+
+
+def _told(event: Answer, pulls: Answer) -> str:
+    """What happened; of a new head also by which pull request it came."""
+    text = told(event["action"], event["body"])
+    pull = pulls.get(event["body"].get("commit")) if event["action"] == "head-accepted" else None
+    return f"{text} by {named_pull(pull)}" if pull else text

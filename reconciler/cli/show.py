@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -75,6 +76,11 @@ def line(label: str, *parts: object) -> None:
         text.append(plain(part) + " ", style=WORDS.get(str(part), ""))
     text.rstrip()
     console().print(text, soft_wrap=True)
+
+
+def named_pull(pull: Mapping[str, Any]) -> str:
+    """A pull request, and where to look at it."""
+    return " ".join(filter(None, (f"pull request #{pull['number']}", pull["url"])))
 
 
 def progress(text: str) -> None:

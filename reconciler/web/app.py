@@ -23,6 +23,7 @@ from reconciler.web.guard import LOCAL, Guard
 from reconciler.web.login import LOGOUT, LogIn
 from reconciler.web.pulse import Pulse
 from reconciler.web.shape import detail, orphans, pull_shape, row, summary
+from reconciler.web.traced import pulls_of, told_of, trace
 from reconciler.web.view import View
 
 PAGE = 200  # units in a page unless asked otherwise
@@ -148,7 +149,12 @@ def _within(scope: str, status: UnitStatus) -> bool:
 def unit(request: Request, view: View) -> Response:
     """All that explains one unit."""
     picture = view.picture()
-    return _json(detail(picture, pages.find(picture, request.path_params["unit"])))
+    return _unit(view, picture, pages.find(picture, request.path_params["unit"]))
+
+
+def _unit(view: View, picture: Picture, status: UnitStatus) -> Response:
+    wanted, applied = trace(view, picture, status.unit)
+    return _json({**detail(picture, status), "trace": {"desired": told_of(wanted), "applied": told_of(applied)}})
 
 
 def unit_history(request: Request, view: View) -> Response:
@@ -157,7 +163,7 @@ def unit_history(request: Request, view: View) -> Response:
     longer = UnitId(f"{name}/history")
     found = view.picture().status(longer)
     if found is not None:
-        return _json(detail(view.picture(), found))
+        return _unit(view, view.picture(), found)
     return _history(request, view, name)
 
 
@@ -176,7 +182,9 @@ def history(request: Request, view: View) -> Response:
 
 
 def _history(request: Request, view: View, scope: str) -> Response:
-    return _json({"scope": scope, "events": view.history(scope, _number(request, "limit", 50, MAX_HISTORY))})
+    events = view.history(scope, _number(request, "limit", 50, MAX_HISTORY))
+    commits = [Commit(str(event.body["commit"])) for event in events if event.action == "head-accepted"]
+    return _json({"scope": scope, "events": events, "pulls": pulls_of(view, commits)})
 
 
 def log(request: Request, view: View) -> Response:

@@ -47,6 +47,9 @@ class View(Protocol):
     def proof(self, commit: Commit) -> Proof | None:
         """Why a commit of the environments counts: who signed it, by which pull request it came, who approved."""
 
+    def pull_page(self, number: int) -> str | None:
+        """The forge's page of a pull request; None where no forge is configured."""
+
     def waiting(self) -> Mapping[UnitId, datetime]:
         """The units that wait for a slot, and since when."""
 

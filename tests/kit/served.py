@@ -51,6 +51,7 @@ class Installation:
     proofs: dict[Commit, Proof] = field(default_factory=dict)
     undo: dict[UnitId, str] = field(default_factory=dict)
     pulse: Pulse = field(default_factory=Pulse)
+    forge: str = ""
 
     def __post_init__(self) -> None:
         self.observer = Observer("0.1.0", open_log(self.said, as_json=True), self.clock.now, ["environments"])
@@ -84,6 +85,9 @@ class Installation:
 
     def proof(self, commit: Commit) -> Proof | None:
         return self.proofs.get(commit)
+
+    def pull_page(self, number: int) -> str | None:
+        return f"{self.forge}/pull/{number}" if self.forge else None
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         return self.observer.waiting()

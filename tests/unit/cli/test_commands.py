@@ -18,6 +18,7 @@ import pytest
 from reconciler.cli import COMMANDS, cli, main
 from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
+from reconciler.git.proofs import Proof
 from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
 from reconciler.model import Commit, Hold, Outcome, Stray, UnitId
 from reconciler.trust import Seen, Standing, Unproven
@@ -185,6 +186,22 @@ def test_what_a_message_holds_reaches_no_terminal_as_control_codes(shell: Shell)
 
 
 # --- diff, explain, history --------------------------------------------------------------------------------------
+
+
+def test_explain_and_history_lead_to_the_pull_request(shell: Shell) -> None:
+    shell.apply("prod/network")
+    shell.installation.store.append(HeadAccepted(HEAD))
+    shell.installation.proofs[HEAD] = Proof(HEAD, NOW, "ann@example.com", "SHA256:abc", 412, "bo", ("ann", "cy"))
+    assert shell("history", "-n", "5") == 0
+    assert "by pull request #412" in shell.out
+    shell.installation.forge = "https://github.com/acme/environments"
+    link = "pull request #412 https://github.com/acme/environments/pull/412"
+    shell("explain", "prod/network")
+    assert f"{link} by bo, approved by ann, cy signed by ann@example.com" in " ".join(shell.out.split())
+    shell("history", "-n", "5")
+    assert link in " ".join(shell.out.split())
+    told = shell.data("explain", "prod/network")["trace"]["desired"]
+    assert (told["pull"]["number"], told["signer"], told["approvers"]) == (412, "ann@example.com", ["ann", "cy"])
 
 
 def test_diff_of_a_unit_that_is_in_order(shell: Shell) -> None:

@@ -203,6 +203,9 @@ def test_the_trace_ends_with_people(client: httpx.Client, installation: Installa
     text = page(client, "/units/prod/network")
     assert "#412 by bo, approved by ann, cy" in text
     assert "ann@example.com" in text
+    installation.forge = "https://github.com/acme/environments"
+    text = page(client, "/units/prod/network")
+    assert '<a href="https://github.com/acme/environments/pull/412" rel="noreferrer">#412</a> by bo' in text
     installation.proofs.clear()
     assert "Nobody is named" in page(client, "/units/prod/network")
 
