@@ -166,7 +166,7 @@ def _changes(top: Path, lock: Lock, version: str, units: Sequence[Unit]) -> Iter
         yield _Change(
             unit,
             old,
-            _with_version(unit.entry.place.path, (top / unit.entry.place.path).read_text(encoding="utf-8"), version),
+            _with_version(unit.entry.place.path, (top / unit.entry.place.path).read_bytes().decode(), version),
         )
 
 
