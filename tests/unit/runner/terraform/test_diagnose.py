@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,25 @@ def test_unsuitable_value() -> None:
     assert told(said("Invalid value for input variable", detail, at="size")) == (
         "InputInvalid", f"{FILE}:4:3: the value of size does not suit acme/app: a number is required.", False,
     )  # fmt: skip
+
+
+def test_what_is_imported_is_named_by_its_line() -> None:
+    places = {"import.a.b": Place(FILE, 7, 8), 'import.a.b["x"]': Place(FILE, 8, 8)}
+    unit = replace(UNIT, entry=replace(ENTRY, imports={"a.b": "i-1", 'a.b["x"]': "i-2"}, places=places))
+    absent = said(
+        "Cannot import non-existent remote object",
+        'While attempting to import an existing object to "module.unit.a.b["x"]", the provider detected that no object exists '
+        "with the given id.",
+    )
+    nowhere = said("Configuration for import target does not exist", "Resource module.unit.a.b not found.")
+    elsewhere = said("Cannot import non-existent remote object", 'to "module.unit.a.bc", and "module.unit.a.b.c"')
+    first, second, third = (diagnose(EngineError("plan", [one]), unit) for one in (absent, nowhere, elsewhere))
+    assert (first.reason, str(first)[: len(FILE) + 5], first.transient) == ("ImportFailed", f"{FILE}:8:8:", True)
+    assert "no object exists with the given id" in str(first)
+    assert (second.reason, str(second), second.transient) == (
+        "ImportFailed", f"{FILE}:7:8: acme/app has no resource a.b. Correct the address or the id, or remove the line.", False,
+    )  # fmt: skip
+    assert third.reason == "PlanFailed"
 
 
 def test_rule_of_the_module() -> None:
