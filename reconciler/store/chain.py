@@ -45,13 +45,13 @@ def _hash(previous: str, *record: int | str | None) -> str:
     return hashlib.sha256(previous.encode() + b"\n" + orjson.dumps(record)).hexdigest()
 
 
-def check(records: Iterable[Record], tip: Tip, place: str) -> int:
-    """Recompute the chain and return how many records it has. `place` names the journal in the error.
+def check(records: Iterable[Record], tip: Tip, place: str, start: Tip = Tip()) -> int:
+    """Recompute the chain from the record after `start` on; the number of the last. `place` names the journal in the error.
 
     Raises:
         PassError: "AuditBroken", naming the first record that does not fit.
     """
-    last = Tip()
+    last = start
     for record in records:
         expected = link(
             last, at=record.at, actor=record.actor, action=record.action, unit=record.unit, body=record.body
