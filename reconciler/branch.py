@@ -341,7 +341,7 @@ def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> 
 
 def _beside(config: ControllerConfig | RunnerConfig) -> Path:
     """The folder of what the plane remembers."""
-    return config.memory_path if isinstance(config, RunnerConfig) else config.store_path.parent
+    return config.memory_path if isinstance(config, RunnerConfig) else config.folder
 
 
 def remote_of(repo: Configured) -> Remote:

@@ -42,7 +42,7 @@ from reconciler.reporting import Reporter, ReporterThread
 from reconciler.reviewing import PullStatus
 from reconciler.sinks import open_sender
 from reconciler.status import Outlook, Picture
-from reconciler.store.sqlite import SqliteStore
+from reconciler.store.opening import open_store
 from reconciler.systemd import Systemd
 from reconciler.trigger.outcome import Passed
 from reconciler.trigger.server import TriggerServer
@@ -87,8 +87,8 @@ class Daemon:
         self._asked = threading.Event()  # for a poll
         self._asked_pulls = threading.Event()  # for a look at open pull requests
         self._clock = SystemClock()
-        config.store_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.store = SqliteStore(config.store_path, self._clock, ttl=config.lease_seconds, lead=False)
+        config.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = open_store(config, self._clock)
         patience = Patience(ending=self._stopping)
         branch = open_branch(config, AcceptedInStore(self.store), patience)
         self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
@@ -120,7 +120,7 @@ class Daemon:
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
         self._leading = Leading(
-            self.store, config.store_path, config.lease_seconds, observer, self._stopping, self.stop, self._waits
+            self.store, config.store_place, config.lease_seconds, observer, self._stopping, self.stop, self._waits
         )
         self._scheduler = background(observer.missed_run)
         self._jumps = Jumps(self._scheduler, self._clock.now)
@@ -129,7 +129,7 @@ class Daemon:
         self._outlook = Outlook(
             self._poller.latest, self._ledger, lambda: runtime.facts, self._clock.now, runtime.known
         )
-        self._proofs = open_proofs(config.store_path.parent)
+        self._proofs = open_proofs(config.folder)
         self._pulse = Pulse()
         self._door = Door(config.http, self, self._pulse, observer, self._clock.now)
         self._shown: tuple[object, tuple[object, ...]] | None = None
@@ -138,7 +138,7 @@ class Daemon:
     def _notifying(self) -> list[NotifierThread]:
         """How far each sink was told is kept beside the store, and so in its backup. Raises ConfigError: see `open_sender`."""
         self._observer.notifying(sink.name for sink in self._config.notify)
-        folder = self._config.store_path.parent / "notify"
+        folder = self._config.folder / "notify"
         return [
             NotifierThread(
                 Notifier(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from reconciler.errors import PassError
 from reconciler.observe import Observer
@@ -12,6 +11,9 @@ from reconciler.ports import Lease, Term
 from reconciler.store.lease import LEASE_LOST, standing_by
 from reconciler.web.view import Check
 
+# What ends by itself while a standby waits: another process writes, or the store does not answer now.
+UNSAID = "StoreLocked"  # is nothing to speak of
+PASSING = frozenset({UNSAID, "StoreThrottled", "StoreUnreachable", "StoreUnclear"})
 LOOK = 1.0  # seconds between two looks of a standby at whoever leads, or less where the lease is short
 
 
@@ -21,7 +23,7 @@ class Leading:
     def __init__(
         self,
         lease: Lease,
-        place: Path,
+        place: str,
         ttl: float,
         observer: Observer,
         stopping: threading.Event,
@@ -33,6 +35,7 @@ class Leading:
         self._stopping, self._end, self._waits = stopping, end, waits
         self.term: Term | None = None  # ours, once we lead
         self.lost: PassError | None = None
+        self._said = UNSAID
 
     def wait(self) -> Term | None:
         """Stand by until this daemon leads; None: it was stopped meanwhile."""
@@ -50,11 +53,16 @@ class Leading:
 
     def _acquired(self) -> bool:
         try:
-            return self._lease.acquire() is not None
+            acquired = self._lease.acquire() is not None
         except PassError as error:
-            if error.reason != "StoreLocked":  # another process writes; the next look may find it done
+            if error.reason not in PASSING:
                 raise
+            if error.reason != self._said:  # once, and not at each look
+                self._observer.pass_failed(error)
+            self._said = error.reason
             return False
+        self._said = UNSAID
+        return acquired
 
     def keep(self) -> None:
         """Renew until the daemon ends: in a thread of its own, since a pass may take long."""
@@ -74,7 +82,10 @@ class Leading:
 
     def standby(self) -> PassError:
         """That this daemon stands by, who leads, and what to do."""
-        return standing_by(self._place, self._lease.term())
+        try:
+            return standing_by(self._place, self._lease.term())
+        except PassError as error:  # the store does not answer now
+            return error
 
     def check(self) -> Check:
         """Whether this daemon leads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from reconciler.cli.ask import output_option
 from reconciler.cli.exits import DIFFERENCE, ERROR, FINE
 from reconciler.cli.show import as_json_text, line, progress, short, table, when
-from reconciler.config import load_runner
+from reconciler.config import load_controller, load_runner
 from reconciler.errors import ConfigError, PassError
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ def command() -> None:
 @_config
 @_file
 @click.option("--anchor", help="A file, or s3://bucket/prefix; the configured one, if not given.")
-@click.option("--store", type=_PATH, help="A controller's store: check its journal's chain instead.")
+@click.option(
+    "--store",
+    type=_PATH,
+    help="A controller's store, or the reconciler.yaml that names it: check its journal's chain instead.",
+)
 @output_option
 def verify(config_path: Path, file: Path | None, anchor: str | None, store: Path | None, as_json: bool) -> int:
     """Recompute the chain, and compare it with every head that the anchor has.
@@ -142,10 +147,8 @@ def _tell(log: Path, verdict: Verdict, heads: Heads | None, as_json: bool) -> No
 
 
 def _verify_store(store: Path, as_json: bool) -> int:
-    from reconciler.store.sqlite import verify_file
-
     try:
-        count, wrong = verify_file(store), None
+        count, wrong = _journal(store), None
     except PassError as error:
         if error.reason != "AuditBroken":
             raise
@@ -159,6 +162,21 @@ def _verify_store(store: Path, as_json: bool) -> int:
     else:
         line("Journal", store, f"{count} records fit")
     return DIFFERENCE if wrong else FINE
+
+
+def _journal(store: Path) -> int:
+    """How many records the journal has, once they fit. A daemon may be at work on it."""
+    from reconciler.daemon import SystemClock
+    from reconciler.store.opening import open_table
+    from reconciler.store.sqlite import verify_file
+
+    if store.suffix not in {".yaml", ".yml"}:
+        return verify_file(store)
+    config = load_controller(store)
+    if config.store.dynamodb is None:
+        return verify_file(config.store_path)
+    with closing(open_table(config.store.dynamodb, SystemClock(), config.lease_seconds)) as table:
+        return table.verify()
 
 
 def _records(log: Path) -> Iterator[Record]:

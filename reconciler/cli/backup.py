@@ -18,7 +18,7 @@ import click
 from reconciler import __version__, archive, replacing
 from reconciler.cli.show import line, progress
 from reconciler.cli.who import actor
-from reconciler.config import load_controller, load_runner
+from reconciler.config import ControllerConfig, load_controller, load_runner
 from reconciler.daemon import SystemClock
 from reconciler.errors import ConfigError, PassError
 
@@ -66,6 +66,7 @@ def _collect_controller(
     from reconciler.store.backup import PLANE, collect
 
     config = load_controller(path)
+    _check_in_a_file(config)
     if not config.store_path.exists():
         raise ConfigError(f"{config.store_path}: there is no store there; name the reconciler.yaml whose `store` it is")
     part = collect(config.store_path, scratch)
@@ -82,6 +83,17 @@ def _collect_runner(path: Path, pieces: list[archive.Piece], about: dict[str, di
     about[PLANE] = {"installation": config.installation, **part.about}
     for warning in part.warnings:
         progress(f"Warning: {warning}")
+
+
+def _check_in_a_file(config: ControllerConfig) -> None:
+    """Raises ConfigError: AWS backs up a table better than we could, and a copy that is read item by item is of no one moment."""
+    if config.store.dynamodb is not None:
+        table = config.store.dynamodb.table
+        raise ConfigError(
+            f"{config.store_place}: a table is backed up and brought back by point-in-time recovery, not by this command: `aws dynamodb "
+            f"update-continuous-backups --table-name {table} --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true`; "
+            "docs/operations.md says how to restore. For the runner's part alone: --runner runner.yaml, without --config"
+        )
 
 
 def _under(plane: str, pieces: tuple[archive.Piece, ...]) -> list[archive.Piece]:
@@ -142,6 +154,7 @@ def _controller(path: Path, found: archive.Archive, held: ExitStack) -> _Place:
     from reconciler.store import backup as part
 
     config = load_controller(path)
+    _check_in_a_file(config)
     store = config.store_path
     held.enter_context(part.alone(store))
 

@@ -26,7 +26,7 @@ from reconciler.config.fields import (
 from reconciler.config.login import Login
 from reconciler.config.notify import Sink
 from reconciler.config.trigger import LOOPBACK, Issued, Tls, Trigger
-from reconciler.desired.shape import Closed, Duration, Line
+from reconciler.desired.shape import Closed, Duration, Line, matching
 
 LONGEST_LEASE = timedelta(minutes=10)
 LONGEST_SESSION = timedelta(hours=12)  # of work by hand, if a host lets it be so long
@@ -48,6 +48,35 @@ Session = Annotated[Duration, AfterValidator(_bounded)]
 Lease = Annotated[Duration, AfterValidator(_long_enough)]
 
 
+class DynamoDb(Closed):
+    """A table, which an admin made by deploy/dynamodb. Credentials are those that the AWS SDKs find on the host."""
+
+    table: Annotated[str, matching(r"[A-Za-z0-9_.-]{3,255}", "a table's name")]
+    region: Line | None = Field(default=None, description="where it is; what the AWS SDKs find, if not written")
+    endpoint: Line | None = Field(default=None, description="another address than the region's, as of a VPC endpoint")
+    folder: HostPath = Field(
+        default=Path("/var/lib/reconciler"),
+        description="of this host, for what can be fetched or proven again, and for the admin socket",
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _https(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.fullmatch(
+            r"https://[^\s/?#@]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?/?", endpoint
+        ):
+            raise PydanticCustomError(
+                "endpoint",
+                "no address of DynamoDB; write https://HOST (http only to this host itself), without path and user",
+            )
+        return endpoint
+
+    @property
+    def place(self) -> str:
+        """How it is named in messages."""
+        return f"dynamodb:{self.table}"
+
+
 class Store(Closed):
     """Where the controller's journal is."""
 
@@ -56,7 +85,7 @@ class Store(Closed):
         default=timedelta(seconds=15),
         description="how long a standby waits for a leader that is silent before it takes over",
     )
-    dynamodb: dict[str, Any] | None = Field(default=None, description="not supported yet")
+    dynamodb: DynamoDb | None = Field(default=None, description="a table instead of a file")
 
     @model_validator(mode="after")
     def _one(self) -> Store:
@@ -232,8 +261,18 @@ class ControllerConfig(Closed):
 
     @property
     def store_path(self) -> Path:
-        """The journal's file."""
+        """The journal's file; only where it is in one."""
         return given(self.store.path)
+
+    @property
+    def store_place(self) -> str:
+        """Where the journal is, for messages."""
+        return self.store.dynamodb.place if self.store.dynamodb is not None else str(self.store_path)
+
+    @property
+    def folder(self) -> Path:
+        """What this host keeps of its own: beside the journal's file, where it is in one."""
+        return self.store.dynamodb.folder if self.store.dynamodb is not None else self.store_path.parent
 
     @property
     def lease_seconds(self) -> float:
@@ -243,12 +282,12 @@ class ControllerConfig(Closed):
     @property
     def work_path(self) -> Path:
         """The folder for mirrors and pinned trees."""
-        return self.work or self.store_path.parent / "work"
+        return self.work or self.folder / "work"
 
     @property
     def admin_socket(self) -> Path:
         """Where the daemon listens for the command line."""
-        return self.admin.socket or self.store_path.parent / "admin.sock"
+        return self.admin.socket or self.folder / "admin.sock"
 
     @property
     def local(self) -> LocalExecutor:

@@ -27,7 +27,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
-_CONTROLLER_LATER = (("store.dynamodb", None), ("executor.fargate", None))
+_CONTROLLER_LATER = (("executor.fargate", None),)
 _RUNNER_LATER = (("memory.s3", None),)
 
 

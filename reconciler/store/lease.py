@@ -90,7 +90,7 @@ def holds_without_proof(path: Path) -> bool:
     return term is not None and not term.free and not term.proof
 
 
-def standing_by(path: Path, term: Term | None) -> PassError:
+def standing_by(path: Path | str, term: Term | None) -> PassError:
     """This process may not write: somebody else leads, or may."""
     if term is None or term.free:
         return PassError(STANDBY, f"{path}: this daemon stands by, and nobody leads yet: it takes over by itself soon.")
@@ -101,13 +101,13 @@ def standing_by(path: Path, term: Term | None) -> PassError:
     )
 
 
-def lost(path: Path, fence: int, term: Term) -> PassError:
+def lost(path: Path | str, fence: int, term: Term) -> PassError:
     """Another process has taken over from this one."""
     by = f"{term.holder or 'another'} has taken over with fence {term.fence}"
     return PassError(
         LEASE_LOST,
-        f"{path}: {by}; this process had {fence}, and did not renew its lease in time: it was stopped, or its host or disk "
-        "stood still. It ends, and wrote nothing since; started again it stands by.",
+        f"{path}: {by}; this process had {fence}, and did not renew its lease in time: it was stopped, or its host or "
+        "store stood still. It ends, and wrote nothing since; started again it stands by.",
     )
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,15 @@ from reconciler.model import (
     StateMark,
     UnitId,
 )
+from reconciler.ports import Chosen
+from reconciler.store.dynamodb.aws import AwsTable, open_client
+from reconciler.store.dynamodb.store import DynamoStore, Sizes
+from reconciler.store.dynamodb.table import Table
+from reconciler.store.opening import Kept
 from reconciler.store.projection import Projection, project
 from reconciler.store.sqlite import SqliteStore
+from tests.kit.aws import REGION, Aws, serving
+from tests.kit.dynamo import FakeTable, make_table
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 UNIT = UnitId("prod/network")
@@ -76,29 +84,68 @@ class Clock:
         return self.time
 
 
-Open = Callable[[], SqliteStore]
+Open = Callable[[], Kept]
+Make = Callable[[Path], Open]
+TABLES = count()
 
 
-def sqlite(folder: Path) -> Open:
-    return lambda: SqliteStore(folder / "store" / "reconciler.db", Clock(), patience=0.05)
+def sqlite(_: pytest.FixtureRequest) -> Make:
+    return lambda folder: lambda: SqliteStore(folder / "store" / "reconciler.db", Clock(), patience=0.05)
 
 
-STORES = [pytest.param(sqlite, id="sqlite")]
+def in_table(table: Table) -> Open:
+    """Small transactions and many snapshots, so that each of them occurs."""
+    sizes = Sizes(items=3, fold=1500)
+    return lambda: DynamoStore(table, "dynamodb:contract", Clock(), sizes=sizes, sleep=lambda _: None)
+
+
+def simulated(_: pytest.FixtureRequest) -> Make:
+    """Each folder has a table of its own."""
+    tables: dict[Path, FakeTable] = {}
+    return lambda folder: in_table(tables.setdefault(folder, FakeTable()))
+
+
+def dynamodb(request: pytest.FixtureRequest) -> Make:
+    aws: Aws = request.getfixturevalue("aws")
+    client = open_client(REGION, aws.endpoint)
+    request.addfinalizer(client.close)
+
+    def made(_: Path) -> Open:
+        name = f"contract-{next(TABLES)}"
+        make_table(client, name)
+        return in_table(AwsTable(client, name, f"dynamodb:{name}"))
+
+    return made
+
+
+STORES = [
+    pytest.param(sqlite, id="sqlite"),
+    pytest.param(simulated, id="simulated"),
+    pytest.param(dynamodb, id="dynamodb", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Aws]:
+    with serving() as found, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        yield found
 
 
 @pytest.fixture(params=STORES)
-def factory(request: pytest.FixtureRequest) -> Callable[[Path], Open]:
-    made: Callable[[Path], Open] = request.param
+def factory(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param(request)
     return made
 
 
 @pytest.fixture
-def opened(factory: Callable[[Path], Open], tmp_path: Path) -> Open:
+def opened(factory: Make, tmp_path: Path) -> Open:
     return factory(tmp_path)
 
 
 @pytest.fixture
-def store(opened: Open) -> Iterator[SqliteStore]:
+def store(opened: Open) -> Iterator[Kept]:
     store = opened()
     yield store
     store.close()
@@ -170,12 +217,29 @@ events = st.one_of(
 )
 
 
+journals = st.lists(st.lists(events, max_size=4), max_size=8)
+
+
+@pytest.mark.parametrize("factory", STORES[:2], indirect=True)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches=st.lists(st.lists(events, max_size=4), max_size=8))
+@given(batches=journals)
 def test_what_is_read_back_is_what_was_projected(
-    batches: list[list[Event]], factory: Callable[[Path], Open], tmp_path_factory: pytest.TempPathFactory
+    batches: list[list[Event]], factory: Make, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    opened = factory(tmp_path_factory.mktemp("any"))
+    read_back(batches, factory(tmp_path_factory.mktemp("any")))
+
+
+# moto copies the table for each item that is written: it takes a hundred times as long as the simulation.
+@pytest.mark.parametrize("factory", STORES[2:], indirect=True)
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=journals)
+def test_what_is_read_back_from_dynamodb_is_what_was_projected(
+    batches: list[list[Event]], factory: Make, tmp_path: Path
+) -> None:
+    read_back(batches, factory(tmp_path))
+
+
+def read_back(batches: list[list[Event]], opened: Open) -> None:
     store = opened()
     for batch in batches:
         store.append(*batch)
@@ -202,12 +266,12 @@ def test_every_event_survives_the_journal(journal: list[Event]) -> None:
 # --- the projection ----------------------------------------------------------------------------------------------
 
 
-def test_a_new_store_knows_nothing(store: SqliteStore) -> None:
+def test_a_new_store_knows_nothing(store: Kept) -> None:
     assert store.ledger() == Ledger()
     assert store.verify() == 0
 
 
-def test_a_job_is_in_the_ledger_from_its_dispatch_to_its_end(store: SqliteStore) -> None:
+def test_a_job_is_in_the_ledger_from_its_dispatch_to_its_end(store: Kept) -> None:
     store.append(JobDispatched(dispatched()))
     assert store.ledger().units[UNIT].job == dispatched()
     store.append(ended(dispatched()))
@@ -217,7 +281,7 @@ def test_a_job_is_in_the_ledger_from_its_dispatch_to_its_end(store: SqliteStore)
     assert record.applied.reads == {"prod/dns", "prod/hub"}
 
 
-def test_a_moved_unit_leaves_no_record_under_its_old_name(store: SqliteStore, opened: Open) -> None:
+def test_a_moved_unit_leaves_no_record_under_its_old_name(store: Kept, opened: Open) -> None:
     old = UnitId("prod/old")
     store.append(ended(dispatched(old)))
     store.append(ended(dispatched(), moved_from=old))
@@ -227,14 +291,14 @@ def test_a_moved_unit_leaves_no_record_under_its_old_name(store: SqliteStore, op
     again.close()
 
 
-def test_a_record_that_says_nothing_is_not_kept(store: SqliteStore) -> None:
+def test_a_record_that_says_nothing_is_not_kept(store: Kept) -> None:
     store.append(HoldChanged(UNIT, Hold("Paused", "m")))
     assert UNIT in store.ledger().units
     store.append(HoldChanged(UNIT, None))
     assert UNIT not in store.ledger().units
 
 
-def test_a_request_makes_the_check_due_and_ends_the_back_off(store: SqliteStore) -> None:
+def test_a_request_makes_the_check_due_and_ends_the_back_off(store: Kept) -> None:
     store.append(ended(dispatched(), Outcome.FAILED))
     store.append(ReconcileRequested("prod", "root", (UNIT, UnitId("prod/never")), NOW))
     record = store.ledger().units[UNIT]
@@ -244,7 +308,7 @@ def test_a_request_makes_the_check_due_and_ends_the_back_off(store: SqliteStore)
     assert set(store.ledger().units) == {UNIT}
 
 
-def test_a_pause_replaces_the_one_of_the_same_scope(store: SqliteStore) -> None:
+def test_a_pause_replaces_the_one_of_the_same_scope(store: Kept) -> None:
     pause = Pause("prod", "ann", "migration", NOW, NOW + timedelta(hours=1))
     store.append(Paused(pause), Paused(replace(pause, owner="bob")))
     assert store.ledger().pauses == (replace(pause, owner="bob"),)
@@ -252,7 +316,7 @@ def test_a_pause_replaces_the_one_of_the_same_scope(store: SqliteStore) -> None:
     assert store.ledger().pauses == ()
 
 
-def test_a_session_and_what_it_leaves_are_on_disk(store: SqliteStore, opened: Open) -> None:
+def test_a_session_and_what_it_leaves_are_on_disk(store: Kept, opened: Open) -> None:
     session = BreakGlass("prod", "ann", "the site is down", NOW, NOW + timedelta(hours=1))
     store.append(ended(dispatched()), BreakGlassOpened(session))
     store.close()
@@ -266,7 +330,7 @@ def test_a_session_and_what_it_leaves_are_on_disk(store: SqliteStore, opened: Op
     assert [e.action for e in last.history("prod/network", 2)] == ["break-glass-closed", "break-glass-opened"]
 
 
-def test_a_ledger_that_was_handed_out_never_changes(store: SqliteStore) -> None:
+def test_a_ledger_that_was_handed_out_never_changes(store: Kept) -> None:
     store.append(JobDispatched(dispatched()))
     held = store.ledger()
     store.append(ended(dispatched()), HeadAccepted(HEAD))
@@ -276,12 +340,12 @@ def test_a_ledger_that_was_handed_out_never_changes(store: SqliteStore) -> None:
     assert store.ledger() is store.ledger()
 
 
-def test_a_ledger_cannot_be_written_to(store: SqliteStore) -> None:
+def test_a_ledger_cannot_be_written_to(store: Kept) -> None:
     with pytest.raises(TypeError):
         store.ledger().units[UNIT] = None  # type: ignore[index]
 
 
-def test_fences_grow_and_are_remembered(store: SqliteStore, opened: Open) -> None:
+def test_fences_grow_and_are_remembered(store: Kept, opened: Open) -> None:
     fences = [store.next_fence(), store.next_fence()]
     store.close()
     again = opened()
@@ -290,7 +354,7 @@ def test_fences_grow_and_are_remembered(store: SqliteStore, opened: Open) -> Non
     assert fences == [2, 3, 5, 10, 11]  # each time that somebody begins to lead is one, too
 
 
-def test_accepted_commits_include_those_in_between(store: SqliteStore) -> None:
+def test_accepted_commits_include_those_in_between(store: Kept) -> None:
     between = Commit("a" * 40)
     store.append(HeadAccepted(HEAD, (between,)))
     assert store.accepted(HEAD)
@@ -298,7 +362,7 @@ def test_accepted_commits_include_those_in_between(store: SqliteStore) -> None:
     assert not store.accepted(Commit("b" * 40))
 
 
-def test_another_history_takes_the_place_of_what_was_abandoned(store: SqliteStore) -> None:
+def test_another_history_takes_the_place_of_what_was_abandoned(store: Kept) -> None:
     genesis, old, new, between = (Commit(letter * 40) for letter in "abcd")
     store.append(HeadAccepted(old, (old,), genesis), Frozen(Hold("HistoryRewritten", "who?"), NOW))
     assert (store.ledger().base, store.ledger().frozen_at) == (genesis, NOW)
@@ -309,7 +373,7 @@ def test_another_history_takes_the_place_of_what_was_abandoned(store: SqliteStor
     assert store.ledger().base == new
 
 
-def test_threads_append_without_losing_anything(store: SqliteStore) -> None:
+def test_threads_append_without_losing_anything(store: Kept) -> None:
     names = [UnitId(f"prod/u{n}") for n in range(4)]
 
     def work(unit: UnitId) -> None:
@@ -329,7 +393,7 @@ def test_threads_append_without_losing_anything(store: SqliteStore) -> None:
 # --- the journal -------------------------------------------------------------------------------------------------
 
 
-def test_history_of_a_unit_has_what_covers_it_newest_first(store: SqliteStore) -> None:
+def test_history_of_a_unit_has_what_covers_it_newest_first(store: Kept) -> None:
     pause = Pause("prod", "ann", "migration", NOW, NOW + timedelta(hours=1))
     store.append(HeadAccepted(HEAD), JobDispatched(dispatched()), Paused(pause), actor="ann")
     store.append(JobDispatched(dispatched(UnitId("prod-eu/network"))), Resumed("all", "bob"))
@@ -341,11 +405,35 @@ def test_history_of_a_unit_has_what_covers_it_newest_first(store: SqliteStore) -
     assert event.body["pause"]["reason"] == "migration"  # type: ignore[index]
 
 
-def test_what_came_after_an_event_is_told_oldest_first(store: SqliteStore) -> None:
+def test_what_came_after_an_event_is_told_oldest_first(store: Kept) -> None:
     store.append(HeadAccepted(HEAD), *(Resumed(f"env-{n}", "clock") for n in range(4)))
     assert [(e.seq, e.unit) for e in store.since(2, 2)] == [(3, "env-1"), (4, "env-2")]
     assert [e.seq for e in store.since(4, 100)] == [5]
     assert store.since(5, 100) == []
+
+
+def test_history_is_read_in_pages_and_by_actor_and_kind(store: Kept) -> None:
+    others = [CheckScheduled(UnitId(f"prod/u{n}"), NOW) for n in range(24)]
+    store.append(HoldChanged(UNIT, Hold("R", "m")), *others[:12], actor="ann")
+    store.append(HoldChanged(UNIT, None), *others[12:], CheckScheduled(UNIT, NOW), actor="bob")
+    assert [e.seq for e in store.history("prod", 100)] == list(range(27, 0, -1))
+    assert [e.seq for e in store.history("prod/network", 100)] == [27, 14, 1]
+    assert [e.seq for e in store.history("prod/network", 1, Chosen(before=27))] == [14]
+    assert [e.seq for e in store.history("prod", 9, Chosen(actor="ann", action="hold-changed"))] == [1]
+    assert [e.seq for e in store.history("all", 3, Chosen(before=3, actor="ann"))] == [2, 1]
+
+
+def test_what_is_larger_than_one_item_of_a_table_is_kept_whole(store: Kept, opened: Open) -> None:
+    chain = tuple(Commit(f"{number:040x}") for number in range(9000))  # 387 KB
+    store.append(HeadAccepted(HEAD, chain), HoldChanged(UNIT, Hold("R", "\N{SNOWMAN}" * 150_000)))
+    before = store.ledger()
+    store.close()
+    again = opened()
+    assert again.accepted(chain[-1])
+    assert again.ledger() == before
+    assert again.verify() == 2
+    assert again.history("all", 1)[0].body["hold"]["message"] == "\N{SNOWMAN}" * 150_000  # type: ignore[index]
+    again.close()
 
 
 # --- what only a file can suffer ---------------------------------------------------------------------------------

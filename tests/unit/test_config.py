@@ -106,6 +106,18 @@ def test_a_whole_reconciler_yaml(file: Callable[[str], Path], tmp_path: Path) ->
     assert found.installation == "acme-prod"
 
 
+def test_a_store_in_a_table(file: Callable[[str], Path], tmp_path: Path) -> None:
+    found = controller(file(LITTLE.replace("{path: journal.db}", "{dynamodb: {table: acme-reconciler}, lease: 30s}")))
+    assert (found.store_place, found.lease_seconds) == ("dynamodb:acme-reconciler", 30.0)
+    assert found.folder == Path("/var/lib/reconciler")
+    assert (found.work_path, found.admin_socket) == (found.folder / "work", found.folder / "admin.sock")
+    said = "{dynamodb: {table: t-1, region: eu-west-1, endpoint: 'http://127.0.0.1:5000', folder: here}}"
+    table = controller(file(LITTLE.replace("{path: journal.db}", said)))
+    assert table.folder == tmp_path / "here"
+    assert table.store.dynamodb is not None
+    assert (table.store.dynamodb.region, table.store.dynamodb.endpoint) == ("eu-west-1", "http://127.0.0.1:5000")
+
+
 def test_a_reconciler_yaml_that_says_little(file: Callable[[str], Path], tmp_path: Path) -> None:
     found = controller(file(LITTLE))
     assert (found.store_path, found.work_path) == (tmp_path / "journal.db", tmp_path / "work")
@@ -286,7 +298,12 @@ CONTROLLER_MISTAKES = [
       ("config.yaml:1:128: environments_repo.forge.url: no address of a forge; write https://host, "
        "without user and password")]),
     (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: t}}"),
-     ["config.yaml:2:9: store.dynamodb is not supported yet; remove it"]),
+     ['config.yaml:2:27: store.dynamodb.table: "t" is not a table\'s name']),
+    (LITTLE.replace("{path: journal.db}", "{path: journal.db, dynamodb: {table: journal}}"),
+     ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
+    (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: journal, endpoint: 'http://dynamodb.example.com'}}"),
+     [("config.yaml:2:46: store.dynamodb.endpoint: no address of DynamoDB; write https://HOST (http only to this host itself), "
+       "without path and user")]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
     (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {}}"),
      ["config.yaml:3:12: executor.fargate is not supported yet; remove it"]),
