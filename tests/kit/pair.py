@@ -8,19 +8,22 @@ here is the lease, the fence and the journal alone.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.errors import PassError
+from reconciler.leading import PASSING
 from reconciler.ledger import Event, HeadAccepted, Started
 from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts, UnitId
-from reconciler.ports import Lost, Running
+from reconciler.ports import Lost, Running, Term
+from reconciler.store.dynamodb.store import DynamoStore
 from reconciler.store.lease import LEASE_LOST, Steady, read
 from reconciler.store.sqlite import SqliteStore
 from tests.kit import facts as make
@@ -67,10 +70,8 @@ class Daemon:
     def __init__(self, home: Home, name: int, rate: float) -> None:
         self.home, self.name = home, name
         self.clock = OwnClock(home.time, rate)
-        self.store = SqliteStore(home.path, self.clock, patience=0, ttl=TTL, lead=False, steady=self.clock)
-        self._real_write = self.store._write
-        self.store._write = self._write  # type: ignore[method-assign, assignment]
-        self.stopped = self.cut_off = self.blind = self.killed = self.ended = self.lost = False
+        self.stopped = self.cut_off = self.blind = self.killed = self.ended = self.lost = self.writing = False
+        self.store = home.open(self)
         self.moment = "begins"
         self.failure: BaseException | None = None
         self.renewed = 0.0
@@ -103,6 +104,8 @@ class Daemon:
     # --- for the process
 
     def wait(self, moment: str) -> None:
+        if self.killed:
+            raise KilledError
         self.moment = moment
         self._came.release()
         self._go.acquire()
@@ -122,8 +125,7 @@ class Daemon:
         except BaseException as error:  # noqa: BLE001 - a thread's failure is the schedule's
             self.failure = error
         finally:
-            self.store._db.close()  # as the system does it: nothing is given back
-            self.store._lock.release()
+            self.home.let_go(self.store)  # as the system does it: nothing is given back
             self.ended = True
             self._came.release()
 
@@ -132,7 +134,7 @@ class Daemon:
             try:
                 fence = self.store.acquire()
             except PassError as error:
-                if error.reason != "StoreLocked":  # somebody was stopped in the middle of a transaction
+                if error.reason not in PASSING:  # as where somebody was stopped in the middle of a transaction
                     raise
                 fence = None
             if fence is not None:
@@ -161,15 +163,10 @@ class Daemon:
 
     def renew(self) -> None:
         """What the lease's own thread does, whatever the loop is at."""
-        if self.clock.holding() - self.renewed < TTL / 3 or self.lost or self.store._db.in_transaction:
+        if self.clock.holding() - self.renewed < TTL / 3 or self.lost or self.writing:
             return
         self.renewed = self.clock.holding()
         self._try(self.store.renew)
-
-    def _write(self, *args: Any) -> None:
-        self.wait("is in a transaction")
-        self._real_write(*args)
-        self.wait("is about to commit")
 
 
 class Seen:
@@ -199,12 +196,12 @@ class Seen:
 
     def append(self, *events: Event, actor: str = "controller") -> None:
         self.daemon.store.append(*events, actor=actor)
-        self.daemon.home.check_written(self.daemon)
+        self.daemon.home.has_written(self.daemon)
         self.daemon.wait("has written")
 
     def next_fence(self, above: int = 0) -> int:
         fence = self.daemon.store.next_fence(above)
-        self.daemon.home.check_written(self.daemon)
+        self.daemon.home.has_written(self.daemon)
         return fence
 
 
@@ -265,6 +262,9 @@ class Home:
     """The host: its time, its store, its runner, and the daemons on it."""
 
     folder: Path
+    moments: ClassVar[Sequence[str]] = ("is in a transaction", "is about to commit")  # of its store
+    luck: random.Random = field(default_factory=random.Random)
+    bad: float = 0.0  # how many of the requests over the network go wrong
     time: Time = field(default_factory=Time)
     repository: Repository = field(default_factory=Repository)
     daemons: list[Daemon] = field(default_factory=list)
@@ -277,7 +277,46 @@ class Home:
         self.true_clock = FakeClock(make.NOW)
         self.runner = WatchedRunner(self.true_clock, self.repository, make.facts())
         self.runner.home = self
+        self.begin()
+
+    # --- the store that they share
+
+    def begin(self) -> None:
+        """Make it."""
         self.watching = SqliteStore(self.path, self.true_clock, lead=False)
+
+    def open(self, daemon: Daemon) -> SqliteStore | DynamoStore:
+        """It, as this daemon has it: with a moment in each transaction."""
+        store = SqliteStore(self.path, daemon.clock, patience=0, ttl=TTL, lead=False, steady=daemon.clock)
+        write = store._write
+
+        def slowly(*args: Any) -> None:
+            daemon.writing = True
+            try:
+                daemon.wait("is in a transaction")
+                write(*args)
+                daemon.wait("is about to commit")
+            finally:
+                daemon.writing = False
+
+        store._write = slowly  # type: ignore[method-assign, assignment]
+        return store
+
+    def arrive_late(self) -> None:
+        """A request over the network that was held up, if there is one: here there is no network."""
+
+    def let_go(self, store: Any) -> None:
+        """What the system does when a process ends."""
+        store._db.close()
+        store._lock.release()
+
+    def term(self) -> Term:
+        """Who leads, read afresh."""
+        return read(self.watching._db)
+
+    def has_written(self, daemon: Daemon) -> None:
+        """A daemon's write has ended, and no other one has run meanwhile."""
+        self.check_written(daemon)
 
     @property
     def path(self) -> Path:
@@ -312,13 +351,21 @@ class Home:
         for daemon in self.daemons:
             if not daemon.ended:
                 daemon.kill()
+        self.end()
+
+    def end(self) -> None:
+        """Let go of the store."""
         self.watching.close()
+
+    def verify(self) -> int:
+        """How many records its journal has, once they fit."""
+        return self.watching.verify()
 
     # --- what must hold
 
     def check_written(self, daemon: Daemon) -> None:
         """Nobody writes with an old fence."""
-        term = read(self.watching._db)
+        term = self.term()
         assert daemon.store._fence == term.fence, f"{daemon.name} wrote with {daemon.store._fence}; {term} leads"
         self.terms = max(self.terms, term.fence)
 

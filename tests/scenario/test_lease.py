@@ -10,13 +10,14 @@ import os
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.kit.pair import STANDS_BY, TTL, Daemon, Home
+from tests.kit.pairtable import TableHome
 
 SCHEDULES = int(os.environ.get("RECONCILER_TEST_SCHEDULES", "240"))
 PARTS = 4  # so that workers share them
@@ -29,17 +30,15 @@ MOMENTS = (
     "is about to ask for lead",
     "has asked for poll",
     "has written",
-    "is in a transaction",
-    "is about to commit",
 )
 SHARED_MEMORY = Path("/dev/shm")
 
 
 @contextmanager
-def home() -> Iterator[Home]:
+def home(kind: type[Home]) -> Iterator[Home]:
     memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        made = Home(Path(folder))
+        made = kind(Path(folder))
         try:
             yield made
         finally:
@@ -51,6 +50,7 @@ class Schedule:
 
     def __init__(self, house: Home, seed: int) -> None:
         self.home, self.chance = house, random.Random(seed)  # noqa: S311 - to be repeated
+        house.luck = random.Random(seed)  # noqa: S311 - as above
         self.home.merge([1, 1, 1, 1])
         for _ in range(self.chance.choice([2, 2, 3])):
             self.start()
@@ -70,6 +70,8 @@ class Schedule:
             self.merges: 2,
             self.drifts: 1,
             self.job_dies: 1,
+            self.network_is_bad: 2,
+            self.something_arrives_late: 6,
         }
 
     def play(self) -> None:
@@ -123,7 +125,7 @@ class Schedule:
     def stops_at_the_worst_moment(self) -> None:
         """Right before a word to the runner or a write; goes on when others have taken over, and done this and that."""
         self.merges()
-        daemon, moment = self.one(), self.chance.choice(MOMENTS)
+        daemon, moment = self.one(), self.chance.choice((*MOMENTS, *self.home.moments))
         for _ in range(60):
             if daemon.moment == moment or daemon.stopped:
                 break
@@ -168,6 +170,12 @@ class Schedule:
         if live:
             self.home.runner.kill(self.chance.choice(live))
 
+    def network_is_bad(self) -> None:
+        self.home.bad = self.chance.choice([0.0, 0.0, 0.1, 0.5])
+
+    def something_arrives_late(self) -> None:
+        self.home.arrive_late()
+
     # --- the end
 
     def settle(self) -> None:
@@ -176,6 +184,7 @@ class Schedule:
             daemon.stopped = daemon.cut_off = daemon.blind = False
             daemon.clock.offset = 0
         self.home.busy = False
+        self.home.bad = 0.0
         self.home.merge([9, 9, 9, 9])  # unlike any before, so that each is looked at
         for _ in range(PATIENCE):
             for daemon in self.home.daemons:
@@ -192,12 +201,12 @@ class Schedule:
         raise AssertionError(f"not in order, and nothing is in the way: {moments} {records}")
 
 
-def play(seed: int, seen: Counter[str]) -> None:
-    with home() as house:
+def play(seed: int, seen: Counter[str], kind: type[Home]) -> None:
+    with home(kind) as house:
         schedule = Schedule(house, seed)
         schedule.play()
         schedule.settle()
-        assert house.watching.verify() > 0
+        assert house.verify() > 0
         created = Counter(house.runner.created)
         assert set(created.values()) == {1}, "created twice"
         seen.update(applies=house.applies, terms=house.terms, schedules=1)
@@ -207,10 +216,22 @@ def play(seed: int, seen: Counter[str]) -> None:
 @pytest.mark.timeout(36000)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_happens_one_of_them_applies_at_a_time(part: int) -> None:
+    play_all(range(part, SCHEDULES, PARTS), Home)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(36000)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_whatever_happens_on_a_table_too(part: int) -> None:
+    """Besides, the network loses requests and answers, and some of them arrive late."""
+    play_all(range(part, SCHEDULES // 5, PARTS), TableHome)
+
+
+def play_all(seeds: Sequence[int], kind: type[Home]) -> None:
     seen = Counter[str]()
-    for seed in range(part, SCHEDULES, PARTS):
+    for seed in seeds:
         try:
-            play(seed, seen)
+            play(seed, seen, kind)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
