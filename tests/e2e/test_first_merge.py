@@ -91,6 +91,7 @@ def test_the_readme_leads_to_the_first_applied_merge_in_minutes(
     (state,) = (host / "states").rglob("hello.tfstate")
     assert json.loads(state.read_text())["outputs"]["text"]["value"] == "Hello, world!"
     assert re.search(r"^dev/hello +Synced +Healthy", said, re.MULTILINE)
+    assert re.search(r"^To undo: +git revert -m 1 [0-9a-f]{40} ", said, re.MULTILINE)
     for word in ("init", "validate", "doctor", "run", "runner serve"):
         assert f"\nreconciler {word}" in f"\n{commands()}"
     with capsys.disabled():
