@@ -10,7 +10,18 @@ from reconciler import promotion
 from reconciler.desired import freeze
 from reconciler.gates import World
 from reconciler.ledger import QUARANTINED_AFTER, deaths
-from reconciler.model import Cause, Dispatched, Environment, Operation, Outcome, Result, Unit, UnitId, UnitRecord
+from reconciler.model import (
+    Cause,
+    Dispatched,
+    Environment,
+    Operation,
+    Outcome,
+    Result,
+    Timeouts,
+    Unit,
+    UnitId,
+    UnitRecord,
+)
 from reconciler.waits import Waits, waits
 
 FIRST_RETRY = timedelta(seconds=5)
@@ -22,6 +33,16 @@ RETRY_JITTER = (
 )
 OVERDUE = frozenset({"EngineTimeout", "JobTimeout"})  # it took a slot for as long as it could
 LONGEST_REST = timedelta(hours=1)  # of what was overdue
+
+# What the runner gives a job, see docs/operations.md "What has a deadline": until its plan, beyond its plans, an engine that ends.
+VERIFYING, SLACK, GRACE = timedelta(minutes=20), timedelta(minutes=20), timedelta(hours=1)
+PLANS = 2  # the second one is for outputs that turn out to be sensitive
+
+
+def ends_by(dispatched: Dispatched, timeouts: Timeouts) -> datetime:
+    """When the job has ended, whatever happens to it. One that has not by then runs on a host that stands still, or nowhere."""
+    applies = timeouts.apply + GRACE if dispatched.job.operation is Operation.APPLY else timedelta()
+    return dispatched.at + VERIFYING + PLANS * timeouts.plan + SLACK + applies
 
 
 def next_due(world: World) -> datetime | None:

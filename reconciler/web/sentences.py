@@ -24,6 +24,9 @@ def short(commit: str | None) -> str:
 
 def next_step(seen: Answer) -> str:
     """What will happen to a unit, or what somebody has to do, in a sentence. `seen`: as `/api/v1/units/UNIT` has it."""
+    if seen["job"] and seen["job"]["overdue"]:
+        by, job = when(seen["job"]["ends_by"]), seen["job"]["id"]
+        return f"somebody has to look: the job should have ended by {by}; see `reconciler logs {job}`, the runner's log and its host"
     if seen["job"]:
         return f"the job ends; `reconciler logs -f {seen['job']['id']}` follows it"
     if seen["problem"]:

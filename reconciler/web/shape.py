@@ -7,8 +7,21 @@ from datetime import datetime
 
 from reconciler import breakglass
 from reconciler.ledger import is_pausing, reads_now
-from reconciler.model import Applied, Dispatched, Fingerprint, Pause, Planned, Problem, Stray, Unit, UnitId, UnitRecord
+from reconciler.model import (
+    Applied,
+    Dispatched,
+    Fingerprint,
+    Pause,
+    Planned,
+    Problem,
+    Stray,
+    Timeouts,
+    Unit,
+    UnitId,
+    UnitRecord,
+)
 from reconciler.reviewing import PullStatus, UnitShown
+from reconciler.schedule import ends_by
 from reconciler.status import Picture, UnitStatus, pending
 from reconciler.trust import Standing
 from reconciler.web.view import Check
@@ -88,7 +101,7 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "problem": broken and _problem(broken),
         "applied": record.applied and _applied(record.applied),
         "differs": differs(record.applied, picture.expected.get(status.unit)),
-        "job": record.job and _job(record.job),
+        "job": record.job and _job_in_time(picture, record.job, unit),
         "plan": record.planned and _plan(record.planned, pending(record) is not None),
         "hold": record.hold,
         "failure": _failure(record),
@@ -154,6 +167,12 @@ def _job(dispatched: Dispatched) -> Shape:
     job = dispatched.job
     shape: Shape = {"id": job.id, "unit": job.unit, "operation": job.operation, "commit": job.commit}
     return {**shape, "cause": dispatched.cause, "at": dispatched.at}
+
+
+def _job_in_time(picture: Picture, dispatched: Dispatched, unit: Unit | None) -> Shape:
+    """The job, and whether it should have ended by now."""
+    ends = ends_by(dispatched, unit.environment.timeouts if unit else Timeouts())
+    return {**_job(dispatched), "ends_by": ends, "overdue": picture.now > ends}
 
 
 def _plan(planned: Planned, is_pending: bool) -> Shape:
