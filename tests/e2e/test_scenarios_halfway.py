@@ -159,6 +159,9 @@ def _files_that_show(home: House) -> Iterator[str]:
                 yield str(path.relative_to(home.ground.folder))
 
 
+@pytest.mark.usefixtures(
+    "plain_provider"
+)  # it dies with its group at once; a quick one a moment later, and may yet create
 def test_an_engine_killed_in_the_midst_of_a_creation_holds_the_unit_until_somebody_has_looked(tmp_path: Path) -> None:
     """Of this provider nobody can search for objects: a person does, and says so."""
     slow = {"path": "slow", "content": "1"}

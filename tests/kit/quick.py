@@ -2,7 +2,8 @@
 
 Terraform starts a provider six times for a change, and each start costs a third of a second of Python's imports: most of what
 a house costs. What it starts here is a proxy, which hands its streams, variables and words to a server; that forks, and the
-child runs the program of the mirror. Seen from outside the proxy is the provider: if either dies, so does the other.
+child runs the program of the mirror. Seen from outside the proxy is the provider: if either dies, so does the other, a moment later:
+who kills it in the midst of a call, and relies on the call's end, takes the fixture `plain_provider`.
 
 As it stands in production the provider is started by tests/provider, tests/e2e/test_engine.py, test_demo.py, and by whoever
 takes the fixture `plain_provider`.
