@@ -24,7 +24,7 @@ def test_the_configuration_in_force_has_its_defaults(tmp_path: Path, capsys: pyt
     path.write_text(CONTROLLER)
     assert main(["config", "show", "--config", str(path)]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["http"] == {"listen": "127.0.0.1:8080", "hosts": []}
+    assert shown["http"] == {"listen": "127.0.0.1:8080", "hosts": [], "tokens": []}
     assert shown["environments_repo"]["branch"] == "main"
 
 
