@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import httpx
 import pytest
 
 from reconciler.model import Commit
+from tests.e2e.test_poison import killing
 from tests.e2e.test_scenarios_signatures import merge
 from tests.e2e.test_scenarios_trust import rewrite
 from tests.kit.house import house
@@ -25,7 +27,7 @@ from tests.kit.prometheus import prometheus
 from tests.kit.rules import GIVEN_METRICS, asked, expressions
 from tests.kit.signing import SshKey, SshKeys
 from tests.kit.stall import asleep, standing_still
-from tests.kit.story import at, env, look
+from tests.kit.story import ask, at, env, look
 from tests.kit.watched import PATIENCE, RARE, Story, Watched, play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -109,6 +111,42 @@ def _a_unit_that_fails(watched: Signed) -> None:
     merge(watched.home, {at("prod/picky"): entry("picky", {"value": "bad"})}, watched.key)
     with watched.alarmed("Degraded", unit="prod/picky"):
         merge(watched.home, {at("prod/picky"): entry("picky", {"value": "better"})}, watched.key)
+
+
+def _a_unit_whose_jobs_die(watched: Signed) -> None:
+    with killing(watched.home, "prod/a"):
+        merge(watched.home, {at("prod/a"): data(2)}, watched.key)
+        watched.fires("Quarantined", environment="prod")
+    ask(watched.home, "reconcile", "prod/a")
+    watched.clears("Quarantined")
+    watched.home.synced("prod/a", patience=PATIENCE)
+
+
+def _work_by_hand(watched: Signed) -> None:
+    home, page = watched.home, watched.home.ground.world / "page"
+    opened = home.command("break-glass", "open", "dev", "--reason", "a look at the alert", "--until", "30m")
+    assert opened.returncode == 0, opened.stderr
+    with watched.alarmed("BreakGlassActive", scope="dev"):
+        page.write_text("by hand")
+        closed = home.command("break-glass", "close", "dev")
+        assert closed.returncode == 0, closed.stderr
+    with watched.alarmed("BreakGlassUnsettled", environment="dev"):
+        page.write_text("as reviewed")
+        look(home, "dev/page")
+
+
+def _a_session_that_nobody_can_end(watched: Signed) -> None:
+    """Its time is up while the loop hangs."""
+    home, controller = watched.home, watched.home.controller
+    assert controller is not None
+    until = datetime.now(UTC) + timedelta(seconds=20)
+    ask(home, "break-glass-open", "dev", reason="a look at the alert", until=until.isoformat())
+    home.until(
+        lambda: 'reconciler_break_glass_active{scope="dev"} 1.0' in home.text("/metrics"), "it is open", PATIENCE
+    )
+    with standing_still(controller.pid):
+        watched.fires("BreakGlassOutlivesExpiry", scope="dev")
+    watched.clears("BreakGlassOutlivesExpiry", "BreakGlassActive", "LoopStalled")
 
 
 def _a_state_that_somebody_wrote(watched: Signed) -> None:
@@ -202,6 +240,9 @@ STORY: Story[Signed] = (
     (_a_pause, ("PausedTooLong",)),
     (_drift, ("DriftOpen", "OutOfSync", "ErrorBudgetBurn")),
     (_a_unit_that_fails, ("Degraded",)),
+    (_a_unit_whose_jobs_die, ("Quarantined",)),
+    (_work_by_hand, ("BreakGlassActive", "BreakGlassUnsettled")),
+    (_a_session_that_nobody_can_end, ("BreakGlassOutlivesExpiry",)),
     (_a_state_that_somebody_wrote, ("UnexplainedSerial",)),
     (_a_state_that_is_gone, ("StateEndangered",)),
     (_a_queue, ("QueueStuck",)),

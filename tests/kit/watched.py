@@ -17,12 +17,7 @@ from tests.kit.prometheus import Prometheus
 PATIENCE = 120.0  # seconds
 # Alerts (without `Reconciler`) that no story drives, and why it cannot be. A new alert that stands nowhere fails a test: give it a
 # step in tests/e2e/test_alerts.py, or in test_alerts_rare.py where it takes a forge, AWS, a jail or a second daemon.
-NOT_DRIVEN: dict[str, str] = {
-    "BreakGlassActive": "tests/e2e/test_scenarios_break_glass.py reads its metric from a real daemon",
-    "BreakGlassOutlivesExpiry": "the daemon closes a session first of all: it takes a store that cannot be written",
-    "BreakGlassUnsettled": "tests/unit/test_observe.py has its metric",
-    "Quarantined": "three jobs of a unit have to be killed in a row; tests/unit/test_observe.py has its metric",
-}
+NOT_DRIVEN: dict[str, str] = {}
 # What is scraped in the house of test_alerts_rare.py alone.
 RARE = frozenset(
     {
