@@ -59,6 +59,10 @@ MISTAKES = {
     "unknown": Mistake(_typed(off=1), "InputUnknown", ":14:10", "Remove the line"),
     "odd": Mistake(entry("picky", {"value": "odd"}), "InputInvalid", ":5:12", "Nothing odd, please."),
     "bad": Mistake(entry("picky", {"value": "bad"}), "PlanFailed", "modules/picky/main.tf:12", "take a good one"),
+    "nostate": Mistake(data(1, adopt={"state": "s3://b/k"}), "SchemaInvalid", ":8:12", "s3://bucket/key"),
+    "others": Mistake(
+        data(1, adopt={"state": "s3://theirs/net"}), "AdoptNotAllowed", "environments.prod.adopt", "add it there"
+    ),
     "digest": Mistake(data(1, version="9.0.1"), "CatalogDigestMismatch", "catalog.git at", "reconciler catalog add"),
     "fork": Mistake(
         data(1, version="9.0.2"), "CatalogUnreachable", "catalog-lock.yaml: acme/data 9.0.2", "merge it there"
