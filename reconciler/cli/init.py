@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from reconciler.cli.placing import make_folders
 from reconciler.cli.schema import published
 from reconciler.cli.show import as_json_text, progress, table
 from reconciler.cli.who import user
+from reconciler.cli.worktree import asked, git
 from reconciler.config import SCHEMAS, EnvironmentsRepo
 from reconciler.desired.paths import LOCK_PATH
 from reconciler.durable import write_new
@@ -27,15 +26,6 @@ from reconciler.lockfile import HEADER
 
 HERE = Path(__file__).parent / "scaffold"
 HOST = "host"
-ELSEWHERE = (
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_PREFIX",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_NAMESPACE",
-)
 EXAMPLE, RELEASE = "example", "v1.0.0"
 
 # path in the repository -> the text's file in scaffold/
@@ -161,37 +151,14 @@ def _example(folder: Path) -> Path:
     _check_top(tree.folder)
     tree.put("modules/greeting/main.tf", _filled("greeting.tf", {}))
     _first_commit(tree, "main", f"Release {RELEASE}")
-    if not _git(tree.folder, "tag", "--list", RELEASE):
-        _git(tree.folder, "tag", RELEASE)
+    if not git(tree.folder, "tag", "--list", RELEASE):
+        git(tree.folder, "tag", RELEASE)
     return tree.folder
-
-
-# --- git, as the person at the keyboard has set it up
-
-
-def _git(folder: Path, *words: str) -> str:
-    """What git says. Raises ConfigError."""
-    env = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ConfigError("git is not installed, or not on PATH: install git 2.39 or newer") from None
-    if done.returncode:
-        raise ConfigError(f"git {words[0]} in {folder}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.strip()
-
-
-def _asked(folder: Path, *words: str) -> str | None:
-    """What git says; None where it says no."""
-    try:
-        return _git(folder, *words)
-    except ConfigError:
-        return None
 
 
 def _check_top(folder: Path) -> None:
     """Raises ConfigError where the folder is a part of another repository."""
-    top = _asked(folder, "rev-parse", "--show-toplevel")
+    top = asked(folder, "rev-parse", "--show-toplevel")
     if top is not None and Path(top).resolve() != folder:
         raise ConfigError(
             f"{folder} lies in the repository {top}, and must be one of its own: name a folder outside of it"
@@ -199,7 +166,7 @@ def _check_top(folder: Path) -> None:
 
 
 def _origin(folder: Path) -> str | None:
-    return _asked(folder, "remote", "get-url", "origin") if (folder / ".git").exists() else None
+    return asked(folder, "remote", "get-url", "origin") if (folder / ".git").exists() else None
 
 
 def _first_commit(tree: Tree, branch: str, message: str) -> str:
@@ -209,14 +176,14 @@ def _first_commit(tree: Tree, branch: str, message: str) -> str:
         ConfigError: git refuses (it may not know who commits), or there are commits and no such branch.
     """
     if not (tree.folder / ".git").exists():
-        _git(tree.folder, "init", "--quiet", f"--initial-branch={branch}")
-    if found := _asked(tree.folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}"):
+        git(tree.folder, "init", "--quiet", f"--initial-branch={branch}")
+    if found := asked(tree.folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}"):
         return found
-    if _asked(tree.folder, "rev-parse", "--verify", "--quiet", "HEAD"):
+    if asked(tree.folder, "rev-parse", "--verify", "--quiet", "HEAD"):
         raise ConfigError(f"{tree.folder} has no branch {branch}: say --branch NAME")
-    _git(tree.folder, "add", "--", *tree.done)
-    _git(tree.folder, "commit", "--quiet", f"--message={message}")
-    return _git(tree.folder, "rev-parse", "--verify", "HEAD")
+    git(tree.folder, "add", "--", *tree.done)
+    git(tree.folder, "commit", "--quiet", f"--message={message}")
+    return git(tree.folder, "rev-parse", "--verify", "HEAD")
 
 
 # --- what is said
@@ -234,9 +201,9 @@ def _tell(tree: Tree, *, as_json: bool) -> None:
 
 
 def _advice(tree: Tree) -> Iterator[str]:
-    if _asked(tree.folder, "check-ignore", "--quiet", f"{HOST}/runner.yaml") is None:
+    if asked(tree.folder, "check-ignore", "--quiet", f"{HOST}/runner.yaml") is None:
         yield f".gitignore does not leave {HOST}/ out: add the line /{HOST}/, so that it is never committed."
-    if _asked(tree.folder, "status", "--porcelain"):
+    if asked(tree.folder, "status", "--porcelain"):
         yield "Not all of it is committed: look at `git status`, and merge it by a pull request."
     place = tree.folder / HOST
     yield f"Next: reconciler doctor --config {place}/reconciler.yaml --runner {place}/runner.yaml"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from reconciler.cli.exits import FINE
 from reconciler.cli.locked import LOCK, read_lock
 from reconciler.cli.show import as_json_text, progress
 from reconciler.cli.validate import read
+from reconciler.cli.worktree import git
 from reconciler.config import load_controller
 from reconciler.config.controller import ControllerConfig
 from reconciler.desired import strict
@@ -191,20 +190,9 @@ def _switch(top: Path, branch: str, protected: str, paths: Sequence[str]) -> Non
     """Begin the branch where the work tree stands. Raises ConfigError: it cannot be, and nothing was changed."""
     if branch == protected:
         raise ConfigError(f"{branch} is the protected branch, which changes by merges alone: name another by --branch")
-    if dirty := _git(top, "status", "--porcelain", "--", *paths):
+    if dirty := git(top, "status", "--porcelain", "--", *paths):
         raise ConfigError(f"these files hold changes of yours; commit or undo them first:\n{dirty}")
-    _git(top, "switch", "--quiet", "--create", branch)
-
-
-def _git(folder: Path, *words: str) -> str:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        done = subprocess.run(["git", *words], cwd=folder, env=env, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise ConfigError("git is not installed, or not on PATH: install git 2.39 or newer") from None
-    if done.returncode:
-        raise ConfigError(f"git {words[0]} in {folder}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout.rstrip()
+    git(top, "switch", "--quiet", "--create", branch)
 
 
 # --- what is said

@@ -1,4 +1,4 @@
-"""One bare repository and every setting with which git may run in it; nothing else in this project starts git.
+"""One bare repository and every setting with which git may run in it; neither plane starts git in any other way.
 
 Underneath is GitPython's command layer. Its own `execute` copies this process's environment, which must not reach git,
 so the layer is used with an `execute` that does not (docs/decisions/0002-git.md).

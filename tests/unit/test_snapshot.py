@@ -54,8 +54,8 @@ def test_all_of_it_is_of_one_moment(tmp_path: Path) -> None:
         path.write_bytes(b"0")
     with writing(one, two):
         for _ in range(200):
-            said = {piece.name: int(piece.data or b"") for piece in snapshot.take(tmp_path, ("m",), every)}
-            assert said["m/one"] - said["m/a/two"] in (0, 1)
+            said = {piece.name: piece.data or b"" for piece in snapshot.take(tmp_path, ("m",), every)}
+            assert int(said["m/one"]) - int(said["m/a/two"]) in (0, 1)  # a draft that was there besides may be empty
 
 
 def test_without_a_still_moment_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -247,15 +247,21 @@ def test_renewing_does_not_wait_for_an_append(house: House) -> None:
     assert word(store) == "a"
 
 
-def test_a_release_that_arrives_late_ends_no_later_term(house: House) -> None:
-    one, way = house.open()
-    seen: list[Sequence[Write]] = []
+def held_up_on(way: Troubled) -> list[Sequence[Write]]:
+    """From now on what is written does not arrive; it is kept here, in order."""
+    kept: list[Sequence[Write]] = []
 
-    def kept(writes: Sequence[Write]) -> None:
-        seen.append(writes)
+    def keep(writes: Sequence[Write]) -> None:
+        kept.append(writes)
         raise Unclear("held up")
 
-    way.before = kept
+    way.before = keep
+    return kept
+
+
+def test_a_release_that_arrives_late_ends_no_later_term(house: House) -> None:
+    one, way = house.open()
+    seen = held_up_on(way)
     one.release()
     way.before = lambda _: None
     assert one.acquire() == 2
@@ -351,13 +357,7 @@ def test_what_landed_without_an_answer_is_told_before_anything_builds_on_it(hous
 
 def test_what_lands_late_is_found_by_the_append_after_it(house: House) -> None:
     store, way = house.open()
-    held_up: list[Sequence[Write]] = []
-
-    def kept(writes: Sequence[Write]) -> None:
-        held_up.append(writes)
-        raise Unclear("held up")
-
-    way.before = kept
+    held_up = held_up_on(way)
     with pytest.raises(PassError):
         store.append(hold("a"), hold("b"))
     way.before = lambda _: house.table.write(held_up[0], "late") if house.table.items[OFFICE]["seq"] == 0 else None
@@ -374,13 +374,7 @@ def test_what_lands_late_is_found_by_the_append_after_it(house: House) -> None:
 def test_what_arrives_late_replaces_no_record_of_a_later_attempt(house: House) -> None:
     house.sizes = Sizes(items=3)
     store, way = house.open()
-    held_up: list[Sequence[Write]] = []
-
-    def kept(writes: Sequence[Write]) -> None:
-        held_up.append(writes)
-        raise Unclear("held up")
-
-    way.before = kept
+    held_up = held_up_on(way)
     with pytest.raises(PassError):
         store.append(*(hold(f"a{n}") for n in range(6)))
     ahead = held_up[0]
