@@ -7,7 +7,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.kit.quick", "tests.kit.signing", "tests.kit.terraform"]
+pytest_plugins = ["tests.kit.forks", "tests.kit.quick", "tests.kit.signing", "tests.kit.terraform"]
 
 # What a developer's shell sets for git, the engines and AWS must not reach a test, nor anything a test starts.
 for name in list(os.environ):

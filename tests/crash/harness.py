@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import select
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 import httpx
 import pytest
@@ -27,6 +21,7 @@ from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
 from tests.crash.launcher import EVERY, Order
 from tests.crash.points import Point
+from tests.kit.forks import ForkServer, Plane
 from tests.kit.house import ASKING, House, Json
 from tests.kit.modules import excused
 from tests.kit.proof import leftovers, wrongs
@@ -45,57 +40,6 @@ ASK_EVERY = 0.25  # seconds between two questions
 ORDERS = "orders.json"
 LASTS = 1.0  # seconds that a lasting fault lasts
 NOTHING = ("nobody", "nothing")  # an order that nobody carries out
-
-
-@dataclass(slots=True)
-class Process:
-    """A child of the fork server, with the part of `Popen` that a house uses."""
-
-    pid: int
-    handle: int
-
-    def poll(self) -> int | None:
-        """-9 once it is dead, however it died; None while it lives."""
-        return -9 if select.select([self.handle], [], [], 0)[0] else None
-
-    def wait(self, seconds: float) -> int:
-        if not select.select([self.handle], [], [], seconds)[0]:
-            raise subprocess.TimeoutExpired("a plane", seconds)
-        return -9
-
-    def send_signal(self, number: int) -> None:
-        signal.pidfd_send_signal(self.handle, number)
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            self.send_signal(signal.SIGKILL)
-
-    def forget(self) -> None:
-        """Let go of the handle."""
-        os.close(self.handle)
-
-
-@dataclass(slots=True)
-class ForkServer:
-    """`tests.crash.launcher`, running."""
-
-    process: subprocess.Popen[str]
-
-    def start(self, role: str, words: Sequence[str], log: Path, orders: Path, clock: Path) -> Process:
-        order = {"role": role, "words": words, "log": str(log), "orders": str(orders), "clock": str(clock)}
-        asked, answers = cast("IO[str]", self.process.stdin), cast("IO[str]", self.process.stdout)
-        asked.write(json.dumps(order) + "\n")
-        asked.flush()
-        pid = int(answers.readline())
-        return Process(pid, os.pidfd_open(pid))
-
-
-@contextmanager
-def fork_server() -> Iterator[ForkServer]:
-    argv = [sys.executable, "-m", "tests.crash.launcher"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(argv, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as process:
-        yield ForkServer(process)
 
 
 class Cast:
@@ -194,9 +138,11 @@ class FallingHouse(House):
         """By how much the clock of a plane is wrong; where there is no such file at its start, it is the host's."""
         return self.ground.folder / f"clock.{name}"
 
-    def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        log = self.ground.logs / f"{name}.log"
-        return cast("subprocess.Popen[bytes]", self.server.start(name, words, log, self.orders, self.clock(name)))
+    def _spawn(self, name: str, *words: str) -> Plane:
+        told = {"role": name, "orders": str(self.orders), "clock": str(self.clock(name))}
+        return self.server.start(
+            words, self.ground.logs / f"{name}.log", first="tests.crash.launcher:prepare", told=told
+        )
 
     def begin(self) -> None:
         """The first deploy, in which nobody falls."""
@@ -274,7 +220,7 @@ class FallingHouse(House):
 
     def _kill(self, names: tuple[str, ...]) -> None:
         for name in names:
-            process = cast("Process", getattr(self, name))
+            process: Plane = getattr(self, name)
             process.kill()
             process.wait(CONVERGES)
 
@@ -292,12 +238,11 @@ class FallingHouse(House):
             ("runner", ("runner", "serve", "--config", str(self.ground.runner_config))),
             ("controller", ("run", "--config", str(self.ground.controller_config))),
         ):
-            process = cast("Process | None", getattr(self, name))
+            process: Plane | None = getattr(self, name)
             if process is not None and process.poll() is not None:
                 self.deaths[name] += 1
                 if not fallen() or self.deaths[name] > 2:
                     pytest.fail(f"the {name} died, and not by us\n{self.tails()}")
-                process.forget()
                 setattr(self, name, self._spawn(name, *words))
 
     def tells(self, order: Order) -> bool:

@@ -1,21 +1,18 @@
-"""Starts the planes in place of `python -m reconciler`, so that their processes die, or fail, at named points.
+"""Lets the processes of planes die, or fail, at named points: `prepare` is the first thing that a plane does.
 
-A fork server: `python -m tests.crash.launcher` imports everything once, reads one order a line (JSON) and answers with
-the number of the process that it became. Nothing in the product knows of it: the points are functions that are wrapped
-here, after the fork. What shall happen, and where, stands in a file that every process looks at when it is at a point: so
-processes that live for long get new orders without being started again.
+Nothing in the product knows of it: the points are functions that are wrapped here, after the fork. What shall happen, and
+where, stands in a file that every process looks at when it is at a point: so processes that live for long get new orders
+without being started again.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import json
 import os
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,49 +218,8 @@ def arm(fate: Fate) -> None:
     wrap_fork(fate)
 
 
-def become(order: dict[str, Any]) -> None:
-    """Be what was ordered: never returns. Dies with the fork server, as that does with the tests."""
-    os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    for target, source in ((0, nowhere), (1, log), (2, log)):
-        os.dup2(source, target)
-    arm(Fate(order["role"], Path(order["orders"])))
-    if (clock := Path(order["clock"])).exists():
-        put_wrong(clock)
-    from reconciler.cli import main
-
-    sys.argv = ["reconciler", *order["words"]]
-    sys.exit(main())
-
-
-def preload() -> None:
-    """Import what either plane imports, before the first fork. Starts no thread."""
-    import reconciler.cli.run
-    import reconciler.cli.runner
-    import reconciler.runner.service  # noqa: F401 - as are those above, for the children
-
-
-def serve() -> None:
-    """Take orders until the end of the input. A dead child keeps its number until the next order."""
-    preload()
-    for line in sys.stdin:
-        while _reaped():
-            pass
-        pid = os.fork()
-        if pid == 0:
-            become(json.loads(line))
-        print(pid, flush=True)  # noqa: T201 - the answer
-
-
-def _reaped() -> bool:
-    try:
-        return os.waitpid(-1, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return False
-
-
-if __name__ == "__main__":
-    serve()
+def prepare(role: str, orders: str, clock: str) -> None:
+    """What a plane of a falling house does first, in its new process."""
+    arm(Fate(role, Path(orders)))
+    if (wrong := Path(clock)).exists():
+        put_wrong(wrong)

@@ -20,12 +20,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 import reconciler
-from tests.crash.harness import Fallen, falling_house, fork_server
+from reconciler.demo import playground
+from tests.crash.harness import Fallen, falling_house
 from tests.crash.points import FAULTS, POINTS
+from tests.kit.forks import fork_server
+from tests.kit.quick import quick_python
 
 SEEDS = 200
 RESULTS = Path(tempfile.gettempdir(), "reconciler-crash.jsonl")
@@ -41,6 +45,8 @@ def play(seed: int, most: int, *, faults: bool = False) -> Json:
     os.nice(5)  # whoever works on this machine comes first
     with (
         tempfile.TemporaryDirectory(prefix="crash-", ignore_cleanup_errors=True) as folder,
+        quick_python() as python,
+        patch.object(playground, "INTERPRETER", str(python)),
         fork_server() as server,
         falling_house(Path(folder) / "house", server, random.Random(seed)) as house,  # noqa: S311 - a story
     ):

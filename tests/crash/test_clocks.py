@@ -11,7 +11,8 @@ import pytest
 
 from reconciler.demo.playground import laid_over
 from tests.crash.clock import set_clock
-from tests.crash.harness import Cast, FallingHouse, fork_server, house_of
+from tests.crash.harness import Cast, FallingHouse, house_of
+from tests.kit.forks import ForkServer
 from tests.kit.gitserver import HttpsServer, running
 from tests.kit.house import Json
 from tests.kit.modules import excused
@@ -24,10 +25,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.crash, pytest.mark.
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[FallingHouse]:
+def home(quick_planes: ForkServer, tmp_path: Path) -> Iterator[FallingHouse]:
     """Over https: where the repository is a folder, a look comes with each change of it, whatever the clock says."""
     server, folder = HttpsServer(tmp_path / "https", tmp_path / "house"), tmp_path / "house"
-    with running(server), fork_server() as forks:
+    with running(server):
         place = {"allow_file": None, "ca_file": str(server.ca_file)}
         repositories: Json = {
             "environments_repo": {**place, "url": server.url(folder / "environments.git")},
@@ -37,7 +38,7 @@ def home(tmp_path: Path) -> Iterator[FallingHouse]:
         runner = laid_over(repositories, excused("note"))
         settings = {"environments/prod/environment.yaml": "class: protected\ndrift_interval: 1h\n"}
         people = Cast(random.Random(1))  # noqa: S311 - a story, not a secret
-        with house_of(people, folder, forks, controller, runner, settings) as house:
+        with house_of(people, folder, quick_planes, controller, runner, settings) as house:
             jump(house, 0)
             house.begin()
             yield house

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.harness import ForkServer, falling_house, fork_server
+from tests.crash.harness import falling_house
 from tests.crash.points import FAULTS
+from tests.kit.forks import ForkServer
 
 HOUSES = 2
 SAMPLE = (
@@ -19,19 +19,13 @@ SAMPLE = (
 pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.crash, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[ForkServer]:
-    with fork_server() as running:
-        yield running
-
-
 @pytest.mark.parametrize("part", range(HOUSES))
 def test_a_fault_is_told_and_ends_nobody(
-    part: int, server: ForkServer, tmp_path: Path, request: pytest.FixtureRequest
+    part: int, quick_planes: ForkServer, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = int(request.config.getoption("randomly_seed", 0))
     faults = random.Random(seed).sample(FAULTS, len(FAULTS))[part::HOUSES][:SAMPLE]  # noqa: S311 - a story, not a secret
-    with falling_house(tmp_path / "house", server, random.Random(seed + part)) as house:  # noqa: S311 - as above
+    with falling_house(tmp_path / "house", quick_planes, random.Random(seed + part)) as house:  # noqa: S311 - as above
         house.begin()
         fallen = [house.fault(point, how) for point, how in faults]
         assert [one for one in fallen if one.deaths] == []

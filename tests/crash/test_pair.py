@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -25,7 +26,8 @@ from reconciler.model import Phase
 from reconciler.runner.spool import Spool
 from reconciler.store.lease import LEASE_LOST
 from reconciler.store.sqlite import SqliteStore
-from tests.crash.harness import CONTROLLER, SETTINGS, Cast, FallingHouse, ForkServer, Process, fork_server
+from tests.crash.harness import CONTROLLER, SETTINGS, Cast, FallingHouse
+from tests.kit.forks import ForkServer, Plane
 from tests.kit.house import ASKING
 from tests.kit.modules import excused
 from tests.kit.wishes import CATALOG, files_of
@@ -34,6 +36,7 @@ from tests.kit.world import FakeClock
 SCHEDULES = int(os.environ.get("RECONCILER_TEST_PAIRS", "6"))
 HOUSES = 2
 LEASE = 2  # seconds
+TAKEN_OVER = math.inf  # as the time at which a stopped daemon goes on: after another one has taken over
 CONVERGES = 240.0  # seconds
 DAEMONS = ("controller", "standby")
 KINDS = ("change", "upstream", "object", "create", "destroy", "rename")
@@ -44,9 +47,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.crash, pytest.mark.
 class PairHouse(FallingHouse):
     """A house with a second daemon on the store of the first."""
 
-    processes: dict[str, Process]
+    processes: dict[str, Plane]
     ended_by_us: set[int]
     falls: int
+    led: str | None  # who led at the last look
 
     def furnish(self) -> None:
         """Give the second daemon its own listener and socket."""
@@ -56,7 +60,7 @@ class PairHouse(FallingHouse):
             "admin": {"socket": str(self.ground.runtime / "standby.sock")},
         }
         self.config("standby").write_text(yaml.safe_dump(laid_over(config, own)), encoding="utf-8")
-        self.processes, self.ended_by_us, self.falls = {}, set(), 0
+        self.processes, self.ended_by_us, self.falls, self.led = {}, set(), 0, None
 
     def config(self, name: str) -> Path:
         return self.ground.controller_config if name == "controller" else self.ground.folder / "standby.yaml"
@@ -81,12 +85,9 @@ class PairHouse(FallingHouse):
             process = self.processes.get(name)
             if process is not None and process.poll() is None:
                 continue
-            if process is not None:
-                if process.pid not in self.ended_by_us and not self.said_so(name):
-                    pytest.fail(f"{name} ended by itself\n{self.tails()}")
-                process.forget()
-            started = self._spawn(name, "run", "--config", str(self.config(name)))
-            self.processes[name] = cast("Process", started)
+            if process is not None and process.pid not in self.ended_by_us and not self.said_so(name):
+                pytest.fail(f"{name} ended by itself\n{self.tails()}")
+            self.processes[name] = self._spawn(name, "run", "--config", str(self.config(name)))
 
     def said_so(self, name: str) -> bool:
         return LEASE_LOST in (self.ground.logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
@@ -114,6 +115,9 @@ class PairHouse(FallingHouse):
         deadline = time.monotonic() + CONVERGES
         while time.monotonic() < deadline:
             now = time.monotonic()
+            self.note_leader()
+            for name in [one for one, at in goes_on.items() if at == TAKEN_OVER and self.led not in (None, one)]:
+                goes_on[name] = now + self.rng.uniform(0, 2 * LEASE)
             for name in [one for one, at in goes_on.items() if at <= now]:
                 self.processes[name].send_signal(signal.SIGCONT)
                 del goes_on[name]
@@ -121,27 +125,27 @@ class PairHouse(FallingHouse):
                 happened = self.trouble(goes_on, first=not falls)
                 falls, troubles = falls or happened, troubles - happened
                 next_one = now + self.rng.uniform(0, 2 * LEASE) * happened
-            if not goes_on:
+            if not goes_on or TAKEN_OVER in goes_on.values():
                 self.keep_up()
-            self.note_leader()
-            if not troubles and not goes_on and self.leader is not None and self.in_order(commit):
+            if not troubles and not goes_on and self.led is not None and self.in_order(commit):
                 return
             time.sleep(0.1)  # a poll, not a wait: the deadline is the wait
         pytest.fail(f"nothing is in the way, and yet it is not in order\n{self.tails()}")
 
     def note_leader(self) -> None:
-        if (found := self.leader) is not None:
-            self.listens = self.listening(found)
+        self.led = self.leader
+        if self.led is not None:
+            self.listens = self.listening(self.led)
 
     def trouble(self, goes_on: dict[str, float], *, first: bool) -> bool:
-        """Stop or kill a daemon; the first time the leader, and for so long that the other takes over. Whether it happened."""
-        name = self.leader if first or self.rng.random() < 0.7 else self.rng.choice(DAEMONS)
+        """Stop or kill a daemon; the first time the leader, until the other has taken over. Whether it happened."""
+        name = self.led if first or self.rng.random() < 0.7 else self.rng.choice(DAEMONS)
         process = self.processes.get(name) if name not in (None, *goes_on) else None  # type: ignore[arg-type]
         if name is None or process is None or process.poll() is not None:
             return False
         if self.rng.random() < 0.6:
             process.send_signal(signal.SIGSTOP)
-            goes_on[name] = time.monotonic() + LEASE * self.rng.uniform(2 if first else 0.1, 4)
+            goes_on[name] = TAKEN_OVER if first else time.monotonic() + LEASE * self.rng.uniform(0.1, 4)
         else:
             self.ended_by_us.add(process.pid)
             process.kill()
@@ -209,18 +213,12 @@ def pair_house(folder: Path, server: ForkServer, rng: random.Random) -> Iterator
         ground.close()
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with fork_server() as running:
-        yield running
-
-
 @pytest.mark.parametrize("part", range(HOUSES))
 def test_two_daemons_do_what_one_would(
-    part: int, server: ForkServer, tmp_path: Path, request: pytest.FixtureRequest
+    part: int, quick_planes: ForkServer, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = int(request.config.getoption("randomly_seed", 0)) + part
-    with pair_house(tmp_path / "house", server, random.Random(seed)) as house:  # noqa: S311 - a story, not a secret
+    with pair_house(tmp_path / "house", quick_planes, random.Random(seed)) as house:  # noqa: S311 - a story, not a secret
         house.begin()
         for _ in range(part, SCHEDULES, HOUSES):
             house.schedule()

@@ -7,7 +7,7 @@ did not answer is left alone, and how long a job waits for a state's lock.
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from reconciler.demo.playground import free_port, laid_over
 from tests.crash.harness import deadly
 from tests.crash.launcher import Order
 from tests.kit.forge import ForgeSite, forge_site
+from tests.kit.forks import Plane
 from tests.kit.hook import hook
 from tests.kit.house import ASKING, Json, house
 from tests.kit.hurried import hurried
@@ -224,7 +225,7 @@ def _a_leader_that_is_stopped(watched: Furnished) -> None:
             watched.fires("NoLeader")
         watched.clears("NoLeader")
     finally:
-        standby.terminate()
+        standby.send_signal(signal.SIGTERM)
         standby.wait(60)
 
 
@@ -236,13 +237,13 @@ def _two_that_lead(watched: Furnished) -> None:
         watched.prometheus.scrape(urlsplit(watched.home.address).netloc, where)
         watched.fires("SplitLeader")
     finally:
-        second.terminate()
+        second.send_signal(signal.SIGTERM)
         second.wait(60)
     watched.clears("SplitLeader")
     watched.prometheus.scrape(urlsplit(watched.home.address).netloc)
 
 
-def _second(watched: Furnished, own: Json) -> tuple[subprocess.Popen[bytes], str]:
+def _second(watched: Furnished, own: Json) -> tuple[Plane, str]:
     """Start another daemon with the first one's configuration, over which its own is laid; it, and where it listens."""
     ground = watched.home.ground
     config = yaml.safe_load(ground.controller_config.read_text())

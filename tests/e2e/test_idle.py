@@ -54,6 +54,7 @@ def run_idle(home: House) -> Found:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="memory and descriptors are read from /proc")
+@pytest.mark.usefixtures("plain_planes")
 def test_two_thousand_polls_with_nothing_to_do_keep_nothing(tmp_path: Path) -> None:
     with house(tmp_path / "house", UNITS.files(), CATALOG) as home:
         home.start_runner()

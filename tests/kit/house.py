@@ -22,6 +22,8 @@ from reconciler.demo.example import Releases
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.errors import PassError
+from tests.kit import forks
+from tests.kit.forks import Plane
 
 PATIENCE = 60.0  # seconds
 # One client for all: each new one would load the system's authorities, which takes longer than what is asked. No
@@ -37,8 +39,8 @@ class House:
     ground: Playground
     environment: Mapping[str, str] = field(default_factory=dict)
     before: dict[str, Sequence[str]] = field(default_factory=dict)
-    controller: subprocess.Popen[bytes] | None = None
-    runner: subprocess.Popen[bytes] | None = None
+    controller: Plane | None = None
+    runner: Plane | None = None
     listens: str = ""
 
     # --- processes
@@ -65,14 +67,21 @@ class House:
             self.controller = self._spawn("controller", "run", "--config", str(self.ground.controller_config))
             self.until(lambda: self.get("/api/v1/status"), "the controller answers")
 
-    def _spawn(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        with (self.ground.logs / f"{name}.log").open("ab") as log:
+    def _spawn(self, name: str, *words: str) -> Plane:
+        path, environment, before = (
+            self.ground.logs / f"{name}.log",
+            {**os.environ, **self.environment},
+            self.before.get(name),
+        )
+        if forks.QUICK is not None and before is None:
+            return forks.QUICK.start(words, path, environment)
+        with path.open("ab") as log:
             return subprocess.Popen(
-                [*self.before.get(name, ()), sys.executable, "-m", "reconciler", *words],
+                [*(before or ()), sys.executable, "-m", "reconciler", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                env=environment,
                 start_new_session=True,
             )
 
@@ -88,7 +97,7 @@ class House:
 
     def kill(self, which: str) -> None:
         """kill -9 the `controller` or the `runner`."""
-        process: subprocess.Popen[bytes] | None = getattr(self, which)
+        process: Plane | None = getattr(self, which)
         if process is not None:
             process.kill()
             process.wait(PATIENCE)
