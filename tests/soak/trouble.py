@@ -22,6 +22,7 @@ from tests.soak.fleet import ENVIRONMENTS, Fleet
 
 Undo = Callable[[], None]
 HOLDING = 5.0  # seconds that anything lasts at the most
+PACE = 0.1  # seconds between two looks at whether they have
 ENDS = 600.0  # seconds for both planes to end in order: dozens of applies end first
 
 
@@ -144,11 +145,14 @@ class Trouble:
         self.admin("pause", scope, reason="soak", until=until.isoformat())
 
         def resume() -> None:
-            if "controller" in self.stopped:
+            controller = self._house.controller
+            if "controller" in self.stopped or controller is None or controller.poll() is not None:
                 return
             try:
                 self.admin("resume", scope)
             except PassError as error:
+                if error.reason == "RunnerUnavailable":  # it is just ending
+                    return
                 if "is not paused" not in str(error):  # it ended by itself, where a restart took that long
                     raise
 
@@ -165,10 +169,17 @@ class Trouble:
         return True
 
     def restart(self, settled: set[str]) -> bool:
-        """Both end in order, as for an upgrade."""
+        """Both end in order, as for an upgrade. What is frozen, or away, comes back meanwhile: they wait for their applies."""
         if self.stopped:
             return False
-        self._house.stop(ENDS)
+        planes = [plane for plane in (self._house.controller, self._house.runner) if plane is not None]
+        for plane in planes:
+            plane.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + ENDS
+        while any(plane.poll() is None for plane in planes) and time.monotonic() < deadline:
+            self.undo()
+            time.sleep(PACE)
+        self._house.stop()
         self._house.start()
         return True
 
