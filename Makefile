@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast format bench dashboards docs lock clean
+.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast cover format bench dashboards docs lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -22,6 +22,7 @@ help:
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
+	@echo 'make cover                 whether the tests of the decision core reach all of it'
 	@echo 'make dashboards            write deploy/monitoring/dashboards/*.json from the code beside them'
 	@echo 'make docs                  the site from docs/, with the reference made from the program, in dist/docs'
 	@echo 'make bench | lock | format | venv | clean'
@@ -89,6 +90,13 @@ lint: venv
 
 fast: venv
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not e2e' $(ARGS)
+
+# What decides is reached by its own tests alone, to the last branch.
+CORE = reconciler/desired/*,reconciler/gates.py,reconciler/decide.py
+CORE_TESTS = tests/unit/desired $(patsubst %,tests/unit/test_%.py,breakglass decide gates passes promotion waits)
+cover: venv
+	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS) $(CORE_TESTS)
+	$(BIN)/coverage report --fail-under=100 --include='$(CORE)'
 
 format: venv
 	$(BIN)/ruff check --fix .

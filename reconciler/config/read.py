@@ -15,7 +15,7 @@ from reconciler.config.runner import RunnerConfig
 from reconciler.desired import strict
 from reconciler.desired.document import Document, Node
 from reconciler.desired.schema import SCHEMAS as FILES
-from reconciler.desired.shape import Closed, check, field_name, models_in, unsupported
+from reconciler.desired.shape import Closed, check, field_name, models_in
 from reconciler.errors import ConfigError, Place
 from reconciler.model import Problem
 
@@ -101,7 +101,8 @@ def _later(document: Document, later: tuple[tuple[str, str | None], ...]) -> Ite
         for location, node in _matching(document.root, pattern.split("."), ()):
             if value is None or node.value == value:
                 place = document.place(node.key or node.start)
-                yield unsupported(place, field_name(location) + (f": {value}" if value else ""))
+                field = field_name(location) + (f": {value}" if value else "")
+                yield Problem(place, "NotSupportedYet", f"{field} is not supported yet; remove it")
 
 
 def _matching(node: Node, steps: list[str], location: Location) -> Iterator[tuple[Location, Node]]:

@@ -163,11 +163,6 @@ def problem_of(
     return Problem(elsewhere.get(location, place), "SchemaInvalid", message)
 
 
-def unsupported(place: Place, field: str) -> Problem:
-    """The answer to a field that is part of the format and not yet brought to life."""
-    return Problem(place, "NotSupportedYet", f"{field} is not supported yet; remove it")
-
-
 def field_name(location: tuple[str | int, ...]) -> str:
     """`limits.free_replace[0]`, without what pydantic adds."""
     text = ""

@@ -26,6 +26,7 @@ from tests.kit import forks
 from tests.kit.forks import Plane
 
 PATIENCE = 60.0  # seconds
+LOOK_AGAIN = 0.03, 0.2  # seconds between two looks, at first and at last: each costs what is looked at some of its time
 # One client for all: each new one would load the system's authorities, which takes longer than what is asked. No
 # connection is kept: who answers may be killed and started again.
 ASKING = httpx.Client(verify=False, trust_env=False, timeout=20, limits=httpx.Limits(max_keepalive_connections=0))  # noqa: S501 - plain HTTP of this host
@@ -150,12 +151,13 @@ class House:
 
     def until(self, holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
         """Wait for an event and return what it is; fail with the logs' tails when it does not come."""
-        deadline = time.monotonic() + patience
+        deadline, pause = time.monotonic() + patience, LOOK_AGAIN[0]
         while time.monotonic() < deadline:
             with suppress(httpx.HTTPError, KeyError, json.JSONDecodeError):
                 if found := holds():
                     return found
-            time.sleep(0.05)  # a poll, not a wait: the deadline is the wait
+            time.sleep(pause)  # a poll, not a wait: the deadline is the wait
+            pause = min(1.1 * pause, LOOK_AGAIN[1])
         pytest.fail(f"it never came true within {patience} s that {what}\n{self.tails()}")
 
     def synced(self, *units: str, commit: str | None = None, patience: float = PATIENCE) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
 from reconciler.desired import load
 from reconciler.desired.entries import parse_entry as parsed
 from reconciler.desired.load import Loader
+from reconciler.desired.paths import LOCK_PATH
+from reconciler.desired.policy import policy_of
+from reconciler.desired.strict import FILE_LIMIT, LOCK_LIMIT
 from reconciler.errors import Place
-from reconciler.model import Commit, Desired, Digest, Pin, Problem, UnitId
+from reconciler.model import Commit, Desired, Digest, Limits, Pin, Policy, Problem, UnitId
 
 LOCK = f"""\
 lock_version: 1
@@ -29,11 +33,12 @@ class Repository:
         self.loader = Loader()
         self.read_: list[str] = []
         self.branches: dict[tuple[str, str], Pin] = {}
+        self.before: dict[str, Policy | None] = {}
 
     def load(self, *problems: Problem, commit: str = "c") -> Desired:
         self.read_ = []
         blobs = {path: f"blob of {text}" for path, text in self.files.items()}
-        return self.loader.load(Commit(commit * 40), blobs, self._read, problems, refs=self._refs)
+        return self.loader.load(Commit(commit * 40), blobs, self._read, problems, refs=self._refs, before=self.before)
 
     def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:
         self.read_ = sorted(ids)
@@ -183,3 +188,48 @@ def test_without_a_lock_that_can_be_read_there_is_nothing_to_go_on_with(monkeypa
     monkeypatch.setattr(load, "read_lock", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         repository().load()
+
+
+def test_a_merge_is_judged_by_what_was_in_force_before_it() -> None:
+    loose = "class: protected\nlimits: {destroy: 5, recreate: 9}\n"
+    site = repository(**{"environments/prod/environment.yaml": loose})
+    assert site.load().environments["prod"].limits == Limits(destroy=5, recreate=9)
+    site.before = {"prod": None}  # it is new: what is not written is in force until the next merge
+    new = site.load(commit="d").environments["prod"]
+    assert new.limits == Limits()
+    site.files["docs/notes.txt"] = "another merge, which the same file outlives"
+    again = site.load(commit="e").environments["prod"]
+    assert again is new
+    site.before = {"prod": replace(policy_of(new), limits=Limits(destroy=2, recreate=9))}
+    assert site.load(commit="f").environments["prod"].limits == Limits(destroy=2, recreate=9)
+
+
+def test_what_might_become_of_a_commit_is_worked_out_beside_it() -> None:
+    site = repository()
+    now = site.load()
+    blobs = {path: f"blob of {text}" for path, text in site.files.items()} | {"environments/prod/more.yaml": "new"}
+    asked: list[str] = []
+
+    def read(ids: Iterable[str]) -> Mapping[str, bytes]:
+        asked.extend(ids)
+        return dict.fromkeys(asked, ENTRY.encode())
+
+    fork = site.loader.fork()
+    assert fork.lock is site.loader.lock
+    assert "prod/more" in fork.load(Commit("d" * 40), blobs, read).units
+    assert asked == ["new"]  # all else was known
+    assert site.load() == now
+
+
+def test_the_lock_of_the_last_commit() -> None:
+    site = repository()
+    site.load()
+    assert "acme/vpc" in site.loader.lock.lock.modules
+    del site.files[LOCK_PATH]
+    site.load()
+    assert site.loader.lock.unreadable is not None
+
+
+def test_how_large_a_file_may_be() -> None:
+    paths = (LOCK_PATH, "environments/prod/network.yaml", "environments/prod/environment.yaml", "docs/picture.png")
+    assert [*map(load.most_bytes, paths)] == [LOCK_LIMIT, FILE_LIMIT, FILE_LIMIT, float("inf")]

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.desired.paths import EntryPath, EnvironmentPath, LockPath, classify, environment_path, unit_of
+from reconciler.desired.paths import (
+    EntryPath,
+    EnvironmentPath,
+    LockPath,
+    classify,
+    entry_path,
+    environment_path,
+    unit_of,
+)
 from reconciler.errors import Place
 from reconciler.model import Problem, UnitId
 
@@ -64,5 +72,6 @@ def test_the_unit_that_a_file_would_be() -> None:
     assert unit_of("environments/prod/X.yml") is None
 
 
-def test_where_an_environment_says_what_it_is() -> None:
+def test_where_things_are_written() -> None:
+    assert entry_path(UnitId("prod/net/hub")) == "environments/prod/net/hub.yaml"
     assert environment_path("prod") == "environments/prod/environment.yaml"
