@@ -57,6 +57,7 @@ schedules: needs
 # Goes on where it was stopped: a house that ended well on this code is not played again. ARGS="--jobs 4 --points 60".
 SEEDS ?= 0-199
 crash: needs
+	RECONCILER_TEST_APART=1 $(BIN)/python -m pytest -q tests/unit/cli/test_backup.py -k killed
 	@$(BIN)/python -m tests.crash.matrix --seeds $(SEEDS) $(ARGS)
 
 # `make test` plays two minutes of it. The report, a line of JSON, goes to stdout; ARGS="--seed 7" repeats the draws of a run.

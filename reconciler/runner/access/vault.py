@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -170,7 +171,8 @@ def _send(request: Any, authorities: str | None) -> Any:
     session = URLLib3Session(verify=authorities or True, proxies=get_environ_proxies(request.url), timeout=PATIENCE)
     try:
         answer = session.send(request)
-        return AWSResponse(answer.url, answer.status_code, answer.headers, _Read(answer.raw.read(LARGEST + 1)))
+        with closing(answer.raw) as raw:  # else what is not read to its end keeps its connection
+            return AWSResponse(answer.url, answer.status_code, answer.headers, _Read(raw.read(LARGEST + 1)))
     except HTTPError as error:
         raise ResponseStreamingError(error=type(error).__name__) from None
     finally:

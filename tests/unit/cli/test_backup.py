@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import sys
@@ -389,6 +390,8 @@ def _records(hosts: Hosts) -> int:
 
 # --- killed
 
+MOST_APART = int(os.environ.get("RECONCILER_TEST_APART", "15"))  # two deaths of a restore; 1: it dies at each point
+
 
 def listing(hosts: Hosts) -> dict[str, bytes]:
     """Every file of both planes that counts."""
@@ -456,7 +459,10 @@ def test_a_backup_that_is_killed_anywhere_is_there_whole_or_not_at_all(hosts: Ho
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_restore_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+def test_a_restore_that_is_killed_anywhere_leaves_the_old_or_the_new(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    rng = random.Random(int(request.config.getoption("randomly_seed", 0)))  # noqa: S311 - a story, not a secret
     source = Hosts(tmp_path / "source")
     source.folder.mkdir()
     source.configure()
@@ -464,7 +470,7 @@ def test_a_restore_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: P
     path = source.backup()
     at, code, seen = 0, -1, set()
     while code != 0:
-        at += 1
+        at += rng.randint(1, MOST_APART)
         hosts = Hosts(tmp_path / str(at))
         hosts.folder.mkdir()
         hosts.configure()
