@@ -72,19 +72,22 @@ def _summary(shown: PullStatus) -> str:
 
 
 def _rank(unit: UnitShown) -> tuple[bool, UnitId]:
-    """What went wrong first."""
-    return unit.state not in ("failed", "not planned"), unit.unit
+    """What went wrong, or would, first."""
+    return not unit.would_be_held and unit.state not in ("failed", "not planned"), unit.unit
 
 
 def _section(unit: UnitShown) -> str:
-    body = _plan(unit) if unit.plan is not None and unit.plan.changes else block(unit.message) if unit.message else ""
+    plan = _plan(unit) if unit.plan is not None and unit.plan.changes else ""
+    said = block(unit.message) if unit.message and (not plan or unit.would_be_held) else ""
+    body = "\n\n".join(filter(None, (said, plan)))
     title = f"<code>{html.escape(unit.unit)}</code> {html.escape(_said(unit))}"
     return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>" if body else f"- {title}"
 
 
 def _said(unit: UnitShown) -> str:
     if unit.plan is not None and unit.state == "planned":
-        return counted(unit.plan.changes, unit.plan.more) or "nothing changes"
+        held = f"; merged as it is, it is held ({unit.reason})" if unit.would_be_held else ""
+        return (counted(unit.plan.changes, unit.plan.more) or "nothing changes") + held
     return f"{unit.state}{f' ({unit.reason})' if unit.reason and unit.state != 'planned' else ''}"
 
 
@@ -121,7 +124,7 @@ def marks_of(shown: PullStatus) -> Mapping[str, Status]:
 
 
 def _planned(units: Sequence[UnitShown]) -> Status:
-    failed = [unit for unit in units if unit.state == "failed"]
+    failed = [unit for unit in units if unit.state == "failed" or unit.would_be_held]
     open_ = [unit for unit in units if unit.state in ("waiting", "running")]
     if open_:
         return Status(Mark.PENDING, f"{len(units) - len(open_)} of {len(units)} units are planned")

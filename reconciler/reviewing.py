@@ -64,7 +64,10 @@ class Desk(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnitShown:
-    """One unit of a pull request. `state`: waiting, running, planned, follows, failed or not planned."""
+    """One unit of a pull request. `state`: waiting, running, planned, follows, failed or not planned.
+
+    `reason` of what is planned: "Planned", or what would hold it once it is merged.
+    """
 
     unit: UnitId
     state: str
@@ -73,6 +76,11 @@ class UnitShown:
     plan: PlanSummary | None = None
     job: JobId | None = None
     at: datetime | None = None
+
+    @property
+    def would_be_held(self) -> bool:
+        """Whether it is known by now that merging it as it is changes nothing, and why."""
+        return self.state == "planned" and self.reason not in ("", "Planned")
 
 
 @dataclass(frozen=True, slots=True)

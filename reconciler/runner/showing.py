@@ -7,7 +7,7 @@ not hold the unit, takes no lock of the state and writes no memory but the revie
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from reconciler.branch import Basis
@@ -15,8 +15,8 @@ from reconciler.desired.fingerprint import fingerprint
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
-from reconciler.judge import judge_adoption
-from reconciler.model import Allowances, Fingerprint, Job, Operation, Phase, PlanSummary, Presence, Unit
+from reconciler.judge import Bounds, judge
+from reconciler.model import Allowances, Cause, Fingerprint, Hold, Job, Operation, Phase, PlanSummary, Presence, Unit
 from reconciler.pulls import Proposal, ineligible
 from reconciler.runner import adoption, caution, checks, overdue, values, versions
 from reconciler.runner.access.sts import Errand
@@ -31,6 +31,7 @@ from reconciler.runner.talk import Talk
 from reconciler.runner.terraform.engine import SensitiveOutputs
 from reconciler.runner.terraform.state import State
 
+PLANNED = "Planned"  # the reason of a plan that nothing would hold; else it is what would
 AWAITED = ("DependencyNotReady", "OutputMissing")  # what a value that is not there yet is called
 FOLLOWS = "Its plan follows the units that it reads: they change, or do not exist yet. It may only create and update."
 
@@ -81,9 +82,12 @@ class Showing:
         self._progress.veil.learn(inputs.secrets)
         facts = self._host.facts_of(self._hosted)
         found = fingerprint(unit, facts, inputs.part(self._hosted.part), inputs.seals)
-        plan, message = self._plan(inputs)
+        plan, message, hold = self._plan(inputs)
         self._progress.plan = plan
-        return self._keep(plan, found, message)
+        said = self._keep(
+            plan, found, f"{message} It would be held ({hold.reason}): {hold.message}" if hold else message
+        )
+        return replace(said, reason=hold.reason) if hold and said.reason == PLANNED else said
 
     # --- verifying
 
@@ -141,10 +145,11 @@ class Showing:
 
     # --- planning
 
-    def _plan(self, inputs: values.Inputs) -> tuple[PlanSummary, str]:
+    def _plan(self, inputs: values.Inputs) -> tuple[PlanSummary, str, Hold | None]:
+        """The plan, what is said of it, and what would hold it after the merge: what is known of that by now."""
         source = self._source()
         if self._unit.presence is Presence.ABSENT and (source.state is None or not source.state.resources):
-            return _nothing(), "There is nothing to destroy."
+            return _nothing(), "There is nothing to destroy.", None
         allowed = self._would_open()
         checks.no_downgrade(self._unit, source.memory, allowed)
         versions.not_yanked(self._unit, source.memory)
@@ -156,12 +161,20 @@ class Showing:
             self._progress.veil, stored_as=source.memory.unit, copied=source.adopted is not None,
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
-            hold = judge_rules(talk.said, self._unit, self._hosted.rules) if not plan.empty else None
-        if source.adopted is not None:
-            hold = judge_adoption(plan, source.adopted.address) or hold
+            hold = judge(plan, self._bounds(source, allowed), Cause.DESIRED, self._unit.entry.place.path)
+            hold = hold or (judge_rules(talk.said, self._unit, self._hosted.rules) if not plan.empty else None)
         first = f"{source.adopted.told} would be adopted; " if source.adopted else ""
-        held = f" It would be held ({hold.reason}): {hold.message}" if hold else ""
-        return plan, f"{first}{len(plan.changes)} objects would change.{held}"
+        return plan, f"{first}{len(plan.changes)} objects would change.", hold
+
+    def _bounds(self, source: _Source, allowed: Allowances) -> Bounds:
+        return Bounds(
+            limits=self._unit.environment.limits,
+            open=allowed,
+            presence=self._unit.presence,
+            max_destroy=self._hosted.max_destroy,
+            tainted=source.memory.tainted,
+            adopting=source.adopted.address if source.adopted else None,
+        )
 
     def _converse(self, talk: Talk, sensitive: frozenset[str], allowed: Allowances) -> PlanSummary:
         destroy = self._unit.presence is Presence.ABSENT
@@ -199,7 +212,7 @@ class Showing:
         self._progress.plan = self._progress.plan or _nothing()
         if follows and plan is not None:
             message = f"{message} {FOLLOWS}"
-        return Said("FollowsUpstream" if follows else "Planned", message)
+        return Said("FollowsUpstream" if follows else PLANNED, message)
 
 
 def _basis(host: Host) -> Basis:

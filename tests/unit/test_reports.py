@@ -145,6 +145,19 @@ def test_statuses_of_a_head() -> None:
     assert {one.mark for one in refused.values()} == {Mark.FAILURE}
 
 
+def test_what_would_be_held_says_so_before_it_is_merged() -> None:
+    doomed = planned(NET, ("module.unit.vpc.b", ("delete",)))
+    doomed = replace(doomed, reason="DestroyLimit", message="1 object would be destroyed; write allow_destroy: 1.")
+    fine = planned(APP, ("module.unit.vpc.a", ("create",)))
+    text = comment_of(shown(fine, doomed), "prod")
+    assert text.index("prod/net") < text.index("prod/app")
+    assert "1 to delete; merged as it is, it is held (DestroyLimit)" in text
+    assert text.index("write allow_destroy: 1.") < text.index("- module.unit.vpc.b")
+    assert text.count("is held") == 1
+    mark = marks_of(shown(fine, doomed))[PLAN]
+    assert (mark.mark, mark.text) == (Mark.FAILURE, f"{NET}: DestroyLimit: {doomed.message}")
+
+
 def test_changes_are_counted() -> None:
     changes = [make.change("a", "create"), make.change("b", "create"), make.change("c", "delete", "create")]
     assert counted(changes, 2) == "2 to create, 1 to replace, 2 more"

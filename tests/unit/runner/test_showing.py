@@ -120,7 +120,7 @@ def test_what_would_be_adopted_is_planned_as_a_copy(tmp_path: Path) -> None:
     made.push(1, {entry("b"): note(more=f"adopt: {{state: {source}}}\n")})
     shown = made.show(1, "prod/b")
     told = f"2 objects of {source} would be adopted; 1 objects would change. It would be held (AdoptionDestroys): The first"
-    assert (shown.reason, shown.message[: len(told)]) == ("Planned", told)
+    assert (shown.reason, shown.message[: len(told)]) == ("AdoptionDestroys", told)
     assert "module.unit.terraform_data.extra" in shown.message
     assert actions(shown) == [("delete",)]
     assert not made.ground.state("prod/b").exists()
@@ -150,6 +150,21 @@ def test_a_pull_request_is_planned_and_changes_nothing(one: Place) -> None:
     (review,) = one.host.reviews.of(UnitId("prod/a"))
     assert (review.pull, review.head, review.follows) == (1, one.desk.pulls[1].head, False)
     assert b"two" not in (one.host.memory.folder / "reviews" / "prod" / "a.json").read_bytes()
+
+
+def test_what_would_be_held_is_told_before_it_is_merged_and_how_to_mend_it(one: Place) -> None:
+    gone = note(more="state: absent\n")
+    one.push(1, {entry(): gone})
+    shown = one.show(1)
+    assert (shown.outcome, shown.reason) == (Outcome.SUCCEEDED, "DestroyLimit")
+    assert "allow_destroy: 1" in shown.message
+    assert actions(shown) == [("delete",)]
+    one.merge(1)
+    assert one.apply().reason == "DestroyLimit"
+    one.push(2, {entry(): gone + "allow_destroy: 1\n"})
+    assert one.show(2).reason == "Planned"
+    one.merge(2)
+    assert one.apply().outcome is Outcome.SUCCEEDED
 
 
 def test_it_does_not_wait_for_the_unit_and_the_unit_does_not_wait_for_it(one: Place) -> None:
