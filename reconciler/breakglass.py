@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from reconciler.model import (
     Aftermath,
-    Applied,
     BreakGlass,
     JobId,
     Operation,
@@ -61,11 +60,11 @@ def marked(record: UnitRecord, session: BreakGlass, at: datetime) -> UnitRecord:
 
 def left_after(mark: Aftermath, result: Result) -> Aftermath | None:
     """What is left of it once a job of the unit has ended; None: the unit is in order, or gone, or given up and seen."""
-    if result.applied is not None and _gone(result.applied):
+    if is_gone(result):
         return None
     if result.job.id == mark.job:
         return mark
-    if result.applied is not None or _in_sync(result):
+    if is_settled(result):
         return None
     if result.plan is None:
         return mark
@@ -77,8 +76,14 @@ def given_up(mark: Aftermath) -> Aftermath | None:
     return None if mark.looked else replace(mark, accepted=True)
 
 
-def _gone(applied: Applied) -> bool:
-    return applied.presence is not Presence.PRESENT
+def is_gone(result: Result) -> bool:
+    """Whether nothing of the unit is there any more."""
+    return result.applied is not None and result.applied.presence is not Presence.PRESENT
+
+
+def is_settled(result: Result) -> bool:
+    """Whether the job found the unit in order, or made it so."""
+    return result.applied is not None or _in_sync(result)
 
 
 def _in_sync(result: Result) -> bool:

@@ -30,9 +30,10 @@ from reconciler.git.provenance import open_proofs
 from reconciler.git.remote import Patience
 from reconciler.leading import Leading
 from reconciler.ledger import Started
-from reconciler.model import Commit, JobId, Ledger, Phase, UnitId
+from reconciler.model import Commit, EnvironmentClass, JobId, Ledger, Phase, UnitId
 from reconciler.notify import Notifier, NotifierThread
 from reconciler.observe import Observer
+from reconciler.outofband import Rules
 from reconciler.poller import REPOSITORY, AcceptedInStore, Poller
 from reconciler.ports import ALL, Chosen, HistoryEvent, Term
 from reconciler.protection import EVERY, Guards
@@ -44,6 +45,8 @@ from reconciler.sinks import open_sender
 from reconciler.status import Outlook, Picture
 from reconciler.store.opening import open_store
 from reconciler.systemd import Systemd
+from reconciler.trail.consumer import Consumer, ConsumerThread
+from reconciler.trail.sqs import Sqs
 from reconciler.trigger.outcome import Passed
 from reconciler.trigger.server import TriggerServer
 from reconciler.trust import PROVING, Standing
@@ -116,6 +119,7 @@ class Daemon:
         )
         self._reports = self._reporting(patience)
         self._notifiers = self._notifying()
+        self._trail = self._trailing()
         self._trigger = (
             TriggerServer(config.trigger, self, self.store, self, self._clock, observer) if config.trigger else None
         )
@@ -152,6 +156,23 @@ class Daemon:
             )
             for sink in self._config.notify
         ]
+
+    def _trailing(self) -> ConsumerThread | None:
+        """Who reads what happens in the accounts."""
+        config = self._config.out_of_band
+        if config is None:
+            return None
+        rules = Rules(self._config.installation, config.accounts, config.allowed, config.break_glass)
+        consumer = Consumer(
+            Sqs(config), self.store, rules, self._observer, self._clock, time.monotonic, self.wake, self._sandboxes
+        )
+        return ConsumerThread(consumer)
+
+    def _sandboxes(self) -> frozenset[str]:
+        """The environments in which people may write directly."""
+        desired = self._poller.latest()
+        known = desired.environments.values() if desired is not None else ()
+        return frozenset(one.name for one in known if one.klass is EnvironmentClass.SANDBOX)
 
     def _reporting(self, patience: Patience) -> ReporterThread | None:
         forge, reports = self._config.environments_repo.forge, self._config.reports
@@ -246,6 +267,10 @@ class Daemon:
         for notifier in self._notifiers:
             notifier.start()
             stack.callback(notifier.close)
+        if self._trail is not None:
+            self._observer.trail_read({})
+            self._trail.start()
+            stack.callback(self._trail.close)
         if self._guards is not None:
             self._scheduler.add_job(
                 self._guards.look,

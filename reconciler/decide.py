@@ -200,9 +200,9 @@ def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
     if failure is not None and failure.fingerprint == need.fingerprint and failure.waits(now):
         return False
     mark = record.aftermath
-    if mark is not None and not mark.looked:
+    if (mark is not None and not mark.looked) or _is_unknown(record):
         return True
-    due = (need.cause is Cause.DRIFT or mark is not None) and _check_is_due(unit, record, now)
+    due = (need.cause.is_look or mark is not None) and _check_is_due(unit, record, now)
     return due or record.planned is None or record.planned.fingerprint != need.fingerprint
 
 
@@ -222,8 +222,15 @@ def need_of(world: World, unit: Unit, record: UnitRecord) -> Need | None:
         return Need(Operation.APPLY, wanted, Cause.DRIFT) if failed else None
     found = record.drift_since is not None and corrects(unit)
     due = _check_is_due(unit, record, world.now)
+    if _is_unknown(record):
+        return Need(_checking(unit), wanted, Cause.OUT_OF_BAND)
     by_hand = record.aftermath is not None
     return Need(_checking(unit), wanted, Cause.DRIFT) if failed or found or due or by_hand else None
+
+
+def _is_unknown(record: UnitRecord) -> bool:
+    """Whether somebody else may have changed the unit, and no job has looked since."""
+    return record.outside is not None and not record.outside.looked
 
 
 def _check_is_due(unit: Unit, record: UnitRecord, now: datetime) -> bool:
@@ -295,14 +302,17 @@ def _unlocked(applied: Applied, desired: Desired) -> bool:
 
 
 def _start(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> Iterator[Decision]:
-    """Hand out the free slots: merges before drift, both before plans of what waits."""
+    """Hand out the free slots: what others named first, then merges, drift, and plans of what waits.
+
+    Where others named no unit, all of the environment's are looked at: those go before merges in half of its slots alone.
+    """
     busy: dict[str, int] = {}
     for record in ledger.units.values():
         if record.job is not None:
             name = record.unit.partition("/")[0]
             busy[name] = busy.get(name, 0) + 1
     free = capacity.workers - sum(busy.values())
-    for dispatch in sorted(wanted, key=_rank):
+    for dispatch in sorted(wanted, key=partial(_rank, ahead=_ahead(wanted, ledger, capacity))):
         name = dispatch.unit.environment.name
         if free <= 0 or busy.get(name, 0) >= capacity.per_environment:
             yield Queued(dispatch.unit.id, name)
@@ -311,8 +321,29 @@ def _start(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> Iterat
         yield dispatch
 
 
-def _rank(dispatch: Dispatch) -> tuple[bool, bool]:
-    return (dispatch.operation is Operation.PLAN, dispatch.cause is Cause.DRIFT)
+def _ahead(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> set[UnitId]:
+    """The units that are looked at before anything else, since somebody else wrote in their account."""
+    left: dict[str, int] = {}
+    for record in ledger.units.values():
+        if record.job is not None and record.job.cause is Cause.OUT_OF_BAND:
+            name = record.unit.partition("/")[0]
+            left[name] = left.get(name, capacity.per_environment // 2) - 1
+    found: set[UnitId] = set()
+    for dispatch in wanted:
+        if dispatch.cause is not Cause.OUT_OF_BAND:
+            continue
+        record, name = ledger.units[dispatch.unit.id], dispatch.unit.environment.name
+        if record.outside is not None and record.outside.named:
+            found.add(dispatch.unit.id)
+        elif left.setdefault(name, capacity.per_environment // 2) > 0:
+            left[name] -= 1
+            found.add(dispatch.unit.id)
+    return found
+
+
+def _rank(dispatch: Dispatch, ahead: set[UnitId]) -> tuple[bool, bool, int]:
+    later = {Cause.OUT_OF_BAND: 1, Cause.DRIFT: 2}.get(dispatch.cause, 0)
+    return (dispatch.unit.id not in ahead, dispatch.operation is Operation.PLAN, later)
 
 
 def waits_for(desired: Desired, expected_by_unit: Mapping[UnitId, Fingerprint | None], ledger: Ledger) -> list[UnitId]:

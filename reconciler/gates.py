@@ -197,7 +197,7 @@ def moving(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | N
 
 def dependency(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:
     """What the unit reads, or must come after, is as it shall be. Nothing is ever mocked."""
-    if unit.presence is not Presence.PRESENT or (need.cause is Cause.DRIFT and need.fingerprint is not None):
+    if unit.presence is not Presence.PRESENT or (need.cause.is_look and need.fingerprint is not None):
         return None
     for upstream in sorted(unit.upstream):
         if _goes(world, upstream):

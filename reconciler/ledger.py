@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from reconciler import breakglass
+from reconciler import breakglass, outofband
 from reconciler.model import (
     Applied,
     BreakGlass,
@@ -23,6 +23,7 @@ from reconciler.model import (
     Ledger,
     Operation,
     Outcome,
+    OutsideChange,
     Pause,
     Planned,
     PlanSummary,
@@ -175,6 +176,17 @@ class ReconcileRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfBand:
+    """Somebody who is none of those that may has written in an environment's account.
+
+    `events` are digests of the ids of all that is folded here, so that one that is told twice counts once.
+    """
+
+    change: OutsideChange
+    events: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PullShown:
     """What an open pull request would do to a unit, or why that cannot be told. Changes nothing in the ledger."""
 
@@ -218,6 +230,7 @@ Event = (
     | BreakGlassClosed
     | LossAccepted
     | ReconcileRequested
+    | OutOfBand
     | PullShown
     | Started
     | Restored
@@ -263,6 +276,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         skip=_skip(record, result),
         strays=record.strays if result.strays is None else result.strays,
         aftermath=record.aftermath and breakglass.left_after(record.aftermath, result),
+        outside=record.outside and outofband.left_after(record.outside, result),
     )
 
 
@@ -382,6 +396,7 @@ def take_over(record: UnitRecord, source: UnitRecord, job: JobId) -> UnitRecord:
         steady_since=since,
         strays=source.strays,
         aftermath=breakglass.moved(source.aftermath, job) or record.aftermath,
+        outside=outofband.moved(source.outside, job) or record.outside,
     )
 
 

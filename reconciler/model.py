@@ -80,13 +80,19 @@ class Phase(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a unit is planned or changed: the first part of its fingerprint that differs, or drift."""
+    """Why a unit is planned or changed: the first part of its fingerprint that differs, drift, or that somebody else wrote."""
 
     DESIRED = "desired"
     CATALOG = "catalog"
     SETTINGS = "settings"
     UPSTREAM = "upstream"
     DRIFT = "drift"
+    OUT_OF_BAND = "out-of-band"
+
+    @property
+    def is_look(self) -> bool:
+        """Whether nothing was merged: the unit is looked at."""
+        return self in (Cause.DRIFT, Cause.OUT_OF_BAND)
 
 
 class Sync(StrEnum):
@@ -632,6 +638,48 @@ class Aftermath:
 
 
 @dataclass(frozen=True, slots=True)
+class OutsideChange:
+    """What one principal, who is none of those that may, wrote in one environment's account: folded, whatever their number.
+
+    `calls` and `objects` are the first of many; `event` is the id of the newest in the account's trail. `units` are those
+    that the writes name, if any does. `break_glass`: the principal is the emergency role.
+    `since` and `until` are the trail's times, `seen_at` is ours.
+    """
+
+    environment: str
+    account: str
+    principal: str
+    calls: tuple[str, ...]
+    objects: tuple[str, ...]
+    since: datetime
+    until: datetime
+    count: int
+    event: str
+    units: frozenset[UnitId] = frozenset()
+    break_glass: bool = False
+    seen_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """Under which it is folded."""
+        return f"{self.environment} {self.principal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Somebody else may have changed the unit: how it is nobody knows until a look that began after that.
+
+    `named`: a write names this very unit. `job` is what ran when it was last heard of, and proves nothing. `looked`: a job
+    since then says how the unit is, and that is not in order.
+    """
+
+    since: datetime
+    named: bool = False
+    job: JobId | None = None
+    looked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatched:
     """A job that was journaled and handed over, and what it was meant to do.
 
@@ -709,6 +757,7 @@ class UnitRecord:
     `unfinished` is set while an apply that may have begun has not been made good: the units that it read. `unexplained` is
     set while the state is one that no job of ours made. `strays` are what applies that died may have made besides the state.
     `aftermath` is set while nobody knows whether what was done by hand in a break-glass session is still there.
+    `outside` is set while nobody knows whether what somebody else wrote in the unit's account changed it.
     """
 
     unit: UnitId
@@ -725,6 +774,7 @@ class UnitRecord:
     skip: Skip | None = None
     strays: tuple[Stray, ...] = ()
     aftermath: Aftermath | None = None
+    outside: Outside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -732,7 +782,7 @@ class Ledger:
     """What is known of the actual side. `frozen` is why no apply may start at all, if so, and `frozen_at` since when.
 
     `base` is where trust in the head's history starts: the genesis, or what an admin last accepted another history at.
-    `sessions` are the break-glass sessions that are open.
+    `sessions` are the break-glass sessions that are open. `outside` is what others wrote in the environments' accounts lately.
     """
 
     head: Commit | None = None
@@ -742,3 +792,4 @@ class Ledger:
     base: Commit | None = None
     frozen_at: datetime | None = None
     sessions: tuple[BreakGlass, ...] = ()
+    outside: tuple[OutsideChange, ...] = ()

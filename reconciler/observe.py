@@ -19,13 +19,13 @@ from reconciler.model import (
     SERIAL_UNEXPLAINED,
     AuditFacts,
     BreakGlass,
-    Cause,
     Change,
     Commit,
     Dispatched,
     JobId,
     Operation,
     Outcome,
+    OutsideChange,
     Phase,
     PlanSummary,
     Result,
@@ -54,6 +54,7 @@ TRIGGER_RESULTS = (
 # What became of logins to the status page, and of tokens shown to it; see web/login.py.
 LOGIN_RESULTS = ("in", "out", "refused", "forbidden", "unavailable", "limited")
 REPORT_SINKS = ("comment", "status")
+OUTSIDERS = ("other", "break-glass")  # by whom an account was written to, if not by those that may
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
@@ -137,6 +138,22 @@ class Observer:
         self.changed: Counter = named(
             Counter, "resources_changed_total", "Objects that applies changed.", "environment", "action"
         )
+        self.outside: Counter = named(
+            Counter,
+            "out_of_band_changes_total",
+            "Writes in an environment's account by somebody who is none of those that may.",
+            "environment",
+            "by",
+        )
+        self.trail_messages: Counter = named(
+            Counter, "out_of_band_messages_total", "Messages of the accounts' trail, and what they were.", "result"
+        )
+        self.trail_answered: Gauge = named(
+            Gauge,
+            "out_of_band_last_answer_timestamp_seconds",
+            "When the queue of the accounts' trail last answered; before the first time: since when it is asked.",
+            "queue",
+        )
         self.unexplained: Counter = named(
             Counter, "unexplained_serials_total", "States that no job of ours made.", "environment"
         )
@@ -207,6 +224,8 @@ class Observer:
             self.changed.labels(name, action)
         self.merge_seconds.labels(name)
         self.unexplained.labels(name)
+        for by in OUTSIDERS:
+            self.outside.labels(name, by)
         self.refused.labels(name)
 
     # --- verbs -----------------------------------------------------------------------------------------------------
@@ -348,7 +367,7 @@ class Observer:
 
     def _merged(self, environment: str, dispatched: Dispatched, result: Result) -> None:
         accepted = self._accepted.get(result.applied.commit) if result.applied else None
-        if accepted is not None and (result.cause or dispatched.cause) is not Cause.DRIFT:
+        if accepted is not None and not (result.cause or dispatched.cause).is_look:
             self.merge_seconds.labels(environment).observe(_seconds(accepted, result.ended_at))
 
     def unit_held(self, held: Held) -> None:
@@ -374,6 +393,41 @@ class Observer:
         job = dispatched.job
         self.unexplained.labels(environment_of(job.unit)).inc()
         self.log.error(str(found), action="serial-unexplained", unit=job.unit, job=job.id, reason=SERIAL_UNEXPLAINED)
+
+    def trail_read(self, results: Mapping[str, int]) -> None:
+        """The queue of the accounts' trail answered, or is asked from now on; what its messages were."""
+        self.trail_answered.labels("trail").set(self._now().timestamp())
+        for result, number in results.items():
+            self.trail_messages.labels(result).inc(number)
+
+    def trail_failed(self, error: PassError) -> None:
+        """The queue did not answer, or what it said could not be journaled."""
+        self.log.warning(str(error), action="trail-failed", reason=error.reason)
+
+    def trail_invalid(self, message: str) -> None:
+        """A message of the queue is no event."""
+        self.log.warning("%s", message, action="trail-invalid")
+
+    def written_outside(self, change: OutsideChange) -> None:
+        """Somebody who is none of those that may has written in an environment's account."""
+        by = OUTSIDERS[change.break_glass]
+        self.outside.labels(change.environment, by).inc(change.count)
+        more = {
+            "environment": change.environment,
+            "account": change.account,
+            "event": change.event,
+            "number": change.count,
+        }
+        what = "%s wrote in the account by %s"
+        say = self.log.warning if change.break_glass else self.log.error
+        say(
+            what,
+            change.principal,
+            ", ".join(change.calls),
+            action="out-of-band",
+            **more,
+            **{"user.name": change.principal},
+        )
 
     def trust_seen(self, facts: TrustFacts) -> None:
         """How the runner stands to the protected branch, by its own look."""

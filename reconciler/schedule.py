@@ -145,7 +145,8 @@ def _failures(record: UnitRecord) -> int:
 
 
 def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: datetime) -> datetime | None:
-    looked = Cause.DRIFT in (result.cause, record.job and record.job.cause) or record.aftermath is not None
+    asked = record.job is not None and record.job.cause.is_look
+    looked = asked or result.cause is Cause.DRIFT or record.aftermath is not None
     if unit is None or (not looked and result.applied is None):
         return record.next_check
     corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty

@@ -20,7 +20,6 @@ from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     BreakGlass,
-    Cause,
     Desired,
     Failure,
     Fingerprint,
@@ -208,7 +207,7 @@ def _standing(record: UnitRecord) -> Failure | None:
 
 def _routine(record: UnitRecord, failure: Failure | None) -> bool:
     """Whether the running job changes nothing in how the unit fares: a look for drift, or one more try of what failed."""
-    looking = record.job is not None and record.job.cause is Cause.DRIFT and record.drift_since is None
+    looking = record.job is not None and record.job.cause.is_look and record.drift_since is None
     return failure is not None or looking
 
 

@@ -25,6 +25,7 @@ from reconciler.config.fields import (
 )
 from reconciler.config.login import Login
 from reconciler.config.notify import Sink
+from reconciler.config.outofband import OutOfBand
 from reconciler.config.trigger import LOOPBACK, Issued, Tls, Trigger
 from reconciler.desired.shape import Closed, Duration, Line, matching
 
@@ -240,6 +241,9 @@ class ControllerConfig(Closed):
         default=[],
         max_length=20,
         description="who is told what happened: webhooks, topics of SNS, what Apprise reaches",
+    )
+    out_of_band: OutOfBand | None = Field(
+        default=None, description="nobody looks who else writes in the accounts, if not written"
     )
     admin: Admin = Field(default_factory=Admin)
 

@@ -36,8 +36,13 @@ V3 = """
 CREATE TABLE sessions (scope TEXT PRIMARY KEY, session TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
+# What others wrote in the environments' accounts.
+V4 = """
+CREATE TABLE outside (key TEXT PRIMARY KEY, change TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
 # The script at n brings version n to n + 1. One that was released is never changed: a further version is a further script.
-MIGRATIONS: tuple[str, ...] = (V1, V2, V3)
+MIGRATIONS: tuple[str, ...] = (V1, V2, V3, V4)
 
 
 def migrate(db: sqlite3.Connection, path: Path, migrations: Sequence[str] = MIGRATIONS) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TypeVar
 
-from reconciler import breakglass
+from reconciler import breakglass, outofband
 from reconciler.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
@@ -21,6 +21,7 @@ from reconciler.ledger import (
     JobDispatched,
     JobEnded,
     LossAccepted,
+    OutOfBand,
     Paused,
     PullShown,
     ReconcileRequested,
@@ -33,7 +34,7 @@ from reconciler.ledger import (
     take_over,
     unit_of,
 )
-from reconciler.model import BreakGlass, Commit, Hold, Ledger, Pause, UnitId, UnitRecord
+from reconciler.model import BreakGlass, Commit, Hold, Ledger, OutsideChange, Pause, UnitId, UnitRecord
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -41,7 +42,7 @@ V = TypeVar("V")
 
 @dataclass(slots=True)
 class Delta:
-    """What a batch of events changes in a ledger; a record, pause or session that is None goes.
+    """What a batch of events changes in a ledger; a record, pause, session or change that is None goes.
 
     `commits` says of each whether it is part of the accepted history now.
     """
@@ -54,6 +55,7 @@ class Delta:
     units: dict[UnitId, UnitRecord | None] = field(default_factory=dict)
     pauses: dict[str, Pause | None] = field(default_factory=dict)
     sessions: dict[str, BreakGlass | None] = field(default_factory=dict)
+    outside: dict[str, OutsideChange | None] = field(default_factory=dict)
 
 
 def subject_of(event: Event) -> str | None:
@@ -63,6 +65,8 @@ def subject_of(event: Event) -> str | None:
             return unit_of(event)
         case PullShown(unit=unit):
             return unit
+        case OutOfBand(change):
+            return change.environment
         case Paused(pause):
             return pause.scope
         case BreakGlassOpened(session) | BreakGlassClosed(session):
@@ -92,6 +96,8 @@ def _project(delta: Delta, ledger: Ledger, event: Event) -> None:
             delta.pauses[scope] = None
         case BreakGlassOpened() | BreakGlassClosed() | LossAccepted():
             _break_glass(delta, ledger, event)
+        case OutOfBand(change):
+            _outside(delta, ledger, change)
         case ReconcileRequested(units=asked, at=at):
             for unit in asked:
                 _keep(delta, _asked(_record(delta, units, unit), at))
@@ -123,6 +129,19 @@ def _break_glass(delta: Delta, ledger: Ledger, event: BreakGlassOpened | BreakGl
                 record = _record(delta, ledger.units, unit)
                 if record.aftermath is not None:
                     _keep(delta, replace(record, aftermath=breakglass.given_up(record.aftermath)))
+
+
+def _outside(delta: Delta, ledger: Ledger, change: OutsideChange) -> None:
+    """Whatever the change may be about is to be looked at; it stands among those of late, of which the oldest goes."""
+    known = {one.key: one for one in ledger.outside} | delta.outside
+    delta.outside |= outofband.kept(known, change)
+    for unit in {*ledger.units, *delta.units}:
+        if not outofband.concerns(change, unit):
+            continue
+        record = _record(delta, ledger.units, unit)
+        marked = outofband.marked(record, change)
+        if marked is not record and breakglass.may_differ(record):
+            _keep(delta, marked)
 
 
 def _close(delta: Delta, ledger: Ledger, session: BreakGlass) -> None:
@@ -176,6 +195,7 @@ class Projection:
         self._units = dict(ledger.units)
         self._pauses = {pause.scope: pause for pause in ledger.pauses}
         self._sessions = {session.scope: session for session in ledger.sessions}
+        self._outside = {change.key: change for change in ledger.outside}
         self._ledger: Ledger | None = None
         self._head, self._frozen = ledger.head, ledger.frozen
         self._base, self._frozen_at = ledger.base, ledger.frozen_at
@@ -186,7 +206,10 @@ class Projection:
             pauses = tuple(self._pauses[scope] for scope in sorted(self._pauses))
             sessions = tuple(self._sessions[scope] for scope in sorted(self._sessions))
             units = MappingProxyType(self._units)
-            self._ledger = Ledger(self._head, units, pauses, self._frozen, self._base, self._frozen_at, sessions)
+            outside = tuple(self._outside[key] for key in sorted(self._outside))
+            self._ledger = Ledger(
+                self._head, units, pauses, self._frozen, self._base, self._frozen_at, sessions, outside
+            )
         return self._ledger
 
     def advance(self, delta: Delta) -> None:
@@ -196,6 +219,7 @@ class Projection:
         _merge(self._units, delta.units)
         _merge(self._pauses, delta.pauses)
         _merge(self._sessions, delta.sessions)
+        _merge(self._outside, delta.outside)
         self._head, self._frozen = delta.head, delta.frozen
         self._base, self._frozen_at = delta.base, delta.frozen_at
         self._ledger = None

@@ -16,7 +16,7 @@ from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
 from reconciler.ledger import Event
-from reconciler.model import BreakGlass, Commit, Hold, Ledger, Pause, UnitId, UnitRecord
+from reconciler.model import BreakGlass, Commit, Hold, Ledger, OutsideChange, Pause, UnitRecord
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
 from reconciler.replacing import check_whole, under_way
 from reconciler.store import lease
@@ -286,8 +286,10 @@ class SqliteStore:
             records = {record.unit: record for (row,) in units for record in [decode_kept(UnitRecord, row)]}
             pauses = self._all(Pause, "SELECT pause FROM pauses ORDER BY scope")
             sessions = self._all(BreakGlass, "SELECT session FROM sessions ORDER BY scope")
+            outside = self._all(OutsideChange, "SELECT change FROM outside ORDER BY key")
             tip = self._meta("tip")
-            self._projection = Projection(self._trust(Ledger(units=records, pauses=pauses, sessions=sessions)))
+            known = Ledger(units=records, pauses=pauses, sessions=sessions, outside=outside)
+            self._projection = Projection(self._trust(known))
             self._tip = decode(Tip, tip) if tip else Tip()
             self._doubtful = False
 
@@ -328,6 +330,8 @@ class SqliteStore:
             self._put("pauses", "scope", scope, pause)
         for scope, session in delta.sessions.items():
             self._put("sessions", "scope", scope, session)
+        for name, change in delta.outside.items():
+            self._put("outside", "key", name, change)
         self._set_meta("head", delta.head)
         self._set_meta("base", delta.base)
         self._set_meta("frozen", encode(delta.frozen).decode() if delta.frozen else None)
@@ -335,7 +339,7 @@ class SqliteStore:
         if records:
             self._set_meta("tip", encode(Tip(records[-1].seq, records[-1].hash)).decode())
 
-    def _put(self, table: str, key: str, name: UnitId | str, fact: UnitRecord | Pause | BreakGlass | None) -> None:
+    def _put(self, table: str, key: str, name: str, fact: object | None) -> None:
         if fact is None:
             self._db.execute(f"DELETE FROM {table} WHERE {key} = ?", (name,))  # noqa: S608 - names of this module's
         else:

@@ -32,6 +32,7 @@ from reconciler.ledger import (
     JobDispatched,
     JobEnded,
     LossAccepted,
+    OutOfBand,
     Paused,
     ReconcileRequested,
     Restored,
@@ -54,6 +55,8 @@ from reconciler.model import (
     Ledger,
     Operation,
     Outcome,
+    Outside,
+    OutsideChange,
     Pause,
     PlanSummary,
     Presence,
@@ -197,7 +200,23 @@ dispatches = st.builds(dispatched, units, st.text("abc", min_size=1, max_size=5)
 sessions = st.builds(
     BreakGlass, scopes, st.just("ann"), st.just("down"), st.just(NOW), st.just(NOW + timedelta(hours=1))
 )
+outsiders = st.builds(
+    OutsideChange,
+    environment=st.sampled_from(["prod", "stage"]),
+    account=st.just("111111111111"),
+    principal=texts,
+    calls=st.just(("s3:PutBucketPolicy",)),
+    objects=st.lists(texts, max_size=2).map(tuple),
+    since=times,
+    until=times,
+    count=st.integers(1, 10_000),
+    event=texts,
+    units=st.frozensets(units, max_size=2),
+    break_glass=st.booleans(),
+    seen_at=times,
+)
 events = st.one_of(
+    st.builds(OutOfBand, outsiders, st.lists(texts, max_size=3).map(tuple)),
     st.builds(HeadAccepted, commits, st.lists(commits, max_size=3).map(tuple), st.none() | commits),
     st.builds(HistoryAccepted, commits, commits, *[st.lists(commits, max_size=3).map(tuple)] * 2, texts),
     st.builds(Frozen, holds, st.none() | times),
@@ -314,6 +333,21 @@ def test_a_pause_replaces_the_one_of_the_same_scope(store: Kept) -> None:
     assert store.ledger().pauses == (replace(pause, owner="bob"),)
     store.append(Resumed("prod", "bob"))
     assert store.ledger().pauses == ()
+
+
+def test_what_others_wrote_and_what_is_to_be_looked_at_are_on_disk(store: Kept, opened: Open) -> None:
+    seen = OutsideChange("prod", "111111111111", "mallory", ("ec2:RunInstances",), (), NOW, NOW, 2, "e", seen_at=NOW)
+    store.append(ended(dispatched()), OutOfBand(seen, ("d1", "d2")), actor="cloudtrail")
+    store.close()
+    again = opened()
+    assert again.ledger().outside == (seen,)
+    assert again.ledger().units[UNIT].outside == Outside(NOW)
+    (told,) = again.history("all", 9, Chosen(action="out-of-band"))
+    assert (told.unit, told.actor, told.body["events"]) == ("prod", "cloudtrail", ["d1", "d2"])
+    assert [one.action for one in again.history("prod/network", 9)][0] == "out-of-band"
+    again.append(ended(dispatched(job="j2")))
+    assert again.ledger().units[UNIT].outside is None
+    again.close()
 
 
 def test_a_session_and_what_it_leaves_are_on_disk(store: Kept, opened: Open) -> None:

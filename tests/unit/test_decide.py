@@ -37,6 +37,7 @@ from reconciler.model import (
     Ledger,
     Operation,
     Outcome,
+    Outside,
     Presence,
     RunnerFacts,
     UnitId,
@@ -620,3 +621,92 @@ def test_what_an_unreadable_record_reads_is_not_destroyed(monkeypatch: pytest.Mo
     holds = {one.unit: one.hold.reason for one in found if isinstance(one, Held) and one.hold}
     assert (holds[UnitId("prod/z")], holds[NET]) == ("InternalError", "StillReferenced")
     assert "prod/y" in [one.unit.id for one in found if isinstance(one, Dispatch)]
+
+
+# --- what somebody else wrote
+
+SUSPECT = Outside(make.NOW)
+NAMED = Outside(make.NOW, named=True)
+
+
+def suspected(want: Desired = TWO, mark: Outside = SUSPECT, **more: object) -> Ledger:
+    """Every unit may have been changed by somebody else."""
+    ledger = make.in_order(want, FACTS)
+    for unit in want.order:
+        ledger = make.with_record(ledger, unit, outside=mark, **more)
+    return ledger
+
+
+def test_what_somebody_else_may_have_changed_is_looked_at_now() -> None:
+    assert one(suspected()) == (
+        [(NET, Operation.APPLY, Cause.OUT_OF_BAND), (APP, Operation.APPLY, Cause.OUT_OF_BAND)],
+        {},
+    )
+    reporting = make.desired(make.entry("prod/net"), environments=[REPORTING])
+    assert one(suspected(reporting), reporting) == ([(NET, Operation.PLAN, Cause.OUT_OF_BAND)], {})
+
+
+def test_once_looked_at_it_is_looked_at_when_it_is_due() -> None:
+    ledger = suspected(mark=replace(SUSPECT, looked=True))
+    assert decided(TWO, ledger) == []
+    assert dispatches(decided(TWO, ledger, now=make.NOW + 2 * make.HOUR))[0] == (NET, Operation.APPLY, Cause.DRIFT)
+
+
+def test_a_merge_is_applied_and_shows_as_much() -> None:
+    want = make.desired(make.entry("prod/net", size=2), make.entry("prod/app", reads=["prod/net"]))
+    assert one(make.with_record(ORDERLY, NET, outside=SUSPECT), want)[0] == [(NET, Operation.APPLY, Cause.DESIRED)]
+
+
+def test_one_that_waits_may_be_planned_to_see() -> None:
+    planned = replace(ORDERLY, pauses=PAUSED)
+    held = make.with_record(planned, NET, outside=SUSPECT)
+    assert holds(decided(TWO, held)) == {NET: "Paused"}
+
+
+def test_one_that_failed_waits_as_any_does() -> None:
+    unit = TWO.units[NET]
+    fp = make.in_order(TWO, FACTS).units[NET].applied
+    assert fp is not None
+    ledger = make.with_record(ORDERLY, NET, outside=SUSPECT, failure=make.failure(fp.fingerprint, unit))
+    assert one(ledger) == ([], {NET: "ApplyFailed"})
+
+
+MANY = make.desired(*(make.entry(f"prod/{name}") for name in "abcdef"), make.entry("stage/x"))
+MERGED = make.desired(
+    *(make.entry(f"prod/{name}", size=2 if name == "f" else 1) for name in "abcdef"), make.entry("stage/x")
+)
+
+
+def first(ledger: Ledger, per_environment: int, want: Desired = MERGED) -> list[tuple[str, Cause]]:
+    capacity = Capacity(workers=9, per_environment=per_environment)
+    return [(unit, cause) for unit, _, cause in dispatches(decided(want, ledger, capacity=capacity))]
+
+
+def test_a_look_at_all_of_an_environment_takes_half_of_its_slots_before_merges() -> None:
+    ledger = suspected(MANY)
+    look = Cause.OUT_OF_BAND
+    assert first(ledger, 2) == [("prod/a", look), ("stage/x", look), ("prod/f", Cause.DESIRED)]
+    assert first(ledger, 1) == [("prod/f", Cause.DESIRED), ("stage/x", look)]
+    assert first(ledger, 4) == [
+        ("prod/a", look), ("prod/b", look), ("stage/x", look), ("prod/f", Cause.DESIRED), ("prod/c", look),
+    ]  # fmt: skip
+
+
+def test_what_is_looked_at_already_counts() -> None:
+    running = make.dispatched("prod/a", cause=Cause.OUT_OF_BAND)
+    ledger = make.with_record(suspected(MANY), "prod/a", job=running)
+    assert first(ledger, 2) == [("stage/x", Cause.OUT_OF_BAND), ("prod/f", Cause.DESIRED)]
+
+
+def test_what_is_named_goes_before_everything() -> None:
+    ledger = make.with_record(suspected(MANY), "prod/e", outside=NAMED)
+    assert first(ledger, 1) == [("prod/e", Cause.OUT_OF_BAND), ("stage/x", Cause.OUT_OF_BAND)]
+    reporting = make.desired(*(make.entry(f"prod/{name}") for name in "ab"), environments=[REPORTING])
+    ledger = make.with_record(make.in_order(reporting, FACTS, but=["prod/a"]), "prod/b", outside=NAMED)
+    assert first(ledger, 1, reporting) == [("prod/b", Cause.OUT_OF_BAND)]  # although it is but a plan
+
+
+def test_it_goes_before_drift() -> None:
+    due = {"next_check": make.NOW - make.HOUR}
+    ledger = make.with_record(suspected(MANY), "prod/a", outside=None, **due)
+    assert first(ledger, 1, MANY)[0] == ("prod/b", Cause.OUT_OF_BAND)
