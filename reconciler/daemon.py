@@ -18,6 +18,7 @@ from reconciler.admin import AdminServer
 from reconciler.branch import open_branch
 from reconciler.clockwork import Every, Jumps, background
 from reconciler.config import ControllerConfig
+from reconciler.config.fields import given
 from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.desired.paths import entry_path
@@ -268,7 +269,8 @@ class Daemon:
             notifier.start()
             stack.callback(notifier.close)
         if self._trail is not None:
-            self._observer.trail_read({})
+            config = given(self._config.out_of_band)
+            self._observer.trail_begins(sorted({name for names in config.accounts.values() for name in names}))
             self._trail.start()
             stack.callback(self._trail.close)
         if self._guards is not None:

@@ -13,7 +13,7 @@ from reconciler.ports import HistoryEvent
 PREFIX = "reconciler."
 KINDS = (
     "unit.applied", "unit.drifted", "unit.failed", "unit.held", "unit.released", "unit.uncertain", "scope.paused",
-    "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
+    "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "scope.outofband", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
 )  # fmt: skip
 
 # What happened to a job's unit. A plan, and a job that found nothing to do, are no news.
@@ -24,6 +24,7 @@ _OTHERS = {
     "break-glass-opened": "scope.opened",
     "break-glass-closed": "scope.closed",
     "loss-accepted": "scope.accepted",
+    "out-of-band": "scope.outofband",
     "head-accepted": "branch.accepted",
     "frozen": "branch.frozen",
     "thawed": "branch.thawed",
@@ -111,6 +112,10 @@ def _about(action: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return {name: stop[name] for name in ("scope", "owner", "reason", "until")}
     if action == "loss-accepted":
         return {"scope": body["scope"], "reason": body["reason"], "units": len(body["units"])}
+    if action == "out-of-band":
+        change = body["change"]
+        names = ("environment", "account", "principal", "break_glass", "calls", "count", "since", "until", "event")
+        return {**{name: change[name] for name in names}, "units": sorted(change["units"])}
     if action == "frozen":
         return _reason(body["hold"])
     return {name: body[name] for name in ("scope", "commit", "old", "new", "reason") if name in body}

@@ -33,6 +33,7 @@ from reconciler.model import (
     Unexplained,
     UnitId,
 )
+from reconciler.outofband import Verdict
 from reconciler.trust import AWAY, FREEZING, Unproven
 
 ACTIONS = ("create", "update", "delete", "replace", "forget")
@@ -54,6 +55,7 @@ TRIGGER_RESULTS = (
 # What became of logins to the status page, and of tokens shown to it; see web/login.py.
 LOGIN_RESULTS = ("in", "out", "refused", "forbidden", "unavailable", "limited")
 REPORT_SINKS = ("comment", "status")
+TRAIL_RESULTS = (*(verdict.value for verdict in Verdict), "repeated")  # what the messages of a trail are
 OUTSIDERS = ("other", "break-glass")  # by whom an account was written to, if not by those that may
 _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from merge to applied
 
@@ -394,9 +396,17 @@ class Observer:
         self.unexplained.labels(environment_of(job.unit)).inc()
         self.log.error(str(found), action="serial-unexplained", unit=job.unit, job=job.id, reason=SERIAL_UNEXPLAINED)
 
+    def trail_begins(self, environments: Iterable[str]) -> None:
+        """The queue of the accounts' trail is asked from now on, for these environments. Their series start at zero."""
+        for name, by in product(environments, OUTSIDERS):
+            self.outside.labels(name, by)
+        for result in TRAIL_RESULTS:
+            self.trail_messages.labels(result)
+        self.trail_read({})
+
     def trail_read(self, results: Mapping[str, int]) -> None:
-        """The queue of the accounts' trail answered, or is asked from now on; what its messages were."""
-        self.trail_answered.labels("trail").set(self._now().timestamp())
+        """The queue of the accounts' trail answered; what its messages were."""
+        self.trail_answered.labels("out_of_band").set(self._now().timestamp())
         for result, number in results.items():
             self.trail_messages.labels(result).inc(number)
 
@@ -415,7 +425,7 @@ class Observer:
         more = {
             "environment": change.environment,
             "account": change.account,
-            "event": change.event,
+            "event.id": change.event,
             "number": change.count,
         }
         what = "%s wrote in the account by %s"

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from reconciler import breakglass
 from reconciler.decide import Known
@@ -27,6 +27,7 @@ from reconciler.model import (
     Hold,
     Ledger,
     Outcome,
+    OutsideChange,
     Pause,
     Phase,
     Planned,
@@ -41,6 +42,8 @@ from reconciler.model import (
 # Holds that end by themselves when work elsewhere ends, and holds that somebody chose. All others want a person.
 WAITING = frozenset({"DependencyNotReady"})
 CHOSEN = frozenset({"Paused", "FreezeWindow", breakglass.OPEN, "PromotionPending"})
+
+TOLD_FOR = timedelta(days=1)  # what others wrote, though every unit that it may have changed was found in order since
 
 # Outcomes that are not the unit's fault: its input changed while the job was on its way.
 _OVERTAKEN = frozenset({Outcome.SUCCEEDED, Outcome.SUPERSEDED})
@@ -316,6 +319,38 @@ class Picture:
         index = bisect_left(self.overview.units, unit, key=lambda status: status.unit)
         found = self.overview.units[index : index + 1]
         return found[0] if found and found[0].unit == unit else None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What somebody else wrote in an environment's account. `unsettled`: of how many units nobody knows yet that they are in order."""
+
+    change: OutsideChange
+    unsettled: int
+
+
+def written_lately(picture: Picture) -> list[Written]:
+    """What others wrote that may still be there, or was written within a day; the newest first."""
+    if not picture.ledger.outside:
+        return []
+    unsettled = Counter(r.unit.partition("/")[0] for r in picture.ledger.units.values() if r.outside is not None)
+    found = [Written(one, unsettled[one.environment]) for one in picture.ledger.outside]
+    lately = [one for one in found if one.unsettled or picture.now - _told_at(one.change) < TOLD_FOR]
+    return sorted(lately, key=lambda one: _told_at(one.change), reverse=True)
+
+
+def written_about(ledger: Ledger, unit: UnitId) -> list[OutsideChange]:
+    """What others wrote since the unit was last found in order, and what may have changed it; the newest first."""
+    record = ledger.units.get(unit)
+    if record is None or record.outside is None:
+        return []
+    since, environment = record.outside.since, unit.partition("/")[0]
+    found = [one for one in ledger.outside if one.environment == environment and _told_at(one) >= since]
+    return sorted(found, key=_told_at, reverse=True)
+
+
+def _told_at(change: OutsideChange) -> datetime:
+    return change.seen_at or change.until
 
 
 class Outlook:

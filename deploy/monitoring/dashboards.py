@@ -53,6 +53,7 @@ def overview() -> Dashboard:
         ], HALF))
         .with_panel(_series("Audit records without an anchor", "none", [('reconciler_audit_records{in="log"} - on () reconciler_audit_records{in="anchor"}', "records")], HALF))
         .with_panel(_series("States that no job made", "none", [('increase(reconciler_unexplained_serials_total{environment=~"$environment"}[1h])', "{{environment}}")], THIRD))
+        .with_panel(_series("Written by others in the accounts", "none", [('sum by (environment, by) (increase(reconciler_out_of_band_changes_total{environment=~"$environment"}[1h]))', "{{environment}}, {{by}}")], THIRD))
         .with_panel(_series("Connections that jails refused", "none", [('increase(reconciler_egress_refused_total{environment=~"$environment"}[1h])', "{{environment}}")], THIRD))
         .with_panel(_series("Asked by admins and CI", "none", [
             ("sum by (action, result) (increase(reconciler_admin_actions_total[1h])) > 0", "{{action}}, {{result}}"),

@@ -7,7 +7,7 @@ import click
 from reconciler.cli.ask import Answer, Api, complete_units, output_option, server_option
 from reconciler.cli.show import as_json_text, line, named_pull, short, table, when
 from reconciler.errors import ReconcilerError
-from reconciler.web.sentences import next_step
+from reconciler.web.sentences import next_step, written
 
 
 @click.command("explain")
@@ -62,12 +62,19 @@ def _sides(seen: Answer) -> None:
         )
     for stray in seen["strays"]:
         line("ORPHAN?", stray["type"], stray["address"], stray["id"], stray["region"], f"- {stray['remedy']}")
+    _by_others(seen)
+
+
+def _by_others(seen: Answer) -> None:
+    """What was done besides merges: by hand, by somebody else, by nobody knows whom."""
     if seen["break_glass"]:
         one = seen["break_glass"]
         said = f"by {one['owner']} until {when(one['until'])}: {one['reason']}"
         line("BREAK-GLASS", one["scope"], "since", when(one["since"]), said)
     if seen["aftermath"]:
         line("By hand", _after(seen["aftermath"]))
+    for change in seen["out_of_band"]["changes"] if seen["out_of_band"] else ():
+        line("OUT OF BAND", written(change))
     if seen["drift_since"]:
         line("Drifting", "since", when(seen["drift_since"]))
 

@@ -11,6 +11,7 @@ import click
 from reconciler.cli.ask import Answer, Api, Silent, complete_scopes, output_option, server_option
 from reconciler.cli.exits import FINE, TROUBLE
 from reconciler.cli.show import as_json_text, line, progress, short, table, when
+from reconciler.web.sentences import written
 
 _PAGE = 1000  # units asked for at once
 _PACE = 1.0  # seconds between two looks
@@ -114,6 +115,9 @@ def _show(whole: Answer, units: list[Answer]) -> None:
         line("Paused", pause["scope"], f"by {pause['owner']} until {when(pause['until'])}: {pause['reason']}")
     for one in whole["break_glass"]:
         line("BREAK-GLASS", one["scope"], f"by {one['owner']} until {when(one['until'])}: {one['reason']}")
+    for change in whole["out_of_band"]:
+        settled = f"{change['unsettled']} units to be looked at" if change["unsettled"] else "every unit was looked at"
+        line("OUT OF BAND", change["environment"], f"{written(change)}; {settled}")
     for problem in whole["problems"]:
         line("Problem", f"{problem['file']}:{problem['line']}:{problem['column']}: {problem['message']}")
     if units:

@@ -157,9 +157,9 @@ class Consumer:
         self.journal.append(*events, actor=ACTOR)
         self._written = self.steady()
         self._remember(digests)
+        self.wake()
         for change in changes:
             self.listener.written_outside(change)
-        self.wake()
         self.queue.delete(pending.messages)
 
     def _remember(self, digests: Iterable[str]) -> None:

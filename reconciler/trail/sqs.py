@@ -25,7 +25,7 @@ class Sqs:
     def receive(self, wait: float) -> Sequence[Message]:
         """Some messages, once there are any, or none after `wait` seconds. Raises PassError "TrailUnreachable"."""
         answer = self._ask(
-            "receive_message", MaxNumberOfMessages=AT_ONCE, WaitTimeSeconds=int(wait), VisibilityTimeout=HIDDEN
+            "receive_message", MaxNumberOfMessages=AT_ONCE, WaitTimeSeconds=int(wait), VisibilityTimeout=int(HIDDEN)
         )
         return [
             Message(one["MessageId"], one["ReceiptHandle"], one.get("Body", "")) for one in answer.get("Messages", ())

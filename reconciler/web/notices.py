@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from reconciler.status import Picture
+from reconciler.status import Picture, written_lately
 from reconciler.web.sentences import short, when
 from reconciler.web.view import View
 
@@ -26,6 +26,7 @@ def notices(view: View, picture: Picture) -> list[Notice]:
     """The worst first."""
     found = [
         *_of_sessions(picture),
+        *_of_others(picture),
         *_of_trust(view),
         *_of_runner(picture),
         *_of_checks(view),
@@ -38,6 +39,19 @@ def _of_sessions(picture: Picture) -> Iterator[Notice]:
     for one in picture.ledger.sessions:
         what = f"Nothing is applied there; {one.owner} works by hand: {one.reason}"
         yield Notice(f"Break-glass in {one.scope} until {when(one.until)}", what)
+
+
+def _of_others(picture: Picture) -> Iterator[Notice]:
+    """What others wrote in the accounts: the newest few; the journal has them all."""
+    found = written_lately(picture)
+    for one in found[:3]:
+        change, role = one.change, "The break-glass role" if one.change.break_glass else "Somebody else"
+        looked = f"{one.unsettled} of its units are not known to be in order since" if one.unsettled else ""
+        settled = looked or "every unit of it that there was has been found in order since"
+        what = f"{change.principal}: {', '.join(change.calls[:3])}, {change.count} in all, last at {when(change.until)}"
+        more = f" {len(found) - 3} more are in the journal." if len(found) > 3 and one is found[0] else ""
+        grave = bool(one.unsettled) and not change.break_glass
+        yield Notice(f"{role} wrote in {change.environment}'s account", f"{what}; {settled}.{more}", grave)
 
 
 def _of_trust(view: View) -> Iterator[Notice]:

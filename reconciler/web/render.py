@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import Response
 
-from reconciler.web.sentences import short, when
+from reconciler.web.sentences import short, when, written
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -123,7 +123,14 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {"when": when, "short": short, "span": span, "ticked": ticked, "unit_path": unit_path}
+    made.filters |= {
+        "when": when,
+        "short": short,
+        "span": span,
+        "ticked": ticked,
+        "unit_path": unit_path,
+        "written": written,
+    }
     words: dict[str, Any] = {"ago": ago, "job_path": job_path, "asking": asking, "static_path": _static_path}
     made.globals |= words
     return made

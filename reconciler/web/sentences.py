@@ -78,8 +78,20 @@ def told(action: str, body: Answer) -> str:
             return f"{len(body['units'])} units"
         case "pull-shown":
             return f"pull request {body['pull']} at {short(body['head'])}: {body['reason']} {body['message']}"
+        case "out-of-band":
+            return written(body["change"])
         case _:
             return _rarely(action, body)
+
+
+def written(change: Answer) -> str:
+    """What somebody else wrote in an account, in a line: as the journal or the API has it."""
+    times = f"{change['count']} calls" if change["count"] > 1 else "one call"
+    what = ", ".join([*change["calls"][:5], *(["..."] if len(change["calls"]) > 5 else [])])
+    of = f" of {', '.join(change['objects'][:5])}" if change["objects"] else ""
+    role = " (break-glass)" if change["break_glass"] else ""
+    event = f"; CloudTrail's event {change['event']}" if change["event"] else ""
+    return f"{change['principal']}{role} wrote in {change['account']}: {times} ({what}){of}, last at {when(change['until'])}{event}"
 
 
 def _rarely(action: str, body: Answer) -> str:

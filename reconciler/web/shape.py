@@ -11,6 +11,7 @@ from reconciler.model import (
     Applied,
     Dispatched,
     Fingerprint,
+    OutsideChange,
     Pause,
     Planned,
     Problem,
@@ -22,7 +23,7 @@ from reconciler.model import (
 )
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.schedule import ends_by
-from reconciler.status import Picture, UnitStatus, pending
+from reconciler.status import Picture, UnitStatus, pending, written_about, written_lately
 from reconciler.trust import Standing
 from reconciler.web.view import Check
 
@@ -65,6 +66,7 @@ def summary(
         "counts": [{"environment": e, "sync": s, "health": h, "units": n} for (e, s, h), n in sorted(counts.items())],
         "pauses": _active(picture.ledger.pauses, picture.now),
         "break_glass": picture.ledger.sessions,
+        "out_of_band": [{**_written(one.change), "unsettled": one.unsettled} for one in written_lately(picture)],
         "problems": [_problem(problem) for problem in (picture.desired.problems if picture.desired else ())],
         "running": running,
         "queued": [{"unit": unit, "since": since} for unit, since in sorted(waiting.items())],
@@ -112,6 +114,8 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "pauses": [pause for pause in picture.ledger.pauses if is_pausing(pause, status.unit, picture.now)],
         "break_glass": breakglass.session_over(picture.ledger.sessions, breakglass.names_of(unit, record)),
         "aftermath": record.aftermath,
+        "out_of_band": record.outside
+        and {"mark": record.outside, "changes": [_written(one) for one in written_about(picture.ledger, status.unit)]},
         "dependencies": _neighbours(picture, unit.upstream if unit else reads_now(record)),
         "dependents": _neighbours(picture, _followers(picture, status.unit)),
     }
@@ -216,6 +220,24 @@ def _pull_unit(shown: UnitShown) -> Shape:
         "more": plan.more if plan else 0,
         "missing": plan.missing if plan else (),
         "outputs_changed": plan.outputs_changed if plan else False,
+    }
+
+
+def _written(change: OutsideChange) -> Shape:
+    """What somebody else wrote."""
+    return {
+        "environment": change.environment,
+        "account": change.account,
+        "principal": change.principal,
+        "break_glass": change.break_glass,
+        "calls": change.calls,
+        "objects": change.objects,
+        "units": sorted(change.units),
+        "count": change.count,
+        "since": change.since,
+        "until": change.until,
+        "seen_at": change.seen_at,
+        "event": change.event,
     }
 
 

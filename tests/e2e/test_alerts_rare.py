@@ -1,7 +1,7 @@
 """As test_alerts, for what takes a forge, a webhook, CI, a state in S3, a dead engine, a second daemon or a jail to go wrong.
 
-Three times of the planes are scaled as the rules' are: how often the forge is asked what guards the branch, how long a webhook that
-did not answer is left alone, and how long a job waits for a state's lock.
+Some times of the planes are scaled as the rules' are: how often the forge is asked what guards the branch, how long a webhook that
+did not answer is left alone, how long a look at the queue of the trail takes, and how long a job waits for a state's lock.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from tests.kit.watched import PATIENCE, RARE, Story, Watched, play
 
 if TYPE_CHECKING:  # the server is a large program: only who needs it waits for it
     from tests.kit.aws import Aws
+    from tests.kit.trail import Trail
 
 pytestmark = [
     pytest.mark.e2e,
@@ -53,6 +54,9 @@ LOOKS = 3  # seconds between two looks at the forge's rules
 LEASE = 120  # seconds: longer than an alert takes to fire
 BORN = {"path": "born", "content": "once"}
 COLLECTOR = "collector.example"
+TRAIL = "reconciler-trail"
+# How long a look at the queue waits, and how long it rests after one that failed.
+QUEUE = {"reconciler.trail.consumer:WAIT": 1, "reconciler.trail.consumer:LAST_WAIT": 2}
 # Calls somebody else. The audit lets no module do that; here the host has excused it.
 TELLTALE = f"""\
 data "terraform_remote_state" "elsewhere" {{
@@ -72,6 +76,7 @@ class Furnished(Watched):
     aws: Aws
     doors: ExitStack
     webhook: int
+    trail: Trail
 
     def merge(self, files: Files) -> None:
         """Merge a pull request that was approved."""
@@ -96,8 +101,11 @@ class Furnished(Watched):
 def watched(tmp_path: Path, aws: Aws) -> Iterator[Furnished]:
     """Two environments: prod's states are in S3, dev's objects are files. The webhook is away from the beginning."""
     from tests.kit.aws import ACCOUNT, prod
+    from tests.kit.trail import Trail
 
-    keys = (tmp_path / "keys.env", "worker-key-0123456789")
+    keys, trail = (tmp_path / "keys.env", "worker-key-0123456789"), Trail(aws, TRAIL)
+    own = tmp_path / "own-keys"
+    own.write_text("[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
     issuer, webhook = Issuer(tmp_path / "issuer"), free_port()
     with ExitStack() as doors:
         doors.callback(issuer.close)
@@ -108,6 +116,7 @@ def watched(tmp_path: Path, aws: Aws) -> Iterator[Furnished]:
             "store": {"lease": f"{LEASE}s"},
             "trigger": {"listen": f"127.0.0.1:{free_port()}", "oidc": [issuer.config()]},
             "notify": [{"name": "ops", "url": f"http://127.0.0.1:{webhook}/hook"}],
+            "out_of_band": trail.config(),
         }
         deaths = deadly(tmp_path / "python", tmp_path / "h" / "orders.json")
         hosts = {"prod": prod(aws, ACCOUNT, plan=keys, apply=keys), "dev": {"env": deaths}}
@@ -119,10 +128,11 @@ def watched(tmp_path: Path, aws: Aws) -> Iterator[Furnished]:
                 RELEASES,
                 controller=controller,
                 runner=laid_over(forge, {"environments": hosts, **excused("telltale", "remote-state")}),
+                environment={"AWS_SHARED_CREDENTIALS_FILE": str(own)},
             )
         )
         home.before = {
-            "controller": hurried({"reconciler.protection:EVERY": LOOKS, "reconciler.notify:LAST_WAIT": 2}),
+            "controller": hurried({"reconciler.protection:EVERY": LOOKS, "reconciler.notify:LAST_WAIT": 2, **QUEUE}),
             "runner": hurried({"reconciler.runner.holding:PATIENCE": 2}),
         }
         made = site.repository("acme/environments", home.ground.environments)
@@ -131,10 +141,10 @@ def watched(tmp_path: Path, aws: Aws) -> Iterator[Furnished]:
             made.access[login] = "write"
         home.start()
         home.synced(patience=PATIENCE)
-        ages = {"ReconcilerBranchProtectionUnknown": 4 * LOOKS}
+        ages = {"ReconcilerBranchProtectionUnknown": 4 * LOOKS, "ReconcilerOutOfBandBlind": 15}
         where = urlsplit(home.address).netloc
         server = doors.enter_context(prometheus(tmp_path / "prometheus", where, age=5, window="15s", ages=ages))
-        found = Furnished(home, server, site, issuer, aws, doors, webhook)
+        found = Furnished(home, server, site, issuer, aws, doors, webhook, trail)
         home.until(lambda: server.value("count_over_time(up[1m])") >= 8, "it is scraped", PATIENCE)
         yield found
 
@@ -176,6 +186,22 @@ def _a_forge_that_is_away(watched: Furnished) -> None:
     watched.site.fault = "down"
     with watched.alarmed("BranchProtectionUnknown", repository="environments"):
         watched.site.fault = ""
+
+
+def _a_write_behind_its_back(watched: Furnished) -> None:
+    from tests.kit.trail import told
+
+    watched.trail.send([told()])
+    watched.fires("OutOfBandChange", environment="prod")
+    watched.clears("OutOfBandChange")
+
+
+def _a_queue_that_is_gone(watched: Furnished) -> None:
+    from tests.kit.trail import Trail
+
+    watched.aws.client("sqs").delete_queue(QueueUrl=watched.trail.url)
+    with watched.alarmed("OutOfBandBlind", queue="out_of_band"):
+        assert Trail(watched.aws, TRAIL).url == watched.trail.url
 
 
 def _a_lock_that_nobody_lets_go(watched: Furnished) -> None:
@@ -253,6 +279,7 @@ def _second(watched: Furnished, own: Json) -> tuple[Plane, str]:
         "admin": {"socket": str(ground.runtime / "second.sock")},
         "trigger": None,
         "notify": None,
+        "out_of_band": None,
     }
     path = ground.folder / "second.yaml"
     path.write_text(yaml.safe_dump(laid_over(config, elsewhere | own)))
@@ -280,6 +307,8 @@ STORY: Story[Furnished] = (
     (_a_pipeline_whose_token_has_expired, ("TriggerAbused",)),
     (_a_rule_that_is_switched_off, ("BranchUnprotected",)),
     (_a_forge_that_is_away, ("BranchProtectionUnknown",)),
+    (_a_write_behind_its_back, ("OutOfBandChange",)),
+    (_a_queue_that_is_gone, ("OutOfBandBlind",)),
     (_a_lock_that_nobody_lets_go, ("StateLockStuck",)),
     (_an_engine_that_dies_before_it_hears_that_its_object_is_there, ("UncertainApply",)),
     (_a_leader_that_is_stopped, ("NoLeader",)),

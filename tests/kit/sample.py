@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from reconciler.errors import Place
@@ -24,6 +24,7 @@ from reconciler.model import (
     JobId,
     Operation,
     Outcome,
+    OutsideChange,
     Pause,
     Pin,
     Planned,
@@ -137,6 +138,13 @@ def failure(
 
 def pause(scope: str = "prod", hours: float = 1) -> Pause:
     return Pause(scope, "ann", "migration", NOW, NOW + timedelta(hours=hours))
+
+
+def outsider(**changes: object) -> OutsideChange:
+    """What somebody wrote in prod's account."""
+    calls = ("ec2:RunInstances",)
+    plain = OutsideChange("prod", "111111111111", "mallory", calls, ("i-1",), NOW, NOW, 7, "e-1", seen_at=NOW)
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def result(asked: Dispatched, outcome: Outcome = Outcome.SUCCEEDED, summary: PlanSummary | None = None) -> Result:

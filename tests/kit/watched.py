@@ -24,6 +24,7 @@ RARE = frozenset(
         "reconciler_branch_protection",
         "reconciler_branch_protection_last_check_timestamp_seconds",
         "reconciler_notifications_total",
+        "reconciler_out_of_band_last_answer_timestamp_seconds",
     }
 )
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from reconciler.config import ControllerConfig, RunnerConfig, load_controller, load_runner, show
 from reconciler.config.fields import given
+from reconciler.config.outofband import OutOfBand
 from reconciler.errors import ConfigError, Place
 from reconciler.model import EnvironmentClass, Operation
 from reconciler.vetting import Waiver
@@ -485,3 +487,35 @@ def test_a_rule_that_does_not_exist(file: Callable[[str], Path], tmp_path: Path)
     path = file(text)
     (told,) = refused(lambda: controller(path), tmp_path)
     assert "no rule of the audit has this name; there are local-exec, remote-exec, " in told
+
+
+QUEUE = {
+    "queue_url": "https://sqs.eu-west-1.amazonaws.com/111111111111/trail",
+    "region": "eu-west-1",
+    "accounts": {"111111111111": ["prod"]},
+    "allowed": ["arn:aws:iam::111111111111:role/reconciler-apply"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"queue_url": "http://sqs.eu-west-1.amazonaws.com/1/trail"}, "no address of a queue"),
+        ({"queue_url": "https://me:pw@sqs.example.com/1/trail"}, "no address of a queue"),
+        ({"queue_url": "https://sqs.example.com"}, "no address of a queue"),
+        ({"endpoint": "http://sqs.example.com"}, "no address of SQS"),
+        ({"endpoint": "https://sqs.example.com/path"}, "no address of SQS"),
+        ({"accounts": {}}, "at least 1"),
+        ({"accounts": {"111111111111": []}}, "at least 1"),
+        ({"accounts": {"1": ["prod"]}}, "should match pattern"),
+        ({"accounts": {"111111111111": ["Prod/x"]}}, "should match pattern"),
+        ({"allowed": []}, "at least 1"),
+        ({"allowed": ["reconciler-apply"]}, "should match pattern"),
+        ({"break_glass": ["arn:aws:s3:::bucket"]}, "should match pattern"),
+    ],
+)
+def test_what_is_wrong_with_a_queue_of_the_trail(changes: dict[str, object], said: str) -> None:
+    OutOfBand.model_validate(QUEUE)
+    OutOfBand.model_validate(QUEUE | {"endpoint": "http://127.0.0.1:4566", "allowed": ["autoscaling.amazonaws.com"]})
+    with pytest.raises(ValidationError, match=said):
+        OutOfBand.model_validate(QUEUE | changes)

@@ -23,6 +23,7 @@ from reconciler.ledger import (
     HoldChanged,
     JobEnded,
     LossAccepted,
+    OutOfBand,
     Paused,
     Resumed,
     Thawed,
@@ -33,7 +34,7 @@ from reconciler.sinks import open_sender
 from reconciler.store.sqlite import SqliteStore
 from tests.kit import facts as make
 from tests.kit.hook import Hook, hook
-from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, dispatched, pause, plan, result
+from tests.kit.sample import HEAD, NETWORK, NOW, FixedClock, dispatched, outsider, pause, plan, result
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("read",)))
 
@@ -102,6 +103,7 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
         BreakGlassOpened(make.session()),
         BreakGlassClosed(make.session(), NOW, "clock"),
         LossAccepted("prod", "a test", "ann", (NETWORK,)),
+        OutOfBand(outsider(), ("d1",)),
         HeadAccepted(HEAD),
         Frozen(Hold("HistoryRewritten", "see docs"), NOW),
         HistoryAccepted(HEAD, HEAD, (), (), "known"),
@@ -110,7 +112,7 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
     assert drained(notifier) is None
     assert bench.hook.types() == [
         "unit.applied", "unit.drifted", "unit.failed", "unit.held", "unit.uncertain", "unit.held", "unit.released",
-        "scope.paused", "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
+        "scope.paused", "scope.resumed", "scope.opened", "scope.closed", "scope.accepted", "scope.outofband", "branch.accepted", "branch.frozen", "branch.rewritten", "branch.thawed",
     ]  # fmt: skip
     assert set(bench.hook.types()) == set(KINDS)
     applied, failed, paused = bench.hook.taken[0], bench.hook.taken[2], bench.hook.taken[7]
@@ -122,6 +124,9 @@ def test_each_kind_of_event_is_told_as_it_is_written(bench: Bench) -> None:
     assert (applied["data"]["operation"], applied["data"]["changes"], applied["data"]["commit"]) == ("apply", 1, HEAD)
     assert failed["data"]["reason"] == "ApplyFailed"
     assert (paused["data"]["scope"], paused["subject"]) == ("prod", "prod")
+    outside = bench.hook.taken[12]
+    assert (outside["subject"], outside["data"]["principal"], outside["data"]["count"]) == ("prod", "mallory", 7)
+    assert (outside["data"]["calls"], "objects" in outside["data"]) == (["ec2:RunInstances"], False)
     opened, closed, given_up = bench.hook.taken[9:12]
     assert opened["data"] == closed["data"] == {
         "actor": "controller", "scope": "prod", "owner": "ann", "reason": "the site is down", "until": "2026-11-24T11:00:00Z",

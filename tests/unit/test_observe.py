@@ -34,7 +34,20 @@ from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
 from reconciler.web.series import OF_THEIR_OWN, OTHER, SERIES_FOR_ALL
 from reconciler.web.view import Check
-from tests.kit.sample import FINGERPRINT, HEAD, NETWORK, NOW, FixedClock, desired, dispatched, pause, plan, result, unit
+from tests.kit.sample import (
+    FINGERPRINT,
+    HEAD,
+    NETWORK,
+    NOW,
+    FixedClock,
+    desired,
+    dispatched,
+    outsider,
+    pause,
+    plan,
+    result,
+    unit,
+)
 from tests.kit.served import Installation
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")), ("file.c", ("read",)))
@@ -80,6 +93,10 @@ def populate(installation: Installation) -> None:
     observer.queued([Queued(UnitId("prod/app"), "prod")])
     observer.admin_acted("pause", True, "root", "prod", "prod is paused")
     observer.missed_run()
+    observer.trail_begins(["prod"])
+    observer.trail_read({"outside": 7})
+    observer.written_outside(outsider())
+    observer.written_outside(outsider(break_glass=True))
 
 
 def test_promtool_finds_nothing_to_say(installation: Installation) -> None:
@@ -448,3 +465,13 @@ def test_what_the_daemon_needs_is_told_as_readyz_tells_it(installation: Installa
     installation.ready = {"git": Check(False, "no answer"), "runner": Check(True)}
     seen = samples(installation)
     assert (seen[series("ready", check="git")], seen[series("ready", check="runner")]) == (0, 1)
+
+
+def test_what_others_wrote_is_counted_and_logged(installation: Installation) -> None:
+    populate(installation)
+    seen = samples(installation)
+    assert seen[series("out_of_band_changes_total", environment="prod", by="other")] == 7
+    assert seen[series("out_of_band_changes_total", environment="prod", by="break-glass")] == 7
+    assert seen[series("out_of_band_messages_total", result="outside")] == 7
+    assert seen[series("out_of_band_messages_total", result="repeated")] == 0
+    assert seen[series("out_of_band_last_answer_timestamp_seconds", queue="out_of_band")] == NOW.timestamp()

@@ -20,6 +20,7 @@ from reconciler.ledger import (
     JobDispatched,
     JobEnded,
     LossAccepted,
+    OutOfBand,
     Paused,
 )
 from reconciler.model import BreakGlass, Commit, Hold, UnitId
@@ -29,7 +30,21 @@ from reconciler.web.app import make_app
 from reconciler.web.sentences import next_step
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
-from tests.kit.sample import APP, HEAD, NETWORK, NOW, desired, dispatched, failure, pause, plan, planned, result, unit
+from tests.kit.sample import (
+    APP,
+    HEAD,
+    NETWORK,
+    NOW,
+    desired,
+    dispatched,
+    failure,
+    outsider,
+    pause,
+    plan,
+    planned,
+    result,
+    unit,
+)
 from tests.kit.served import Installation, Served, serve
 
 CHANGES = plan(("file.a", ("create",)), ("file.b", ("delete", "create")))
@@ -396,3 +411,37 @@ def test_an_address_in_use_is_said(installation: Installation) -> None:
     second.start()
     second.stop()
     second.stop()
+
+
+def test_what_others_wrote_is_everywhere_until_the_unit_is_in_order(
+    client: httpx.Client, installation: Installation
+) -> None:
+    apply(installation)
+    assert get(client, "/api/v1/status")["out_of_band"] == []
+    assert get(client, "/api/v1/units/prod/network")["out_of_band"] is None
+    installation.store.append(OutOfBand(outsider(), ("d1",)), actor="cloudtrail")
+    (one,) = get(client, "/api/v1/status")["out_of_band"]
+    assert (one["principal"], one["count"], one["unsettled"], one["seen_at"]) == (
+        "mallory",
+        7,
+        1,
+        "2026-11-24T10:00:00Z",
+    )
+    found = get(client, "/api/v1/units/prod/network")["out_of_band"]
+    assert (found["mark"]["looked"], [change["calls"] for change in found["changes"]]) == (
+        False,
+        [["ec2:RunInstances"]],
+    )
+    words = "mallory wrote in 111111111111: 7 calls (ec2:RunInstances) of i-1, last at 2026-11-24 10:00:00 UTC"
+    for page, said in (
+        ("/", ("Somebody else wrote in prod", "1 of its units are not known to be in order since")),
+        ("/units/prod/network", (words, "OutOfBand")),
+        ("/journal", (words,)),
+    ):
+        text = client.get(page, headers={"accept": "text/html"}).text
+        assert all(word in text for word in said), (page, said)
+    apply(installation)
+    assert get(client, "/api/v1/units/prod/network")["out_of_band"] is None
+    assert "has been found in order since" in client.get("/", headers={"accept": "text/html"}).text
+    installation.store.append(*(OutOfBand(outsider(principal=f"p{n}"), ()) for n in range(5)))
+    assert "more are in the journal" in client.get("/", headers={"accept": "text/html"}).text
