@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schema": ("reconciler.cli.schema:command", "Print the JSON Schema of a file that users write."),
     "catalog": ("reconciler.cli.catalog:command", "Add versions of modules to the lock, and check them."),
     "audit": ("reconciler.cli.audit:command", "Check the runner's audit log, and ask who made which serial."),
+    "guard": ("reconciler.cli.guard:command", "Who else could write in an environment's account."),
     "backup": ("reconciler.cli.backup:backup", "Write all that cannot be fetched again into one file."),
     "restore": ("reconciler.cli.backup:restore", "Bring back what `backup` wrote."),
     "config": ("reconciler.cli.config:command", "Show the configuration as the daemon reads it."),
