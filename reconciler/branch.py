@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.before import ENVIRONMENTS, Before, PullOf
+from reconciler.cabinet import Cabinet, FolderCabinet, cabinet_of
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
 from reconciler.desired.load import Loader, ResolveRefs, most_bytes
@@ -37,15 +38,14 @@ class Catalogs:
         self,
         repositories: Mapping[str, CatalogRepo],
         folder: Path,
-        beside: Path | None = None,
+        beside: Path | Cabinet | None = None,
         keys: Mapping[str, HostKeys] | None = None,
     ) -> None:
         """`beside`: where it is remembered what was proven; `keys`: who signs the tags of a catalog, by its name."""
-        proofs = (beside or folder) / "catalogs"
+        proofs = cabinet_of(beside or folder).within("catalogs")
         self._repositories = repositories
         self._vouching = {
-            name: Vouching(catalog, proofs / f"{name}.json", (keys or {}).get(name))
-            for name, catalog in repositories.items()
+            name: Vouching(catalog, proofs, name, (keys or {}).get(name)) for name, catalog in repositories.items()
         }
         self._store = CatalogStore(folder)
         self._digests: dict[Commit, Digest] = {}
@@ -281,12 +281,18 @@ def sorted_out(entries: Iterable[TreeEntry]) -> tuple[dict[str, str], list[Probl
 
 
 def open_branch(
-    config: ControllerConfig | RunnerConfig, accepted: AcceptedHead, patience: Patience | None = None
+    config: ControllerConfig | RunnerConfig,
+    accepted: AcceptedHead,
+    patience: Patience | None = None,
+    beside: Cabinet | None = None,
 ) -> ProtectedBranch:
-    """The protected branch and its catalogs as one plane's own configuration describes them."""
+    """The protected branch and its catalogs as one plane's own configuration describes them. `beside`: what the plane remembers,
+    where that is not in its folder.
+    """
+    remembered = beside or FolderCabinet(_beside(config))
     repo, work = config.environments_repo, config.work_path
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
-    provenance = _provenance(config, patience or Patience())
+    provenance = _provenance(config, patience or Patience(), remembered)
     source = EnvironmentsSource(
         remote_of(repo),
         repo.branch,
@@ -314,7 +320,7 @@ def open_branch(
         for name, catalog in config.catalog_repos.items()
         if catalog.allowed_signers
     }
-    found = Catalogs(catalogs, work / "catalog", _beside(config), keys)
+    found = Catalogs(catalogs, work / "catalog", remembered, keys)
     return ProtectedBranch(source, found, lambda commit: _pull_of(provenance, commit))
 
 
@@ -323,7 +329,7 @@ def _pull_of(provenance: Provenance, commit: Commit) -> int | None:
     return proof.pull if proof else None
 
 
-def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> Provenance:
+def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience, remembered: Cabinet) -> Provenance:
     """What proves a commit on this plane. Its proofs lie with what the plane remembers, not with what it can fetch again.
 
     Raises:
@@ -336,11 +342,12 @@ def _provenance(config: ControllerConfig | RunnerConfig, patience: Patience) -> 
         keys = HostKeys(config.work_path / "keys", *files)
     if repo.forge is not None:
         forge = open_forge(repo.forge, repo.branch, signed=keys is not None, ending=patience.ending)
-    return Provenance(open_proofs(_beside(config)), keys=keys, forge=forge)
+    return Provenance(open_proofs(remembered), keys=keys, forge=forge)
 
 
 def _beside(config: ControllerConfig | RunnerConfig) -> Path:
-    """The folder of what the plane remembers."""
+    """The folder of what the plane remembers. Whoever opens a branch for a runner whose memory is elsewhere says where that is."""
+    assert not isinstance(config, RunnerConfig) or config.memory.s3 is None  # noqa: S101 - what is proven would be lost
     return config.memory_path if isinstance(config, RunnerConfig) else config.folder
 
 

@@ -88,11 +88,17 @@ def read_json(path: Path) -> object:
         FileNotFoundError: there is no such file.
         PassError: "FileCorrupt", the file is not JSON. `write_atomic` never leaves such a file behind.
     """
+    return json_of(path.read_bytes(), str(path))
+
+
+def json_of(data: bytes, place: str) -> object:
+    """What the bytes say. Raises PassError "FileCorrupt", see `read_json`; `place` is where they are from."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(data)
     except ValueError as error:
         raise PassError(
-            "FileCorrupt", f"{path}: not JSON ({error}); something else wrote it: restore it from a backup or remove it"
+            "FileCorrupt",
+            f"{place}: not JSON ({error}); something else wrote it: restore it from a backup or remove it",
         ) from error
 
 

@@ -18,7 +18,8 @@ from reconciler.errors import ConfigError, PassError
 if TYPE_CHECKING:
     from reconciler.runner.audit.anchor import Anchor, Heads
     from reconciler.runner.audit.chain import Record
-    from reconciler.runner.audit.verify import Verdict
+    from reconciler.runner.audit.objects import ObjectLog
+    from reconciler.runner.audit.verify import Segment, Verdict
 
 DEFAULT_CONFIG = "/etc/reconciler/runner.yaml"
 _PATH = click.Path(path_type=Path, exists=True)
@@ -51,12 +52,11 @@ def verify(config_path: Path, file: Path | None, anchor: str | None, store: Path
     """
     if store is not None:
         return _verify_store(store, as_json)
-    from reconciler.runner.audit.verify import segments_of
     from reconciler.runner.audit.verify import verify as compare
 
     log, heads = _log(config_path, file), _heads(config_path, file, anchor)
-    verdict = compare(segments_of(log), heads.heads if heads else (), _least(log))
-    _tell(log, verdict, heads, as_json)
+    verdict = compare(_segments(log), heads.heads if heads else (), _least(log))
+    _tell(_place(log), verdict, heads, as_json)
     return DIFFERENCE if verdict.wrong else FINE
 
 
@@ -81,14 +81,34 @@ def show(unit: str | None, serial: int | None, config_path: Path, file: Path | N
     return FINE if found else ERROR
 
 
-def _log(config_path: Path, file: Path | None) -> Path:
-    return file or load_runner(config_path).memory_path / "audit"
+def _log(config_path: Path, file: Path | None) -> Path | ObjectLog:
+    """The named log, or that of the runner's memory."""
+    if file is not None:
+        return file
+    from reconciler.runner.audit.objects import ObjectLog
+    from reconciler.runner.opening import cabinet_in
+
+    config = load_runner(config_path)
+    cabinet = cabinet_in(config)
+    return config.memory_path / "audit" if cabinet is None else ObjectLog(cabinet.within("audit"))
 
 
-def _least(log: Path) -> int:
+def _segments(log: Path | ObjectLog) -> Iterator[Segment]:
+    from reconciler.runner.audit.verify import segments_of
+
+    return segments_of(log) if isinstance(log, Path) else log.segments()
+
+
+def _place(log: Path | ObjectLog) -> str:
+    return str(log) if isinstance(log, Path) else log.cabinet.place
+
+
+def _least(log: Path | ObjectLog) -> int:
     """How many records the runner itself says that there are."""
     from reconciler.runner.audit.log import AuditLog
 
+    if not isinstance(log, Path):
+        return log.mark().count
     return AuditLog(log).mark().count if (log / "head.json").exists() else 0
 
 
@@ -119,7 +139,7 @@ def _anchor(config_path: Path | None, named: str | None) -> Anchor | None:
     return S3Anchor(bucket, prefix)
 
 
-def _tell(log: Path, verdict: Verdict, heads: Heads | None, as_json: bool) -> None:
+def _tell(log: str, verdict: Verdict, heads: Heads | None, as_json: bool) -> None:
     unreadable = heads.unreadable if heads else ()
     if as_json:
         wrong = verdict.wrong and {
@@ -133,7 +153,7 @@ def _tell(log: Path, verdict: Verdict, heads: Heads | None, as_json: bool) -> No
             "anchored": verdict.anchored if heads else None,
         }
         more = {"beyond": verdict.beyond, "torn": verdict.torn, "unreadable": list(unreadable), "wrong": wrong}
-        as_json_text({"log": str(log), "fits": verdict.wrong is None, **said, **more})
+        as_json_text({"log": log, "fits": verdict.wrong is None, **said, **more})
         return
     line("Log", log, f"{verdict.head.count} records fit")
     anchored = f"{verdict.anchored} records are vouched for, {verdict.beyond} are beyond it"
@@ -179,17 +199,16 @@ def _journal(store: Path) -> int:
         return table.verify()
 
 
-def _records(log: Path) -> Iterator[Record]:
+def _records(log: Path | ObjectLog) -> Iterator[Record]:
     """Every record of a state. Raises ConfigError where a line is none."""
     from reconciler.runner.audit.chain import ChainError, read
-    from reconciler.runner.audit.verify import segments_of
 
-    for name, data in segments_of(log):
+    for name, data in _segments(log):
         for number, text in enumerate(data.split(b"\n")[:-1], 1):
             try:
                 record = read(text)
             except ChainError as error:
-                raise ConfigError(f"{log}/{name}:{number}: {error}; run `reconciler audit verify`") from error
+                raise ConfigError(f"{_place(log)}/{name}:{number}: {error}; run `reconciler audit verify`") from error
             if record.kind == "state":
                 yield record
 

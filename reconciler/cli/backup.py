@@ -18,7 +18,7 @@ import click
 from reconciler import __version__, archive, replacing
 from reconciler.cli.show import line, progress
 from reconciler.cli.who import actor
-from reconciler.config import ControllerConfig, load_controller, load_runner
+from reconciler.config import ControllerConfig, RunnerConfig, load_controller, load_runner
 from reconciler.daemon import SystemClock
 from reconciler.errors import ConfigError, PassError
 
@@ -78,6 +78,7 @@ def _collect_runner(path: Path, pieces: list[archive.Piece], about: dict[str, di
     from reconciler.runner.backup import PLANE, collect
 
     config = load_runner(path)
+    _check_in_a_folder(config)
     part = collect(config.memory_path)
     pieces += _under(PLANE, part.pieces)
     about[PLANE] = {"installation": config.installation, **part.about}
@@ -93,6 +94,17 @@ def _check_in_a_file(config: ControllerConfig) -> None:
             f"{config.store_place}: a table is backed up and brought back by point-in-time recovery, not by this command: `aws dynamodb "
             f"update-continuous-backups --table-name {table} --point-in-time-recovery-specification PointInTimeRecoveryEnabled=true`; "
             "docs/operations.md says how to restore. For the runner's part alone: --runner runner.yaml, without --config"
+        )
+
+
+def _check_in_a_folder(config: RunnerConfig) -> None:
+    """Raises ConfigError: a bucket keeps older versions by itself."""
+    if config.memory.s3 is not None:
+        bucket = config.memory.s3.bucket
+        raise ConfigError(
+            f"runner.yaml: memory.s3: a memory in a bucket is kept by the bucket's versions, not by this command: `aws s3api "
+            f"put-bucket-versioning --bucket {bucket} --versioning-configuration Status=Enabled`; docs/operations.md says how to bring "
+            "one back. For the controller's part alone: --config reconciler.yaml, without --runner"
         )
 
 
@@ -168,6 +180,7 @@ def _runner(path: Path, found: archive.Archive, held: ExitStack) -> _Place:
     from reconciler.runner import backup as part
 
     config = load_runner(path)
+    _check_in_a_folder(config)
     folder = config.memory_path
     held.enter_context(part.alone(folder))
     return _Place(

@@ -126,15 +126,16 @@ def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
     from reconciler.branch import open_branch  # late, see `serve`
     from reconciler.runner.history import History
     from reconciler.runner.memory import Anew
-    from reconciler.runner.record import Recorder
+    from reconciler.runner.opening import open_recorder
 
     if not (COMMIT.fullmatch(old) and COMMIT.fullmatch(new)):
         raise click.UsageError("OLD and NEW are whole commits, 40 lower-case hex digits each")
     reason = _one_line(reason)
     config = load_runner(config_path)
-    history = History(_memory(config), lambda accepted: open_branch(config, accepted))
+    memory = _memory(config)
+    history = History(memory, lambda accepted: open_branch(config, accepted, beside=memory.cabinet))
     said = Anew(Commit(old), Commit(new), reason, actor(), datetime.now(UTC))
-    recorder = Recorder(config.memory_path / "audit")
+    recorder = open_recorder(config, memory)
     found = history.accept_history(
         said,
         lambda found: recorder.event(
@@ -214,16 +215,16 @@ def orphans(environment: str | None, config_path: Path, output: str) -> int:
 
 
 def _memory(config: RunnerConfig) -> Memory:
-    from reconciler.runner.memory import Memory  # late, see `serve`
+    from reconciler.runner.opening import open_memory  # late, see `serve`
 
-    return Memory(config.memory_path)
+    return open_memory(config)
 
 
 def _record(config: RunnerConfig, kind: str, **said: str) -> None:
     """Into the audit log, with who asked. What was asked for is in force already, and stays so if this fails."""
-    from reconciler.runner.record import Recorder  # late, see `serve`
+    from reconciler.runner.opening import open_recorder  # late, see `serve`
 
-    Recorder(config.memory_path / "audit").event(kind, actor=actor(), **said)
+    open_recorder(config, _memory(config)).event(kind, actor=actor(), **said)
 
 
 def _lines(about: dict[str, object]) -> list[str]:

@@ -28,7 +28,6 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
 _CONTROLLER_LATER = (("executor.fargate", None),)
-_RUNNER_LATER = (("memory.s3", None),)
 
 
 def load_controller(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
@@ -50,7 +49,7 @@ def load_runner(path: Path) -> RunnerConfig:
         ConfigError: see `load_controller`.
     """
     document = _document(path)
-    return _checked(RunnerConfig, document, path, document.root.plain(), {}, _RUNNER_LATER)
+    return _checked(RunnerConfig, document, path, document.root.plain(), {}, ())
 
 
 def show(config: Closed) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from reconciler.config.audit import Audit
-from reconciler.config.credentials import WINS, Credentials
+from reconciler.config.credentials import WINS, Credential, Credentials
 from reconciler.config.fields import (
     AccountId,
     CatalogRepos,
@@ -27,11 +27,28 @@ from reconciler.desired.shape import Closed, Line, Name, Variable, matching
 from reconciler.model import EnvironmentClass, Operation
 
 
+class S3Memory(Closed):
+    """A part of a bucket, with versioning, that nobody else writes: jobs of several hosts share it."""
+
+    bucket: Line
+    region: Line
+    prefix: Line = Field(default="memory", description="the folder of the bucket")
+    endpoint: Line | None = None
+    use_path_style: bool = False
+    kms_key_id: Line | None = None
+    credentials: Credential | None = Field(
+        default=None,
+        description="who reads and writes it, in the ways of an environment; what the SDK finds, if not written",
+    )
+
+
 class Memory(Closed):
     """What the runner accepted and applied."""
 
     path: HostPath | None = None
-    s3: dict[str, Any] | None = Field(default=None, description="not supported yet")
+    s3: S3Memory | None = Field(
+        default=None, description="instead; then `work` is the folder of what may be lost with the host"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Memory:
@@ -251,10 +268,19 @@ class RunnerConfig(Closed):
     )
     sandbox: Sandbox | None = Field(default=None, description="the jail that jobs run in; none, if not written")
 
+    @model_validator(mode="after")
+    def _has_a_folder(self) -> RunnerConfig:
+        if self.memory.s3 is not None and self.work is None:
+            raise PydanticCustomError(
+                "work",
+                "memory.s3 needs a folder for what may be lost with the host: write `work`, outside of any other",
+            )
+        return self
+
     @property
     def memory_path(self) -> Path:
-        """The folder of the runner's memory."""
-        return given(self.memory.path)
+        """The folder of the runner's memory; with a memory in S3 of what may be lost with the host."""
+        return given(self.memory.path or self.work)
 
     @property
     def socket_path(self) -> Path:

@@ -14,14 +14,13 @@ of two digits is read and searched, which at 100,000 commits means some 100 KiB.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler.durable import FileLock, sync_folder, write_atomic
+from reconciler.cabinet import Cabinet, again, cabinet_of
 from reconciler.errors import PassError
 from reconciler.git.tree import object_id
 from reconciler.model import Commit
@@ -44,15 +43,15 @@ class Proof:
 
 
 class Proofs:
-    """The proofs in one folder. Any number of processes may use it at once."""
+    """The proofs in one folder, or cabinet. Any number of processes may use it at once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | Cabinet) -> None:
+        self.cabinet = cabinet_of(place)
 
     def get(self, commit: Commit) -> Proof | None:
         """The newest proof of a commit; None where there is none."""
         start = b'{"commit": "' + object_id(commit).encode() + b'"'
-        data = _read(self._shard(commit))
+        data = self._read(_shard(commit))
         at = data.rfind(start)
         while at >= 0:
             end = data.find(b"\n", at)
@@ -77,62 +76,45 @@ class Proofs:
                 "approvers": proof.approvers,
             }
         )
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(self.folder / "lock"):
+        again(lambda: self._add(proof, public, line))
+
+    def _add(self, proof: Proof, public: str, line: str) -> None:
+        with self.cabinet.exclusive("lock", ""):
             if (
                 proof.key and proof.key not in self.keys()
             ):  # the key first: a proof whose key is unknown is never revoked
-                _append(self.folder / "keys.jsonl", json.dumps({"key": proof.key, "public": public}))
-            _append(self._shard(proof.commit), line)
+                self.cabinet.append("keys.jsonl", json.dumps({"key": proof.key, "public": public}))
+            self.cabinet.append(_shard(proof.commit), line)
 
     def keys(self) -> dict[str, str]:
         """Every key that signed a proven commit, by name."""
-        return {
-            str(row["key"]): str(row.get("public", ""))
-            for row in _rows(_read(self.folder / "keys.jsonl"))
-            if "key" in row
-        }
+        return {str(row["key"]): str(row.get("public", "")) for row in _rows(self._read("keys.jsonl")) if "key" in row}
 
     def version(self) -> int:
         """The highest version of the signers' file that was seen; 0 before the first."""
-        text = _read(self.folder / "version").strip()
+        text = self._read("version").strip()
         if text and not text.isdigit():
             raise PassError(
                 "FileCorrupt",
-                f"{self.folder / 'version'}: not a number; something else wrote it: restore it from a backup",
+                f"{self.cabinet.place}/version: not a number; something else wrote it: restore it from a backup",
             )
         return int(text or b"0")
 
     def raise_version(self, version: int) -> None:
         """Remember that this version was seen. Never goes back."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(self.folder / "lock"):
+        again(lambda: self._raise_version(version))
+
+    def _raise_version(self, version: int) -> None:
+        with self.cabinet.exclusive("lock", ""):
             if version > self.version():
-                write_atomic(self.folder / "version", str(version).encode())
+                self.cabinet.write("version", str(version).encode())
 
-    def _shard(self, commit: Commit) -> Path:
-        return self.folder / f"{object_id(commit)[:2]}.jsonl"
-
-
-def _append(path: Path, line: str) -> None:
-    """Add a whole line, behind whatever a crash left. Only under the lock."""
-    fresh = not path.exists()
-    with path.open("ab+") as file:
-        os.fchmod(file.fileno(), 0o600)
-        size = file.seek(0, os.SEEK_END)
-        torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
-        file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if fresh:
-        sync_folder(path.parent)
+    def _read(self, name: str) -> bytes:
+        return self.cabinet.read(name) or b""
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
+def _shard(commit: Commit) -> str:
+    return f"{object_id(commit)[:2]}.jsonl"
 
 
 def _rows(data: bytes) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler.cabinet import Cabinet, cabinet_of
 from reconciler.errors import PassError
 from reconciler.forge.facts import Forge, Merged
 from reconciler.git.command import Git
@@ -34,7 +35,7 @@ class Provenance:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._proofs, self._keys, self._forge, self._now = proofs, keys, forge, now
-        self._sights = Sights(proofs.folder)
+        self._sights = Sights(proofs.cabinet)
         self._chain: tuple[Commit, ...] = ()
         self._read: dict[Commit, CommitObject] = {}
         self._sound: tuple[str, Commit, Commit] | None = None  # list, base and head for which nothing was revoked
@@ -162,6 +163,6 @@ def _proof(commit: Commit, at: datetime, signed: Signed | None, merged: Merged |
     )
 
 
-def open_proofs(beside: Path) -> Proofs:
-    """The proofs of the plane whose memory is in this folder: the controller's store, or the runner's memory."""
-    return Proofs(beside / "proofs")
+def open_proofs(beside: Path | Cabinet) -> Proofs:
+    """The proofs of the plane whose memory is there: beside the controller's store, or in the runner's memory."""
+    return Proofs(cabinet_of(beside).within("proofs"))

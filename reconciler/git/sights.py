@@ -8,46 +8,47 @@ does not show stay there: the server may be a replica that lags, and what it sho
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.durable import read_json, write_atomic
+from reconciler.cabinet import Cabinet, again, cabinet_of
+from reconciler.durable import json_of
 from reconciler.git.head import Head
 from reconciler.model import Commit
 
+LOOKED, SIGHTS = "looked", "sights.json"
 _AWAY = 100  # heads that are remembered although the branch does not show them now
 
 
 class Sights:
     """The looks at one branch."""
 
-    def __init__(self, folder: Path) -> None:
-        self._looked, self._file = folder / "looked", folder / "sights.json"
+    def __init__(self, place: Path | Cabinet) -> None:
+        self._cabinet = cabinet_of(place)
         self._chain: dict[Commit, int] = {}
         self._sights: list[tuple[int, datetime | None]] = []
 
     def look(self, head: Head, now: datetime) -> None:
         """The branch was fetched and is at `head`. Keeps what is needed until everything up to it is accepted."""
         previous = self.last_look()
-        self._looked.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if head.chain:
             self._chain = {commit: place for place, commit in enumerate(head.chain)}
-            tips = {Commit(tip): at for tip, at in self._load()}
-            if head.commit not in tips:
-                tips[head.commit] = previous.timestamp() if previous else None
-                write_atomic(self._file, json.dumps(self._kept(tips)).encode())
+            tips = again(lambda: self._with(head.commit, previous))
             self._sights = [(self._chain[tip], _moment(at)) for tip, at in tips.items() if tip in self._chain]
-        self._looked.touch(mode=0o600)
-        os.utime(self._looked, (now.timestamp(), now.timestamp()))
+        self._cabinet.stamp(LOOKED, now)
+
+    def _with(self, tip: Commit, previous: datetime | None) -> Mapping[Commit, float | None]:
+        """Every head that is remembered, this one with them. `previous`: the last look, which did not find it."""
+        tips = {Commit(known): at for known, at in self._load()}
+        if tip not in tips:
+            tips[tip] = previous.timestamp() if previous else None
+            self._cabinet.write(SIGHTS, json.dumps(self._kept(tips)).encode())
+        return tips
 
     def last_look(self) -> datetime | None:
         """When the branch was last fetched; None before the first time."""
-        try:
-            return datetime.fromtimestamp(self._looked.stat().st_mtime, UTC)
-        except FileNotFoundError:
-            return None
+        return self._cabinet.stamped(LOOKED)
 
     def looked_before(self, commit: Commit) -> datetime | None:
         """The last look that did not find the commit; None if there was none, and so nothing is known."""
@@ -63,10 +64,10 @@ class Sights:
         return [(tip, at) for tip, at in tips.items() if tip not in gone]
 
     def _load(self) -> list[tuple[str, float | None]]:
-        try:
-            found = read_json(self._file)
-        except FileNotFoundError:
+        raw = self._cabinet.read(SIGHTS)
+        if raw is None:
             return []
+        found = json_of(raw, f"{self._cabinet.place}/{SIGHTS}")
         return [(tip, at) for tip, at in found] if isinstance(found, list) else []
 
 

@@ -8,14 +8,13 @@ revoked takes its proofs with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import FileLock, write_atomic
+from reconciler.cabinet import Cabinet, again
 from reconciler.errors import PassError, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.signers import HostKeys, Keys
@@ -45,9 +44,11 @@ class Known:
 class Vouching:
     """One catalog's proofs. `keys` are those that sign its tags; None: tags need no signature."""
 
-    def __init__(self, catalog: CatalogRepo, file: Path, keys: HostKeys | None = None) -> None:
-        self.catalog, self._file, self._keys = catalog, file, keys
-        self._read: tuple[tuple[int, int], Known] | None = None
+    def __init__(self, catalog: CatalogRepo, proofs: Cabinet, name: str, keys: HostKeys | None = None) -> None:
+        """`name`: the catalog's, under which `proofs` remember it."""
+        self.catalog, self._proofs, self._keys = catalog, proofs, keys
+        self._name, self._file = name, f"{name}.json"
+        self._read: tuple[Hashable, Known] | None = None
 
     def remembers(self, pin: Pin) -> bool:
         """Whether the pin was proven before, by a key that still counts. Asks no network.
@@ -75,8 +76,7 @@ class Vouching:
                 raise
             self.update()
             vouch = self._proof(pin, keys)
-        with self._held() as known:
-            self._save(replace(known, pins={**known.pins, _name(pin, self._keys): vouch}))
+        again(lambda: self._remember(pin, vouch))
 
     def update(self) -> Commit:
         """Fetch, and return the branch's head, which contains every head that was accepted before.
@@ -88,6 +88,14 @@ class Vouching:
             self.catalog.update()
         except PassError as error:
             raise self._rewritten(str(error)) if error.reason == "HistoryRewritten" else error from error
+        return again(self._go_on)
+
+    def _remember(self, pin: Pin, vouch: Vouch) -> None:
+        with self._held() as known:
+            self._save(replace(known, pins={**known.pins, _name(pin, self._keys): vouch}))
+
+    def _go_on(self) -> Commit:
+        """Accept the head that was fetched. Raises as `update`."""
         with self._held() as known:
             head = self.catalog.head()
             if known.head == head:
@@ -125,6 +133,11 @@ class Vouching:
         if self._keys is None:
             return None
         keys = self._keys.read()
+        again(lambda: self._raise_version(keys))
+        return keys
+
+    def _raise_version(self, keys: Keys) -> None:
+        assert self._keys is not None  # noqa: S101 - whoever asks has looked
         with self._held() as known:
             if keys.version < known.version:
                 what = (
@@ -133,12 +146,11 @@ class Vouching:
                 raise PassError("SignersRolledBack", f"{what}: put the newer file back; a higher one may follow it.")
             if keys.version > known.version:
                 self._save(replace(known, version=keys.version))
-        return keys
 
     def _rewritten(self, what: str) -> PassError:
         remedy = (
             "versions that were used before go on, no new one is trusted: find out who rewrote it and put the branch back, or "
-            f"merge the old head into the new branch; if it is lost for good, remove {self._file} on this plane's host"
+            f"merge the old head into the new branch; if it is lost for good, remove {self._proofs.place}/{self._file} on this plane's host"
         )
         return PassError("CatalogRewritten", f"{self.catalog.git.where}: {what}: {remedy}.")
 
@@ -146,28 +158,27 @@ class Vouching:
 
     def _known(self) -> Known:
         """Read again only when it is another file."""
-        try:
-            status = self._file.stat()
-            look = status.st_ino, status.st_mtime_ns
-            if self._read is None or self._read[0] != look:
-                self._read = look, codec.decode(Known, self._file.read_bytes())
-            return self._read[1]
-        except FileNotFoundError:
+        look = self._proofs.look(self._file)
+        if look is None:
             return Known()
+        try:
+            if self._read is None or self._read[0] != look:
+                self._read = look, codec.decode(Known, self._proofs.read(self._file) or b"")
+            return self._read[1]
         except ValueError as error:
             raise PassError(
-                "FileCorrupt", f"{self._file}: {error}; something else wrote it: restore it from a backup or remove it."
+                "FileCorrupt",
+                f"{self._proofs.place}/{self._file}: {error}; something else wrote it: restore it from a backup or remove it.",
             ) from error
 
     @contextmanager
     def _held(self) -> Iterator[Known]:
         """The right to change the file, and what it holds now."""
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(self._file.with_suffix(".lock")):
+        with self._proofs.exclusive(f"{self._name}.lock", self._file):
             yield self._known()
 
     def _save(self, known: Known) -> None:
-        write_atomic(self._file, codec.encode(known))
+        self._proofs.write(self._file, codec.encode(known))
 
 
 def _name(pin: Pin, keys: HostKeys | None) -> str:

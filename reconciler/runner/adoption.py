@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.config import AdoptS3, HostEnvironment
-from reconciler.durable import FileLock, open_plain
+from reconciler.durable import open_plain
 from reconciler.errors import HeldError, UnitError
 from reconciler.model import Presence, Unit
 from reconciler.runner.access.policy import for_adoption
@@ -105,7 +105,7 @@ def take(host: Host, hosted: Hosted, unit: Unit, memory: UnitMemory, source: Sou
     Raises:
         HeldError: "AdoptConflict": there is a state already, or it is another unit's. UnitError: the backend does not answer.
     """
-    with FileLock(host.memory.folder / "adopting.lock"):  # of two units, one finds what the other has noted
+    with host.memory.adopting():
         _nobodys(host.memory, hosted, unit, source)
         return _take(host, hosted, memory, source, origin)
 

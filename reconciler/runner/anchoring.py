@@ -24,7 +24,7 @@ from reconciler.runner.access.sources import Asked, signing
 from reconciler.runner.audit.anchor import Anchor, FileAnchor, disagrees
 from reconciler.runner.audit.chain import Head
 from reconciler.runner.audit.s3 import S3Anchor, folder_of
-from reconciler.runner.record import Anchored, Recorder
+from reconciler.runner.record import ANCHORED, Anchored, Recorder
 
 PURPOSE = "audit"  # what sessions of its roles say that they are for
 MANY = 100  # records that wait for no interval
@@ -95,7 +95,7 @@ class Keeper:
             what = (
                 f"it says that record {known.count} was anchored, which this log of {head.count} records does not have"
             )
-            raise disagrees(str(self._recorder.folder / "anchored.json"), what)
+            raise disagrees(f"{self._recorder.cabinet.place}/{ANCHORED}", what)
 
     def _failed(self, why: str) -> None:
         with suppress(PassError, OSError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.branch import Basis, ProtectedBranch
+from reconciler.cabinet import again
 from reconciler.desired.entries import parse_entry
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
@@ -100,6 +101,9 @@ class History:
 
     def spend(self, unit: UnitId, opened: Mapping[str, datetime]) -> None:
         """Close those of the unit's allowances that an apply was judged with."""
+        again(lambda: self._spend(unit, opened))
+
+    def _spend(self, unit: UnitId, opened: Mapping[str, datetime]) -> None:
         with self._memory.trusting():
             trust = self._memory.trust()
             if opened and trust.allowances.get(unit, Allowed()).opened:
@@ -107,6 +111,9 @@ class History:
 
     def close(self, environment: str) -> None:
         """Close every allowance of the environment's units: nobody knows any more which of them are spent."""
+        again(lambda: self._close(environment))
+
+    def _close(self, environment: str) -> None:
         with self._memory.trusting():
             trust = self._memory.trust()
             its = f"{environment}/"
@@ -157,7 +164,7 @@ class History:
             self._raise_failed_since(began)
             looked = time.time_ns()
             try:
-                commit = self._look()
+                commit = again(self._look)
             except PassError as error:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
                 self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
@@ -212,6 +219,9 @@ class History:
 
     def _freeze(self, hold: Hold) -> None:
         """Nothing is applied from now on. What never ends by itself gives way to nothing else."""
+        again(lambda: self._freeze_now(hold))
+
+    def _freeze_now(self, hold: Hold) -> None:
         with self._memory.trusting():
             trust = self._memory.trust()
             before = trust.frozen

@@ -28,6 +28,7 @@ from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.leftover import Process
 from reconciler.runner.terraform.state import Backend
 from reconciler.runner.terraform.statelock import Found, LockInfo, StateLock
+from reconciler.runner.unitlock import machine
 
 PATIENCE = 60.0  # seconds that a job waits for another's lock
 LOOK_EVERY = 1.0  # seconds
@@ -196,7 +197,7 @@ def _me(host: Host, job: Job) -> Holder:
         job=job.id,
         fence=job.fence,
         host=socket.gethostname(),
-        machine=_machine(),
+        machine=machine(),
         boot=boot(),
         spool=_identity(host.spool.folder),
         pid=os.getpid(),
@@ -210,13 +211,6 @@ def holder_of(info: LockInfo) -> Holder | None:
         return codec.decode(Holder, info.info)
     except ValueError:
         return None
-
-
-def _machine() -> str:
-    """Which host it is; empty where the system does not say."""
-    with suppress(OSError):
-        return Path("/etc/machine-id").read_text().strip()
-    return ""
 
 
 def _identity(folder: Path) -> str:
@@ -235,7 +229,7 @@ def died_here(host: Host) -> Proof:
     the last of them. A process's number alone would prove nothing: the engine outlives its job.
     """
     memory, booted = host.memory.name, boot()
-    machine, spool = _machine(), _identity(host.spool.folder)
+    its_machine, spool = machine(), _identity(host.spool.folder)
 
     def proof(holder: Holder) -> str | None:
         if holder.memory != memory or not booted:
@@ -246,7 +240,7 @@ def died_here(host: Host) -> Proof:
                 if holder.spool == spool and _dead(host, holder)
                 else None
             )
-        if machine and holder.machine == machine:
+        if its_machine and holder.machine == its_machine:
             return f"the host was started anew since {holder.job} began"
         return None
 

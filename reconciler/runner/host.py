@@ -41,13 +41,14 @@ from reconciler.runner.jail.egress import (
 )
 from reconciler.runner.jail.keeper import Jailer
 from reconciler.runner.jail.tier import FIRST_USER, NONE, STRICT, Sandbox, best_tier, open_sandbox
-from reconciler.runner.memory import Memory
-from reconciler.runner.record import Recorder, Vouched, vouched_by
+from reconciler.runner.opening import open_memory, open_recorder
+from reconciler.runner.record import Vouched, vouched_by
 from reconciler.runner.reviews import Reviews
 from reconciler.runner.spool import JobFolder, Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import SUFFIX, Backend, LocalBackend
+from reconciler.runner.unitlock import Here
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +80,28 @@ class Hosted:
 class Host:
     """The runner's host: what it may do, where things are, and what it remembers."""
 
-    def __init__(self, config: RunnerConfig) -> None:
-        """Raises ConfigError when the engine is not what the configuration pins."""
+    def __init__(self, config: RunnerConfig, here: Here | None = None) -> None:
+        """`here`: see `open_memory`. Raises ConfigError when the engine is not what the configuration pins; or as that."""
         self.config = config
-        self.memory = Memory(config.memory_path)
+        self.memory = open_memory(config, here)
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
         self.sandbox = _sandbox(config, self.engine)
         for name, listed in config.environments.items() if self.sandbox and self.sandbox.tier == STRICT else ():
             check_no_proxy(name, listed.env)
         self.rules = tuple(map(rule_of, config.rules))
-        self._proofs = open_proofs(config.memory_path)
-        audit = config.audit
-        self.record = Recorder(config.memory_path / "audit", audit.grace if audit and audit.required else None)
+        self._proofs = open_proofs(self.memory.cabinet)
+        self.record = open_recorder(config, self.memory)
         self._warmed: str | None = None  # the commit that this process has read
         self.run = secrets.token_hex(8)  # names this process, and those that it forks for jobs
-        self.reviews = Reviews(config.memory_path / "reviews")
+        self.reviews = Reviews(self.memory.cabinet.within("reviews"))
         self.proposals = open_proposals(config)
         self.forge: Forge = forge_of(config)
         self.history = History(
-            self.memory, lambda accepted: open_branch(config, accepted), self._record_head, self._pull_of
+            self.memory,
+            lambda accepted: open_branch(config, accepted, beside=self.memory.cabinet),
+            self._record_head,
+            self._pull_of,
         )
 
     def warm(self, unit: UnitId | None = None) -> None:

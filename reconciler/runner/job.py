@@ -77,5 +77,7 @@ def _said(host: Host, job: Job, folder: JobFolder, life: FileLock, progress: Pro
     """Do it. What only shows an open pull request does not hold the unit: nobody waits for it."""
     if job.pull is not None:
         return Showing(host, job, folder, life, progress).carry_out()
+    if host.memory.shared:
+        host.memory.shared.job = job
     with host.memory.unit_lock(job.unit) as lock:
         return Case(host, job, folder, (life, lock), progress).carry_out()

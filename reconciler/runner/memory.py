@@ -1,7 +1,7 @@
 """What the runner remembers by itself: the accepted head, open allowances, and what was applied to each unit.
 
-The controller can neither read nor write it. Every file is replaced atomically and is on disk before anything
-depends on it; what is read back after a crash is either the old fact or the new one.
+The controller can neither read nor write it. It is in a folder of the host or in a bucket, see `cabinet.Cabinet`: every document
+is replaced as a whole before anything depends on it, and what is read back after a crash is either the old fact or the new one.
 """
 
 from __future__ import annotations
@@ -11,27 +11,33 @@ import hmac
 import json
 import secrets
 import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from reconciler import codec
-from reconciler.durable import FileLock, sync_folder, write_atomic
+from reconciler.cabinet import Cabinet, FolderCabinet, again
+from reconciler.durable import PATIENCE, FileLock, sync_folder
 from reconciler.errors import PassError, UnitError
 from reconciler.model import Applied, Commit, Hold, Job, JobId, Json, Presence, StateMark, UnitId
 from reconciler.replacing import check_whole
 from reconciler.runner.allowances import Allowed
 from reconciler.runner.restored import Restored
 from reconciler.runner.terraform.creation import Creation
+from reconciler.runner.unitlock import Here, SharedLocks
 from reconciler.runner.upgrade import bring_up_to_date, too_new
 from reconciler.trust import REWRITTEN, is_final, remedy
 
 T = TypeVar("T")
 
 KEY_BYTES = 32
+KEY, TRUST, FENCE, PAUSE, RESTORED = "key", "trust.json", "fence.json", "pause", "restored.json"
+UNITS, ADOPTING = "units", "=adopting"
+WAITS, LOOK_EVERY = 60.0, 1.0  # seconds: for another adoption to end, and between looks
 _TAKEN_OVER = (
     "Another controller works with this runner: stop it. If there is none, restart this one: it takes a higher."
 )
@@ -166,23 +172,29 @@ class SecretMark:
 
 
 class Memory:
-    """The runner's memory in a folder of its own."""
+    """The runner's memory, and the folder on its host in which it is, or which has what may be lost with the host."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises HeldError "MemoryTooNew": a newer version of reconciler wrote it. PassError "RestoreUnfinished"."""
-        self.folder = folder
+    def __init__(self, folder: Path, cabinet: Cabinet | None = None, here: Here | None = None) -> None:
+        """`cabinet`: where it is, if not in the folder. `here`: where this process is, as others that share the memory may ask.
+
+        Raises:
+            HeldError: "MemoryTooNew": a newer version of reconciler wrote it. PassError: "RestoreUnfinished".
+        """
+        self.folder, self.cabinet = folder, cabinet or FolderCabinet(folder)
         check_whole(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        bring_up_to_date(folder)
-        self._key = self._load_key()
-        self._trust = folder / "trust.json"
+        bring_up_to_date(self.cabinet)
+        self._key = again(self._load_key)
+        self._trust = folder / TRUST if cabinet is None else None
+        self.shared = SharedLocks(cabinet, folder / "locks", here or Here()) if cabinet is not None else None
 
     def _load_key(self) -> bytes:
-        path = self.folder / "key"
-        with FileLock(self.folder / "key.lock"):
-            if not path.exists():
-                write_atomic(path, secrets.token_bytes(KEY_BYTES))
-            return path.read_bytes()
+        with self.cabinet.exclusive("key.lock", KEY):
+            key = self.cabinet.read(KEY)
+            if key is None:
+                key = secrets.token_bytes(KEY_BYTES)
+                self.cabinet.write(KEY, key)
+            return key
 
     @property
     def key(self) -> bytes:
@@ -196,25 +208,25 @@ class Memory:
 
     def seal_secret(self, environment: str, name: str, source: Json, found: str) -> None:
         """Remember the seal of what a job found at `source`, a place that the service itself never asks."""
-        mark = SecretMark(self.seal(source), found)
-        path = self._secret_path(environment, name)
-        if self._secret_mark(path) != mark:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(path, codec.encode(mark))
+        mark, where = SecretMark(self.seal(source), found), _secret(environment, name)
+
+        def remember() -> None:
+            if self._secret_mark(where) != mark:
+                self.cabinet.write(where, codec.encode(mark))
+
+        again(remember)
 
     def sealed_secret(self, environment: str, name: str, source: Json) -> str:
         """The seal of the value that was last found there; of the place alone, until a job has looked."""
-        mark, place = self._secret_mark(self._secret_path(environment, name)), self.seal(source)
+        mark, place = self._secret_mark(_secret(environment, name)), self.seal(source)
         return mark.value if mark is not None and mark.source == place else self.seal(["not read yet", place])
 
-    def _secret_mark(self, path: Path) -> SecretMark | None:
+    def _secret_mark(self, where: str) -> SecretMark | None:
+        raw = self.cabinet.read(where)
         try:
-            return codec.decode(SecretMark, path.read_bytes())
-        except (FileNotFoundError, ValueError):  # a damaged one is found anew by the next job
+            return codec.decode(SecretMark, raw) if raw is not None else None
+        except ValueError:  # a damaged one is found anew by the next job
             return None
-
-    def _secret_path(self, environment: str, name: str) -> Path:
-        return self.folder / "secrets" / environment / f"{name}.json"
 
     @property
     def name(self) -> str:
@@ -225,9 +237,8 @@ class Memory:
 
     def trust(self) -> Trust:
         """The accepted head and the open allowances."""
-        path = self._trust
-        trust = _kept(Trust, path) if path.exists() else Trust()
-        if trust.commit is None or (trust.frozen and is_final(trust.frozen.reason)):
+        trust, path = self._kept(Trust, TRUST) or Trust(), self._trust
+        if path is None or trust.commit is None or (trust.frozen and is_final(trust.frozen.reason)):
             return trust
         found = path.stat()
         if not found.st_mode & stat.S_IXUSR:
@@ -239,69 +250,83 @@ class Memory:
     def mark_rewritten(self) -> None:
         """Remember, on a disk that has no room, that the branch was rewritten: until `save_trust` says it in words.
 
-        A mode bit takes no room, and a file that is written anew does not have it.
+        A mode bit takes no room, and a file that is written anew does not have it. A bucket always has room; one that does not
+        answer lets nothing be applied.
         """
-        self._trust.chmod(0o700)
-        sync_folder(self.folder)
+        if self._trust is not None:
+            self._trust.chmod(0o700)
+            sync_folder(self.folder)
 
     @contextmanager
     def trusting(self) -> Iterator[None]:
-        """Hold the right to change `trust`. One process at a time."""
-        with FileLock(self.folder / "trust.lock"):
+        """Hold the right to change `trust`, see `Cabinet.exclusive`; inside `again`."""
+        with self.cabinet.exclusive("trust.lock", TRUST):
             yield
 
     def save_trust(self, trust: Trust) -> None:
-        """Replace `trust`; only inside `trusting`."""
-        write_atomic(self._trust, codec.encode(trust))
+        """Replace `trust`; only inside `trusting`. Raises ConflictError: somebody else did."""
+        self.cabinet.write(TRUST, codec.encode(trust))
 
     # --- a restore
 
     def restored(self) -> Restored | None:
         """When this memory was last put back to a backup, and to which; None: never."""
-        path = self.folder / "restored.json"
-        return _kept(Restored, path) if path.exists() else None
+        return self._kept(Restored, RESTORED)
 
     def save_restored(self, restored: Restored) -> None:
         """Replace it; only with `restoring` held, once the runner works with this memory."""
-        write_atomic(self.folder / "restored.json", codec.encode(restored))
+        self.cabinet.write(RESTORED, codec.encode(restored))
 
-    def restoring(self) -> FileLock:
+    def restoring(self) -> AbstractContextManager[None]:
         """The right to change `restored`."""
-        return FileLock(self.folder / "restored.lock")
+        return self.cabinet.exclusive("restored.lock", RESTORED)
 
     # --- units
 
     def unit(self, unit: UnitId) -> UnitMemory:
         """What is remembered of the unit; nothing, where nothing is."""
-        path = self._unit_path(unit)
-        return _kept(UnitMemory, path) if path.exists() else UnitMemory(unit)
+        return self._kept(UnitMemory, _unit(unit)) or UnitMemory(unit)
 
     def save(self, memory: UnitMemory) -> None:
         """Replace what is remembered of a unit; only by the job that holds the unit's lock."""
-        path = self._unit_path(memory.unit)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(path, codec.encode(memory))
+        self.cabinet.write(_unit(memory.unit), codec.encode(memory))
 
     def units(self) -> Iterator[UnitMemory]:
         """Everything that is remembered of any unit."""
-        for path in sorted((self.folder / "units").rglob("*.json")):
-            yield _kept(UnitMemory, path)
+        for name in self.cabinet.names(UNITS):
+            if name.endswith(".json") and (memory := self._kept(UnitMemory, name)) is not None:
+                yield memory
 
     def unit_lock(self, unit: UnitId) -> FileLock:
         """The right to change a unit's state and what is remembered of it. An engine that inherits it keeps it.
 
         Raises:
-            UnitError: "UnitBusy": another job has it.
+            UnitError: "UnitBusy": another job has it. PassError: "MemoryUnavailable".
         """
         path = self.folder / "locks" / unit.replace("/", "%")
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        lock = FileLock(path)
+        lock = self.shared.lock(path, path.name, _unit(unit)) if self.shared else FileLock(path)
         if not lock.take():
             raise UnitError("UnitBusy", f"another job of {unit} is still running on this runner.", transient=True)
         return lock
 
-    def _unit_path(self, unit: UnitId) -> Path:
-        return self.folder / "units" / f"{unit}.json"
+    @contextmanager
+    def adopting(self) -> Iterator[None]:
+        """The right to adopt a state: of two units, one finds what the other has noted. One job at a time.
+
+        Raises:
+            PassError: "LockBusy". UnitError: "UnitBusy".
+        """
+        if self.shared is None:
+            with self.cabinet.exclusive("adopting.lock", ""):
+                yield
+            return
+        with FileLock(self.folder / "adopting.lock"):
+            lock, ends = self.shared.lock(self.folder / "locks" / ADOPTING, ADOPTING, f"locks/{ADOPTING}"), _soon()
+            while not _taken(lock, last=time.monotonic() > ends):
+                time.sleep(LOOK_EVERY)
+            with lock:
+                yield
 
     # --- fence and pause
 
@@ -311,15 +336,7 @@ class Memory:
         Raises:
             PassError: a job with a higher fence was seen before.
         """
-        path = self.folder / "fence.json"
-        with FileLock(self.folder / "fence.lock"):
-            highest = self.fence()
-            if job.fence < highest:
-                raise PassError(
-                    "FenceStale", f"job {job.id} has fence {job.fence}; {highest} was seen already. {_TAKEN_OVER}"
-                )
-            if job.fence > highest:
-                write_atomic(path, str(job.fence).encode())
+        again(lambda: self._raise_fence(job.fence, f"job {job.id} has fence {job.fence}", PATIENCE))
 
     def lead(self, fence: int) -> None:
         """A controller leads with this fence: a job of a lower one begins nothing from now on. Never waits.
@@ -327,43 +344,74 @@ class Memory:
         Raises:
             PassError: "FenceStale": a higher one leads. "FenceBusy": a job is just looking; ask again.
         """
-        lock = FileLock(self.folder / "fence.lock")
-        if not lock.take():
-            raise PassError("FenceBusy", "A job is looking at the fence right now; it is asked again by itself.")
         try:
+            again(lambda: self._raise_fence(fence, f"{fence} wants to lead", 0))
+        except PassError as error:
+            if error.reason != "LockBusy":
+                raise
+            busy = "A job is looking at the fence right now; it is asked again by itself."
+            raise PassError("FenceBusy", busy) from error
+
+    def _raise_fence(self, fence: int, whose: str, patience: float) -> None:
+        """Raises PassError "FenceStale", "LockBusy"."""
+        with self.cabinet.exclusive("fence.lock", FENCE, patience):
             highest = self.fence()
             if fence < highest:
-                raise PassError("FenceStale", f"{highest} leads already, and not {fence}. {_TAKEN_OVER}")
+                raise PassError("FenceStale", f"{whose}; {highest} was seen already. {_TAKEN_OVER}")
             if fence > highest:
-                write_atomic(self.folder / "fence.json", str(fence).encode())
-        finally:
-            lock.release()
+                self.cabinet.write(FENCE, str(fence).encode())
 
     def fence(self) -> int:
         """The highest fence that a controller led with; 0 before the first."""
-        path = self.folder / "fence.json"
-        return int(path.read_bytes()) if path.exists() else 0
+        return int(self.cabinet.read(FENCE) or b"0")
 
     def paused(self) -> str | None:
-        """Why the runner's own pause is on, if it is: a file on its host that works with the daemon dead."""
-        path = self.folder / "pause"
-        return path.read_text() if path.exists() else None
+        """Why the runner's own pause is on, if it is: it works with the daemon dead."""
+        raw = self.cabinet.read(PAUSE)
+        return raw.decode() if raw is not None else None
 
     def pause(self, reason: str) -> None:
         """Stop every apply until `resume`."""
-        write_atomic(self.folder / "pause", reason.encode())
+
+        def stop() -> None:
+            self.cabinet.read(PAUSE)  # whatever it says is written over
+            self.cabinet.write(PAUSE, reason.encode())
+
+        again(stop)
 
     def resume(self) -> None:
         """End the pause."""
-        (self.folder / "pause").unlink(missing_ok=True)
+        self.cabinet.delete(PAUSE)
+
+    def _kept(self, kind: type[T], name: str) -> T | None:
+        """What the document holds. Raises HeldError "MemoryTooNew": with a field that is only known to a newer version."""
+        raw = self.cabinet.read(name)
+        try:
+            return codec.decode_kept(kind, raw) if raw is not None else None
+        except codec.Newer as error:
+            raise too_new(f"{self.cabinet.place}/{name}", str(error)) from error
 
 
-def _kept(kind: type[T], path: Path) -> T:
-    """What the file holds. Raises HeldError "MemoryTooNew": with a field that is only known to a newer version."""
+def _soon() -> float:
+    return time.monotonic() + WAITS
+
+
+def _taken(lock: FileLock, *, last: bool) -> bool:
+    """Whether the lock is this process's now. Raises UnitError "UnitBusy": it is not, and this was the `last` look."""
     try:
-        return codec.decode_kept(kind, path.read_bytes())
-    except codec.Newer as error:
-        raise too_new(path, str(error)) from error
+        return lock.take()
+    except UnitError:
+        if last:
+            raise
+        return False
+
+
+def _unit(unit: UnitId) -> str:
+    return f"{UNITS}/{unit}.json"
+
+
+def _secret(environment: str, name: str) -> str:
+    return f"secrets/{environment}/{name}.json"
 
 
 def built_on(memory: UnitMemory) -> frozenset[UnitId]:

@@ -6,19 +6,20 @@ job of the unit finds out what became of the state, and its record names the int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import write_atomic
+from reconciler.cabinet import Cabinet, FolderCabinet, cabinet_of, repeated
 from reconciler.errors import HeldError
 from reconciler.git.proofs import Proof
 from reconciler.model import AuditFacts, Cause, Commit, JobId, StateMark, Unexplained, UnitId
 from reconciler.runner.audit.chain import Head, Record
 from reconciler.runner.audit.log import AuditLog
+from reconciler.runner.audit.objects import ObjectLog
 from reconciler.runner.memory import EngineMark
 
 LONGEST_NAME = 200  # characters of what comes from a state, a forge or a key
@@ -131,20 +132,26 @@ class Anchored:
     failure: str = ""
 
 
+LAST_HEAD, LAST_ENGINE, ANCHORED = "last/=head", "last/=engine", "anchored.json"
 INTENT, STATE, HEAD, ENGINE = "intent", "state", "head", "engine"
 
 
 class Recorder:
-    """The audit log of one runner, in a folder of its memory. Whoever records a unit's state holds the unit's lock."""
+    """The audit log of one runner, in its memory. Whoever records a unit's state holds the unit's lock."""
 
-    def __init__(self, folder: Path, grace: timedelta | None = None) -> None:
+    def __init__(self, place: Path | Cabinet, grace: timedelta | None = None) -> None:
         """`grace`: how long records may wait for the anchor before applies are held; None: for ever."""
-        self.folder, self._last, self._grace = folder, folder / "last", grace
-        self.log = AuditLog(folder, self._consequence)
-        self._last.mkdir(exist_ok=True, mode=0o700)
+        self.cabinet, self._grace = cabinet_of(place), grace
+        self.log: AuditLog | ObjectLog
+        if isinstance(self.cabinet, FolderCabinet):
+            self.log = AuditLog(self.cabinet.folder, lambda record: self._consequence(record, self.cabinet.write))
+            (self.cabinet.folder / "last").mkdir(exist_ok=True, mode=0o700)
+        else:
+            self.log = ObjectLog(self.cabinet, self._consequence)
 
     # --- states
 
+    @repeated
     def intent(self, unit: UnitId, state: StateMark | None, origin: Origin) -> int:
         """An apply is about to begin; the record's number, for `ended`. The engine too, if it is another than before.
 
@@ -157,6 +164,7 @@ class Recorder:
                 log.append(ENGINE, origin.engine)
             return log.append(INTENT, Intent(unit, _bounded(state), origin))
 
+    @repeated
     def ended(self, unit: UnitId, intent: int, job: JobId, state: StateMark | None, change: Change) -> None:
         """What became of the state in the apply with that intent; once. `intent` is 0 for one from before the log."""
         with self.log.writing() as log:
@@ -170,6 +178,7 @@ class Recorder:
             origin = begun.origin if begun else None
             log.append(STATE, StateChange(unit, change, before, state, job, intent or None, None, origin))
 
+    @repeated
     def moved(self, old: UnitId, new: UnitId, state: StateMark | None, job: JobId | None) -> None:
         """The state has another name now; once."""
         with self.log.writing() as log:
@@ -186,6 +195,7 @@ class Recorder:
         if here is not None and not here.gone:
             self.moved(old, new, here.state, job)
 
+    @repeated
     def adopted(self, unit: UnitId, state: StateMark, source: str, origin: Origin) -> None:
         """A state that others made was written as the unit's own; once."""
         mark = StateMark(_short(state.lineage), state.serial)
@@ -196,6 +206,7 @@ class Recorder:
             said = StateChange(unit, Change.ADOPTED, None, mark, origin.job, origin=origin, adopted_from=_short(source))
             log.append(STATE, said)
 
+    @repeated
     def forgotten(self, unit: UnitId, state: StateMark | None, origin: Origin) -> None:
         """The state was set aside; once."""
         with self.log.writing() as log:
@@ -219,6 +230,7 @@ class Recorder:
             last = self._took_up(unit, state, _bounded(remembered), job)
         return Unexplained(state, last.before) if last.change is Change.UNEXPLAINED else None
 
+    @repeated
     def _took_up(self, unit: UnitId, state: StateMark, remembered: StateMark | None, job: JobId) -> Last:
         with self.log.writing() as log:
             last = self._of(unit)  # a record that a crash overtook counts by now
@@ -232,13 +244,15 @@ class Recorder:
 
     # --- everything else
 
+    @repeated
     def head(self, commit: Commit, since: Commit | None, chain: Sequence[Vouched]) -> None:
         """A head is about to be accepted; once."""
-        path, told = self._last / "=head", tuple(chain[-MOST_COMMITS:])
+        told = tuple(chain[-MOST_COMMITS:])
         with self.log.writing() as log:
-            if not path.exists() or path.read_bytes() != codec.encode(commit):
+            if self.cabinet.read(LAST_HEAD) != codec.encode(commit):
                 log.append(HEAD, HeadAccepted(commit, since, told, len(chain) - len(told)))
 
+    @repeated
     def event(self, kind: str, **said: str | int | None) -> None:
         """Something that an admin did on this host."""
         with self.log.writing() as log:
@@ -248,12 +262,13 @@ class Recorder:
 
     def anchored(self) -> Anchored:
         """The newest head that the anchor has, as far as this runner knows."""
-        path = self.folder / "anchored.json"
-        return codec.decode(Anchored, path.read_bytes()) if path.exists() else Anchored()
+        raw = self.cabinet.read(ANCHORED)
+        return codec.decode(Anchored, raw) if raw is not None else Anchored()
 
+    @repeated
     def note_anchored(self, anchored: Anchored) -> None:
         """Remember it; by the one process that keeps the anchor."""
-        write_atomic(self.folder / "anchored.json", codec.encode(anchored))
+        self.cabinet.write(ANCHORED, codec.encode(anchored))
 
     def facts(self, *, has_anchor: bool) -> AuditFacts:
         """How far log and anchor are. Raises PassError "AuditBroken"."""
@@ -281,12 +296,12 @@ class Recorder:
 
     def _of(self, unit: UnitId) -> Last | None:
         """The newest record of the unit's state."""
-        path = self._path(unit)
-        return codec.decode(Last, path.read_bytes()) if path.exists() else None
+        raw = self.cabinet.read(_last(unit))
+        return codec.decode(Last, raw) if raw is not None else None
 
     def _engine(self) -> EngineMark | None:
-        path = self._last / "=engine"
-        return codec.decode(EngineMark, path.read_bytes()) if path.exists() else None
+        raw = self.cabinet.read(LAST_ENGINE)
+        return codec.decode(EngineMark, raw) if raw is not None else None
 
     def _begun(self, intent: int) -> Intent | None:
         record = self.log.find(intent)
@@ -294,26 +309,27 @@ class Recorder:
             return None
         return codec.decode(Intent, codec.encode(record.body))
 
-    def _consequence(self, record: Record) -> None:
+    def _consequence(self, record: Record, write: Callable[[str, bytes], None]) -> None:
         """What is looked up later: kept beside the log, and made again from it after a crash."""
         if record.kind == ENGINE:
-            write_atomic(self._last / "=engine", codec.encode(record.body))
+            write(LAST_ENGINE, codec.encode(record.body))
         elif record.kind == HEAD:
-            write_atomic(self._last / "=head", codec.encode(record.body["commit"]))
+            write(LAST_HEAD, codec.encode(record.body["commit"]))
         elif record.kind == STATE:
-            self._note(record.seq, codec.decode(StateChange, codec.encode(record.body)))
+            self._note(record.seq, codec.decode(StateChange, codec.encode(record.body)), write)
 
-    def _note(self, seq: int, said: StateChange) -> None:
+    def _note(self, seq: int, said: StateChange, write: Callable[[str, bytes], None]) -> None:
         gone = said.change is Change.FORGOTTEN
         before = self._of(said.moved_from or said.unit)
         intent = said.intent or (before.intent if before else None)
         last = Last(seq, said.before, said.before if gone else said.after, said.change, intent, gone)
-        write_atomic(self._path(said.unit), codec.encode(last))
+        write(_last(said.unit), codec.encode(last))
         if said.moved_from is not None:
-            write_atomic(self._path(said.moved_from), codec.encode(replace(last, gone=True)))
+            write(_last(said.moved_from), codec.encode(replace(last, gone=True)))
 
-    def _path(self, unit: UnitId) -> Path:
-        return self._last / unit.replace("/", "%")
+
+def _last(unit: UnitId) -> str:
+    return f"last/{unit.replace('/', '%')}"
 
 
 def vouched_by(proof: Proof) -> Vouched:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import FileLock, write_atomic
+from reconciler.cabinet import Cabinet, again, cabinet_of
 from reconciler.judge import Shown
 from reconciler.model import Change, Commit, Digest, UnitId
 
@@ -60,55 +61,63 @@ class Scope:
 class Reviews:
     """Every unit's. Written by the jobs of pull requests, which do not hold the unit, and by its applies, which do."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Path | Cabinet) -> None:
+        self._cabinet = cabinet_of(place)
 
     def of(self, unit: UnitId) -> tuple[Review, ...]:
         """The unit's, oldest first."""
-        path = self._path(unit)
-        return codec.decode(Kept, path.read_bytes()).reviews if path.exists() else ()
+        raw = self._cabinet.read(_name(unit))
+        return codec.decode(Kept, raw).reviews if raw is not None else ()
 
     def add(self, review: Review, unmerged: Collection[int], merged: Collection[int]) -> None:
         """Keep a review in place of the one of the same pull request and intent. `unmerged` are open, `merged` are in."""
-        with self._held():
+        again(lambda: self._add(review, unmerged, merged))
+
+    def _add(self, review: Review, unmerged: Collection[int], merged: Collection[int]) -> None:
+        with self._held(_name(review.unit)):
             before = [r for r in self.of(review.unit) if (r.pull, r.intent) != (review.pull, review.intent)]
             self._save(review.unit, pruned([*before, review], review.at, unmerged, merged))
 
     def applied(self, unit: UnitId, merged: Collection[int]) -> None:
         """Forget those of the pull requests whose changes are in the world now."""
-        if not merged or not self._path(unit).exists():
-            return
-        with self._held():
+        if merged and self._cabinet.look(_name(unit)) is not None:
+            again(lambda: self._forget(unit, merged))
+
+    def _forget(self, unit: UnitId, merged: Collection[int]) -> None:
+        with self._held(_name(unit)):
             self._save(unit, [review for review in self.of(unit) if review.pull not in merged])
 
     def looked(self, scope: Scope) -> None:
         """Remember what a pull request touches as it is now."""
-        with self._held():
-            folder = self._folder / _SCOPES
-            folder.mkdir(exist_ok=True, mode=0o700)
-            write_atomic(folder / f"{scope.pull}.json", codec.encode(scope))
-            for old in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-MOST_SCOPES]:
-                old.unlink()
+        again(lambda: self._looked(scope))
+
+    def _looked(self, scope: Scope) -> None:
+        with self._held(_scope(scope.pull)):
+            self._cabinet.write(_scope(scope.pull), codec.encode(scope))
+            for old in self._cabinet.names(_SCOPES, oldest_first=True)[:-MOST_SCOPES]:
+                self._cabinet.delete(old)
 
     def scope(self, pull: int) -> Scope | None:
         """What the pull request touched when it was last looked at; None: nobody looked."""
-        path = self._folder / _SCOPES / f"{pull}.json"
-        return codec.decode(Scope, path.read_bytes()) if path.exists() else None
+        raw = self._cabinet.read(_scope(pull))
+        return codec.decode(Scope, raw) if raw is not None else None
 
-    def _held(self) -> FileLock:
-        self._folder.mkdir(exist_ok=True, mode=0o700)
-        return FileLock(self._folder / "lock")
+    def _held(self, over: str) -> AbstractContextManager[None]:
+        return self._cabinet.exclusive("lock", over)
 
     def _save(self, unit: UnitId, reviews: Sequence[Review]) -> None:
-        path = self._path(unit)
         if not reviews:
-            path.unlink(missing_ok=True)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomic(path, codec.encode(Kept(tuple(reviews))))
+            self._cabinet.delete(_name(unit))
+        else:
+            self._cabinet.write(_name(unit), codec.encode(Kept(tuple(reviews))))
 
-    def _path(self, unit: UnitId) -> Path:
-        return self._folder / f"{unit}.json"
+
+def _name(unit: UnitId) -> str:
+    return f"{unit}.json"
+
+
+def _scope(pull: int) -> str:
+    return f"{_SCOPES}/{pull}.json"
 
 
 def pruned(

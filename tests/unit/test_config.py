@@ -347,7 +347,11 @@ def test_what_is_wrong_with_reconciler_yaml(
 
 
 RUNNER_MISTAKES = [
-    ("memory: {path: memory}", "memory: {s3: {}}", ["config.yaml:3:10: memory.s3 is not supported yet; remove it"]),
+    (
+        "memory: {path: memory}",
+        "memory: {s3: {bucket: acme, region: eu-west-1}}",
+        ["config.yaml:1:1: the file: memory.s3 needs a folder for what may be lost with the host: write `work`, outside of any other"],
+    ),
     (
         "refs: merged",
         "refs: pulls",

@@ -39,6 +39,17 @@ def for_anchor(bucket: str, folder: str, partition: str) -> str:
     return _policy(heads, listed, {"Action": "kms:*", "Resource": "*"})
 
 
+def for_memory(bucket: str, folder: str, partition: str) -> str:
+    """The runner's memory: the objects below this folder of the bucket, and no older version of one."""
+    objects = {
+        "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+        "Resource": _arn(f"{bucket}/{folder}*", partition),
+    }
+    return _policy(
+        objects, {"Action": "s3:ListBucket", "Resource": _arn(bucket, partition)}, {"Action": "kms:*", "Resource": "*"}
+    )
+
+
 def for_secrets() -> str:
     """The runner's own look at secrets: at their values, and nothing that changes one."""
     return _policy({"Action": ["secretsmanager:GetSecretValue", "ssm:GetParameter", "kms:Decrypt"], "Resource": "*"})

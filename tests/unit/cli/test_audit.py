@@ -40,7 +40,7 @@ def log(tmp_path: Path) -> Path:
     recorder.event("paused", by="root", reason="a break")
     FileAnchor(tmp_path / "anchor").put(recorder.log.mark().head, datetime.now(UTC))
     recorder.seen(UNIT, StateMark(LINEAGE, 9), before, JobId("job-2"))
-    return recorder.folder
+    return Path(recorder.cabinet.place)
 
 
 def audit(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:

@@ -34,7 +34,7 @@ def test_a_proof_is_there_for_every_process(tmp_path: Path) -> None:
     other = Proofs(tmp_path / "deep" / "proofs")
     assert (other.get(name(1)), other.get(name(2)), other.get(name(3))) == (proof(1), Proof(name(2), NOW), None)
     assert other.keys() == {"SHA256:a": "ssh-ed25519 AAAA"}
-    assert {path.stat().st_mode & 0o777 for path in other.folder.iterdir()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "deep" / "proofs").iterdir()} == {0o600}
 
 
 def test_the_newest_proof_of_a_commit_counts(tmp_path: Path) -> None:

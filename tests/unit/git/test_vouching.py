@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cabinet import FolderCabinet
 from reconciler.errors import PassError, ReconcilerError, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.remote import Remote
@@ -39,7 +40,7 @@ class Site:
         remote = Remote(self.repo.url)
         catalog = CatalogRepo(remote, "main", self.folder / "mirror", allow_file=True)
         keys = HostKeys(self.folder / "copies", self.allowed, self.revoked, None) if self.signed else None
-        self.vouching = Vouching(catalog, self.folder / "memory" / "acme.json", keys)
+        self.vouching = Vouching(catalog, FolderCabinet(self.folder / "memory"), "acme", keys)
 
     def tag(self, name: str, commit: Commit, key: SshKey | None, **words: str) -> str:
         """A tag object, signed, at refs/tags/<name>; `words` replace what it says of itself."""

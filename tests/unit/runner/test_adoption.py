@@ -42,7 +42,7 @@ class Place:
         return carry_out(self.host, job(unit, self.ground.environments.head, number, operation=operation))
 
     def records(self) -> list[Any]:
-        lines = [line for _, data in segments_of(self.host.record.folder) for line in data.splitlines()]
+        lines = [line for _, data in segments_of(Path(self.host.record.cabinet.place)) for line in data.splitlines()]
         return [record.body for record in map(decode, lines) if record.kind == "state"]
 
     @property

@@ -35,9 +35,9 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 def records(recorder: Recorder, kind: str = "state") -> list[Record]:
-    found = verify(segments_of(recorder.folder), least=recorder.log.mark().count)
+    found = verify(segments_of(Path(recorder.cabinet.place)), least=recorder.log.mark().count)
     assert (found.wrong, found.torn) == (None, 0)
-    lines = [line for _, data in segments_of(recorder.folder) for line in data.splitlines()]
+    lines = [line for _, data in segments_of(Path(recorder.cabinet.place)) for line in data.splitlines()]
     return [record for record in map(read, lines) if record.kind == kind]
 
 

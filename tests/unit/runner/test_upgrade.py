@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cabinet import Cabinet
 from reconciler.errors import HeldError, PassError
 from reconciler.git.proofs import Proofs
 from reconciler.model import Commit, StateMark, UnitId
@@ -46,7 +47,7 @@ def test_a_memory_from_before_there_were_versions_opens_with_all_that_is_in_it(f
 
 @pytest.mark.parametrize("later", [(), (lambda _: None,)])
 def test_a_memory_of_version_2_opens_with_all_that_is_in_it(
-    later: tuple[Callable[[Path], None], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    later: tuple[Callable[[Cabinet], None], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever comes after version 2: this program reads it as it was written, and so does one with a further step."""
     memory_of(2, tmp_path)
@@ -92,8 +93,8 @@ def test_a_new_memory_has_its_version_from_the_beginning(tmp_path: Path) -> None
 
 
 def test_a_program_refuses_the_memory_of_the_next_one(folder: Path) -> None:
-    def forget_the_pause(where: Path) -> None:
-        (where / "pause").unlink(missing_ok=True)
+    def forget_the_pause(where: Cabinet) -> None:
+        where.delete("pause")
 
     bring_up_to_date(folder, (*MIGRATIONS, forget_the_pause))
     assert not (folder / "pause").exists()
@@ -104,15 +105,15 @@ def test_a_program_refuses_the_memory_of_the_next_one(folder: Path) -> None:
 
 
 def test_a_step_that_fails_is_done_again(folder: Path) -> None:
-    def fail(_: Path) -> None:
+    def fail(_: Cabinet) -> None:
         raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):
         bring_up_to_date(folder, (*MIGRATIONS, fail))
     assert version_of(folder) == len(MIGRATIONS)
-    done: list[Path] = []
+    done: list[Cabinet] = []
     bring_up_to_date(folder, (*MIGRATIONS, done.append))
-    assert done == [folder]
+    assert [one.place for one in done] == [str(folder)]
 
 
 def test_a_version_that_is_none_is_refused(folder: Path) -> None:
