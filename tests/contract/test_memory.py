@@ -223,7 +223,7 @@ def test_what_is_saved_is_read_back_by_another_process(place: Place) -> None:
 
 def test_two_who_open_an_empty_memory_have_one_key(place: Place) -> None:
     keys: list[bytes] = []
-    steps = [lambda name=name: keys.append(place.memory(name).key) for name in ("a", "b", "c")]  # type: ignore[misc]
+    steps = [lambda name=name: keys.append(place.memory(name).key) for name in ("a", "b", "c")]
     assert at_once(*steps) == []
     assert len(keys) == 3
     assert len(set(keys)) == 1
@@ -238,7 +238,7 @@ def test_the_fence_only_rises(place: Place) -> None:
     assert refused.value.reason == "FenceStale"
     with pytest.raises(PassError, match="4 wants to lead; 5 was seen"):
         memory.lead(4)
-    steps = [lambda number=number: place.memory().lead(number) for number in range(6, 10)]  # type: ignore[misc]
+    steps = [lambda number=number: place.memory().lead(number) for number in range(6, 10)]
     raised = at_once(*steps)
     assert {error.reason for error in raised if isinstance(error, PassError)} <= {"FenceStale", "FenceBusy"}
     memory.lead(10)
@@ -258,7 +258,7 @@ def test_of_two_changes_of_trust_none_is_lost(place: Place) -> None:
 
     units = [UnitId(f"prod/u{number}") for number in range(4)]
     place.memory().save_trust(Trust(HEAD))
-    assert at_once(*[lambda unit=unit: close(unit) for unit in units]) == []  # type: ignore[misc]
+    assert at_once(*[lambda unit=unit: close(unit) for unit in units]) == []
     assert set(place.memory().trust().allowances) == set(units)
 
 
@@ -269,7 +269,7 @@ def test_proofs_sights_and_reviews(place: Place) -> None:
     steps = [
         lambda one=one: Proofs(place.cabinet().within("proofs")).add(Proof(one, NOW, "a", "k"), "pub")
         for one in commits
-    ]  # type: ignore[misc]
+    ]
     assert at_once(*steps) == []
     assert [proof.commit for one in commits if (proof := proofs.get(one))] == commits
     assert proofs.keys() == {"k": "pub"}
@@ -280,7 +280,7 @@ def test_proofs_sights_and_reviews(place: Place) -> None:
     reviews = Reviews(memory.cabinet.within("reviews"))
     steps = [
         lambda pull=pull: Reviews(place.cabinet().within("reviews")).add(review(pull), [pull], []) for pull in (1, 2, 3)
-    ]  # type: ignore[misc]
+    ]
     assert at_once(*steps) == []
     assert {one.pull for one in reviews.of(UNIT)} <= {1, 2, 3}
     assert reviews.of(UNIT)
@@ -311,7 +311,7 @@ def test_records_of_many_are_one_chain(place: Place) -> None:
             recorder.ended(unit, begun, JobId(f"{name}-{serial}"), before, Change.APPLIED)
             recorder.ended(unit, begun, JobId(f"{name}-{serial}"), before, Change.APPLIED)  # what is asked twice
 
-    assert at_once(*[lambda name=name: work(name) for name in "abc"]) == []  # type: ignore[misc]
+    assert at_once(*[lambda name=name: work(name) for name in "abc"]) == []
     kinds = place.kinds()
     assert sorted(kinds) == ["intent"] * 6 + ["state"] * 6
     recorder = place.recorder(place.memory())
@@ -372,7 +372,7 @@ def test_of_many_who_want_a_unit_one_at_a_time_has_it(place: Place) -> None:
                 memory.save(replace(memory.unit(UNIT), mark=StateMark(LINEAGE, got[0])))
                 inside[0] -= 1
 
-    assert at_once(*[lambda name=name: want(name) for name in "abcd"]) == []  # type: ignore[misc]
+    assert at_once(*[lambda name=name: want(name) for name in "abcd"]) == []
     assert most == [1]
     assert got[0] >= 1
 
@@ -432,9 +432,10 @@ def test_a_task_that_is_proven_dead_loses_its_units_and_cannot_write_them_any_mo
         for _ in range(2):
             with pytest.raises(ConflictError):
                 dead.save(replace(known, mark=StateMark(LINEAGE, 2)))
+        lock.release()  # nor does it take the lock of another away
+        assert alive.cabinet.names("locks") == ["locks/prod%net%hub"]
         alive.save(replace(alive.unit(UNIT), mark=StateMark(LINEAGE, 3)))
     assert alive.unit(UNIT).mark == StateMark(LINEAGE, 3)
-    lock.release()  # nor does it take the lock of another away
     assert shared.kinds() == ["unit-lock-broken"]
 
 
@@ -459,7 +460,7 @@ def test_one_adoption_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -
             most[0] = max(most[0], inside[0])
             inside[0] -= 1
 
-    assert at_once(*[lambda name=name: adopt(name) for name in "abc"]) == []  # type: ignore[misc]
+    assert at_once(*[lambda name=name: adopt(name) for name in "abc"]) == []
     assert most == [1]
 
 
@@ -493,8 +494,8 @@ def life(place: Place, objects: Objects, number: int, here: Here) -> None:
         memory.save(replace(memory.unit(UNIT), mark=mark, applying=None))
 
 
-def dead_tasks(_: LockHolder) -> str:
-    return "its task is STOPPED"
+def dead_tasks(holder: LockHolder) -> str:
+    return f"{holder.task} is STOPPED"
 
 
 MOST = 60
