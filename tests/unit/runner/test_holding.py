@@ -403,7 +403,7 @@ def test_what_proves_that_nothing_of_a_holder_lives(
     changes: dict[str, Any], proven: str | None, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(holding, "boot", lambda: "this boot")
-    monkeypatch.setattr(holding, "_machine", lambda: "this machine")
+    monkeypatch.setattr(holding, "machine", lambda: "this machine")
     with place.elsewhere(1):
         info = place.said()
         assert info is not None
