@@ -24,7 +24,7 @@ from tests.kit.modules import CATALOG, entry, environment
 from tests.kit.plane import carry_out, ground, job, note
 from tests.kit.story import at, env, look, made
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 UNIT = UnitId("prod/app")
 
