@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak poison fuzz asked needs check lint fast cover format bench dashboards docs lock clean
+.PHONY: help venv demo test crash schedules soak poison fargate fuzz asked needs check lint fast cover format bench dashboards docs lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -80,6 +80,12 @@ poison: needs
 REQUESTS ?= 1000000
 asked: needs
 	RECONCILER_TEST_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/hostile/test_asked.py $(ARGS)
+
+# Each job a task. `make test` plays it with three units.
+UNITS_ON_FARGATE ?= 300
+fargate: needs
+	RECONCILER_TEST_FARGATE_UNITS=$(UNITS_ON_FARGATE) RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" \
+	  $(BIN)/python -m pytest tests/e2e/test_fargate.py -k killed --timeout 36000 $(ARGS)
 
 check: lint fast
 

@@ -294,9 +294,8 @@ def _of_this_term(rt: Runtime, result: Result) -> Result:
 def _lost(dispatched: Dispatched, state: Lost, now: datetime) -> Result:
     """The result of a job that left none. Its plan is never applied again: the next job plans afresh."""
     if state.died and not state.applying:
-        message = (
-            f"The job's process was {state.died} before it changed anything. `dmesg` says whether memory was short."
-        )
+        hint = " `dmesg` says whether memory was short." if state.died.startswith("killed by ") else ""
+        message = f"The job's process was {state.died} before it changed anything.{hint}"
         return Result(dispatched.job, Outcome.FAILED, "JobDied", message, dispatched.at, now)
     outcome = Outcome.UNCERTAIN if state.applying else Outcome.SUPERSEDED
     reason = "UncertainApply" if state.applying else "JobLost"

@@ -23,7 +23,7 @@ from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.desired.paths import entry_path
 from reconciler.errors import ConfigError, PassError
-from reconciler.executor.local import LocalExecutor
+from reconciler.executor.opening import open_executor
 from reconciler.forge import open_voice
 from reconciler.forge.pages import pull_page
 from reconciler.git.proofs import Proof
@@ -98,14 +98,14 @@ class Daemon:
         self._poller = Poller(branch, self.store, observer, self.wake, self._clock)
         forge = forge_of(config, patience) if config.environments_repo.forge else None
         self._guards = Guards(forge, REPOSITORY, observer, self._clock) if forge else None
-        self._executor = LocalExecutor(config.local.socket)
+        self._executor = open_executor(config)
         self._runtime = Runtime(
             source=self._poller,
             store=self.store,
             executor=self._executor,
             clock=self._clock,
             watcher=observer,
-            capacity=Capacity(config.local.workers, config.local.per_environment),
+            capacity=Capacity(*config.executor.slots),
             fence=0,
             still_leads=self.store.check,
         )
@@ -468,9 +468,8 @@ class Daemon:
         if self._leading.term is None:
             return leads
         answers = self._runtime.facts is not None and not self._runtime.silent
-        socket = self._config.local.socket
-        silent = Check(False, f"The runner does not answer on {socket}; start it with `reconciler runner serve`.")
-        runner = Check(True) if answers else silent
+        silent = Check(False, f"The runner does not answer {self._executor.place}")
+        runner = Check(True, self._executor.trouble()) if answers else silent
         # The daemon is ready whatever guards the branch: what is missing there is said, and is the forge's to change.
         guarded = {"protection": Check(True, self._guards.said())} if self._guards else {}
         return {**leads, "git": self._git_check(), "store": Check(True), "runner": runner, **guarded}

@@ -21,8 +21,8 @@ class Running:
 class Lost:
     """No process of the job lives and there is no result. `applying`: it may have been changing the world.
 
-    `died`: how its process was ended while the runner lived on, as "killed by SIGKILL"; empty where that is not known, as
-    after a fall of the host or where the runner never heard of the job.
+    `died`: how its process was ended while the runner lived on, as "killed by SIGKILL", or its task without being asked to; empty where that
+    is not known, as after a fall of the host or where the runner never heard of the job.
     """
 
     applying: bool

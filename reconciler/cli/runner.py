@@ -49,6 +49,56 @@ def serve(config_path: Path) -> None:
     service.serve(lambda: click.echo(f"runner: listening on {config.socket_path}", err=True))
 
 
+def _once(_context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str | None:
+    """Who starts a task may add words behind those of its definition: none of these may be said again."""
+    if len(given) > 1:
+        raise click.BadParameter("it is said twice", param=option)
+    return given[0] if given else None
+
+
+@command.command()
+@click.option("--config", "config_path", multiple=True, callback=_once, help=f"{DEFAULT_CONFIG}, if not given.")
+@click.option(
+    "--spool", multiple=True, callback=_once, help="s3://BUCKET/PREFIX; runner.yaml's task.spool, if not given."
+)
+@click.option(
+    "--job", multiple=True, callback=_once, help="The job that this task is for; without it, describe the host and end."
+)
+def task(config_path: str | None, spool: str | None, job: str | None) -> None:
+    """Carry out one job, in a task of ECS, with the spool in S3. This is what its container starts.
+
+    Of its variables only those count that ECS sets, and those that runner.yaml names.
+    """
+    import os
+
+    from reconciler.runner.container import arn_of_task, trusted  # late, see `serve`
+
+    config = load_runner(Path(config_path or DEFAULT_CONFIG))
+    said = config.task
+    url = spool or said.spool
+    if url is None or (said.spool is not None and url.rstrip("/") != said.spool.rstrip("/")):
+        raise click.UsageError(
+            "say where jobs are asked for, as runner.yaml does if it does: --spool s3://BUCKET/PREFIX"
+        )
+    for name in os.environ.keys() - trusted(os.environ, config).keys():
+        del os.environ[name]
+    from reconciler.remote.bucket import open_bucket  # after that: the SDK reads its variables
+    from reconciler.remote.spool import Answering
+    from reconciler.runner.host import Host
+    from reconciler.runner.task import Task
+
+    worker = Task(
+        Host(config),
+        lambda: Answering(open_bucket(url, said.region, said.endpoint)),
+        arn_of_task(os.environ),
+        said.serve_until_idle,
+    )
+    if job is None:
+        worker.describe()
+    else:
+        worker.serve(job)
+
+
 @command.command()
 @CONFIG
 @click.argument("entry", required=False)

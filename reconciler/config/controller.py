@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from reconciler.config.fargate import FargateExecutor
 from reconciler.config.fields import (
     CatalogRepos,
     EnvironmentsRepo,
@@ -106,12 +107,18 @@ class Executor(Closed):
     """Where jobs run."""
 
     local: LocalExecutor | None = None
-    fargate: dict[str, Any] | None = Field(default=None, description="not supported yet")
+    fargate: FargateExecutor | None = Field(default=None, description="each job a task of ECS")
 
     @model_validator(mode="after")
     def _one(self) -> Executor:
         exactly_one(self, "local", "fargate")
         return self
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """How many jobs may run at once: in all, and in one environment."""
+        one = self.local or given(self.fargate)
+        return one.workers, one.per_environment
 
 
 class Proxy(Closed):

@@ -61,7 +61,29 @@ Positive = Annotated[int, Field(ge=1, le=10_000)]
 Installation = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name (letters, digits, _, . and -)")]
 Glob = Annotated[str, matching(r"environments/[A-Za-z0-9_./*?-]+", "a pattern of paths (environments/prod/**)")]
 ModuleGlob = Annotated[str, matching(r"[A-Za-z0-9_./*?-]+", "a pattern of modules (acme/*)")]
+SpoolUrl = Annotated[
+    str,
+    matching(
+        r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_.-]{1,100}){0,8}/?",
+        "a folder of S3 (s3://acme-reconciler-spool/prod)",
+    ),
+]
 AccountId = Annotated[str, matching(r"[0-9]{12}", "an AWS account id (12 digits in quotes)")]
+
+
+def https_or_here(address: str | None) -> str | None:
+    """Another address of an AWS service. Raises PydanticCustomError."""
+    if address is not None and not re.fullmatch(
+        r"https://[^\s/?#@]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?/?", address
+    ):
+        raise PydanticCustomError(
+            "endpoint",
+            "no address of a service; write https://HOST (http only to this host itself), without path and user",
+        )
+    return address
+
+
+AwsEndpoint = Annotated[Line, AfterValidator(https_or_here)]
 
 
 def word_or_mapping(value: object) -> str:

@@ -27,7 +27,7 @@ SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, 
 
 # What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
 # value, only that value is meant.
-_CONTROLLER_LATER = (("executor.fargate", None),)
+_CONTROLLER_LATER: tuple[tuple[str, str | None], ...] = ()
 
 
 def load_controller(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:

@@ -12,18 +12,20 @@ from reconciler.config.audit import Audit
 from reconciler.config.credentials import WINS, Credential, Credentials
 from reconciler.config.fields import (
     AccountId,
+    AwsEndpoint,
     CatalogRepos,
     EnvironmentsRepo,
     Glob,
     HostPath,
     Installation,
     ModuleGlob,
+    SpoolUrl,
     exactly_one,
     given,
     word_or_mapping,
 )
 from reconciler.desired.schema import Rules
-from reconciler.desired.shape import Closed, Line, Name, Variable, matching
+from reconciler.desired.shape import Closed, Duration, Line, Name, Variable, matching
 from reconciler.model import EnvironmentClass, Operation
 
 
@@ -242,6 +244,20 @@ class ProviderMirror(Closed):
     path: HostPath
 
 
+class Task(Closed):
+    """How this runner works where each job is a task of ECS: `reconciler runner task`."""
+
+    spool: SpoolUrl | None = Field(
+        default=None, description="where jobs are asked for; if not written, the command line says it"
+    )
+    region: Line | None = Field(default=None, description="of the spool; what the AWS SDKs find, if not written")
+    endpoint: AwsEndpoint | None = Field(default=None, description="another address of S3, as of a VPC endpoint")
+    serve_until_idle: Duration | None = Field(
+        default=None,
+        description="for so long a task waits for a further job of its environment and operation; one job per task, if not written",
+    )
+
+
 class RunnerConfig(Closed):
     """runner.yaml"""
 
@@ -267,6 +283,7 @@ class RunnerConfig(Closed):
         description="MiB that must be free, besides four times the state, wherever a job writes: else it is not begun",
     )
     sandbox: Sandbox | None = Field(default=None, description="the jail that jobs run in; none, if not written")
+    task: Task = Field(default_factory=Task)
 
     @model_validator(mode="after")
     def _has_a_folder(self) -> RunnerConfig:

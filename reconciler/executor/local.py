@@ -75,6 +75,15 @@ class LocalExecutor:
         self._listener = threading.Thread(target=self._listen, args=(wake,), name="runner-events", daemon=True)
         self._listener.start()
 
+    @property
+    def place(self) -> str:
+        """Where the runner is, and what to look at where it does not answer."""
+        return f"on {self._path}; start it with `reconciler runner serve`."
+
+    def trouble(self) -> str:
+        """What keeps jobs waiting that were handed over: nothing, on this host."""
+        return ""
+
     def close(self) -> None:
         """Stop listening."""
         self._stopped.set()

@@ -40,6 +40,9 @@ environments_repo: {url: /srv/environments.git, allow_file: true, signatures: of
 store: {path: journal.db}
 executor: {local: {socket: runner.sock}}
 """
+FARGATE = (
+    "{fargate: {cluster: c, spool: 's3://acme-spool', tasks: {plan: p, apply: a}, subnets: [s], security_groups: [g]}}"
+)
 RUNNER = f"""\
 environments_repo: {{url: "ssh://git@git.example/environments.git", genesis: {GENESIS}, signatures: off}}
 catalog_repos: {{acme: {{url: "file:///srv/catalog.git", allow_file: true}}}}
@@ -307,8 +310,16 @@ CONTROLLER_MISTAKES = [
      [("config.yaml:2:46: store.dynamodb.endpoint: no address of DynamoDB; write https://HOST (http only to this host itself), "
        "without path and user")]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
-    (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {}}"),
-     ["config.yaml:3:12: executor.fargate is not supported yet; remove it"]),
+    (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {cluster: c, spool: 's3://b', tasks: {plan: p}, subnets: [s], security_groups: [g]}}"),
+     ['config.yaml:3:47: executor.fargate.spool: "s3://b" is not a folder of S3 (s3://acme-reconciler-spool/prod)',
+      'config.yaml:3:64: the field "apply" is missing; add it']),
+    (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", ", start_timeout: 5s}}")),
+     ["config.yaml:3:134: executor.fargate.start_timeout: a task needs its time to start; write at least 30s"]),
+    (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", ", endpoint: 'http://ecs.example.com'}}")),
+     [("config.yaml:3:129: executor.fargate.endpoint: no address of a service; write https://HOST (http only to this host itself), "
+       "without path and user")]),
+    (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", "}, local: {socket: s}}")),
+     ["config.yaml:3:11: executor: write exactly one of local, fargate"]),
     (LITTLE.replace("socket: runner.sock", "socket: runner.sock, workers: 0"),
      ["config.yaml:3:50: executor.local.workers: the number 0 is out of bounds; write at least 1"]),
     (LITTLE + "trigger: {listen: 127.0.0.1:8081, oidc: []}\n",

@@ -99,16 +99,19 @@ def together(controller: ControllerConfig, runner: RunnerConfig) -> Iterator[Fin
         "environments_repo.url": (ours.url, theirs.url),
         "environments_repo.branch": (ours.branch, theirs.branch),
         "environments_repo.genesis": (ours.genesis, theirs.genesis),
-        "the socket": (controller.local.socket, runner.socket_path),
     }
+    if controller.executor.fargate is not None:
+        pairs["the spool"] = (controller.executor.fargate.spool, runner.task.spool or controller.executor.fargate.spool)
+    else:
+        pairs["the socket"] = (str(controller.local.socket), str(runner.socket_path))
     differing = {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
     for what, (one, other) in differing.items():
         yield problem(
             "planes", f"{what} is {one} for the controller and {other} for the runner", "write the same into both files"
         )
     if not differing:
-        yield ok("planes", "both files mean the same repository and socket")
-    if runner.controller_uid is None:
+        yield ok("planes", "both files mean the same repository, and meet at one place")
+    if runner.controller_uid is None and controller.executor.fargate is None:
         yield warning(
             "planes",
             "both run as one user: whoever takes the controller has the credentials, too",

@@ -79,6 +79,15 @@ def attend(path: Path, now: float) -> None:
         _kill_group(note.engine)
 
 
+def interrupt(path: Path) -> None:
+    """Ask the engine of a job that lives to end now, as its deadline would, and once: everything here is about to be ended."""
+    note = _read(path)
+    if note is not None and note.asked is None and note.engine.lives():
+        write(path, replace(note, asked=time.time()))
+        with suppress(ProcessLookupError):
+            os.kill(note.engine.pid, note.signal)
+
+
 def _read(path: Path) -> Note | None:
     try:
         return codec.decode(Note, path.read_bytes())
