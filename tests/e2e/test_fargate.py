@@ -97,7 +97,8 @@ def test_a_standby_goes_on_with_the_tasks_of_a_controller_that_was_killed(tmp_pa
             home.agent.holds = True  # so that the controller dies while its task is not there yet
             before = len(home.cloud.tasks)
             home.ground.merge(entries("two", 2))
-            home.until(lambda: len(home.cloud.tasks) > before, "a task is asked for", PATIENCE)
+            cloud = home.cloud
+            home.until(lambda: len(cloud.tasks) > before, "a task is asked for", PATIENCE)
             home.kill("controller")
             home.agent.holds = False
             home.listens = f"http://{own['http']['listen']}"

@@ -33,7 +33,7 @@ from tests.kit.aws import ACCOUNT, REGION, Aws
 from tests.kit.forks import Plane
 
 CLUSTER, SPOOL_BUCKET, SPOOL = "reconciler", "acme-spool", "s3://acme-spool/prod"
-STOP_TIMEOUT = 10.0  # seconds between SIGTERM and SIGKILL, as of a container
+STOP_TIMEOUT = 90.0  # seconds between SIGTERM and SIGKILL; ECS allows 120
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
