@@ -13,9 +13,9 @@ import yaml
 from reconciler.config import load_controller
 from reconciler.demo.playground import free_port, laid_over
 from reconciler.executor.opening import open_executor
-from reconciler.model import Outcome, Phase, Result
+from reconciler.model import Phase, Result
 from reconciler.ports import Lost, Running
-from tests.kit.modules import CATALOG, entry, environment, excused
+from tests.kit.modules import CATALOG, entry, environment
 from tests.kit.story import at, env, made, results
 from tests.provider.log import doubled
 
@@ -108,44 +108,6 @@ def test_a_standby_goes_on_with_the_tasks_of_a_controller_that_was_killed(tmp_pa
         finally:
             standby.kill()
             standby.wait(10)
-
-
-STALL = """\
-variable "note" { type = string }
-resource "terraform_data" "this" {
-  input            = var.note
-  triggers_replace = var.note
-  provisioner "local-exec" { command = "echo began; sleep %s" }
-}
-"""
-
-
-def test_a_task_that_is_stopped_while_it_applies_lets_the_engine_write_its_state(tmp_path: Path, aws: Aws) -> None:
-    from tests.kit.fargatehouse import fargate_house
-    from tests.kit.plane import job, note
-
-    catalog = {"v1.0.0": {"modules/note/main.tf": STALL % 60}}
-    first = {env("prod"): environment(), at("prod/a"): note()}
-    with fargate_house(tmp_path / "h", aws, first, catalog, runner=excused("note")) as home:
-        assert home.cloud is not None
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in KEYS.items():
-                patch.setenv(name, value)
-            executor = open_executor(load_controller(home.ground.controller_config))
-            one = job("prod/a", home.ground.environments.head)
-            executor.start(one)
-            home.until(lambda: executor.poll(one.id) == Running(Phase.APPLYING), "it applies", PATIENCE)
-            home.until(
-                lambda: home.ground.state("prod/a").exists() or b"began" in executor.log(one.id, 0),
-                "it is at it",
-                PATIENCE,
-            )
-            home.cloud.client("ecs").stop_task(cluster="reconciler", task=home.cloud.tasks[0].task_arn, reason="a rest")
-            found = home.until(lambda: _ended(executor.poll(one.id)), "it ends", PATIENCE)
-        assert isinstance(found, Result), found
-        assert (found.outcome, found.reason != "UncertainApply") == (Outcome.FAILED, True), found.message
-        state = json.loads(home.ground.state("prod/a").read_text())
-        assert [one["type"] for one in state["resources"]] == ["terraform_data"]  # what was begun is known
 
 
 def _ended(state: Running | Result | Lost) -> Result | Lost | None:
