@@ -311,12 +311,12 @@ CONTROLLER_MISTAKES = [
        "without path and user")]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
     (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {cluster: c, spool: 's3://b', tasks: {plan: p}, subnets: [s], security_groups: [g]}}"),
-     ['config.yaml:3:47: executor.fargate.spool: "s3://b" is not a folder of S3 (s3://acme-reconciler-spool/prod)',
-      'config.yaml:3:64: the field "apply" is missing; add it']),
+     ['config.yaml:3:41: executor.fargate.spool: "s3://b" is not a folder of S3 (s3://acme-reconciler-spool/prod)',
+      'config.yaml:3:58: the field "apply" is missing; add it']),
     (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", ", start_timeout: 5s}}")),
-     ["config.yaml:3:134: executor.fargate.start_timeout: a task needs its time to start; write at least 30s"]),
+     ["config.yaml:3:139: executor.fargate.start_timeout: a task needs its time to start; write at least 30s"]),
     (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", ", endpoint: 'http://ecs.example.com'}}")),
-     [("config.yaml:3:129: executor.fargate.endpoint: no address of a service; write https://HOST (http only to this host itself), "
+     [("config.yaml:3:134: executor.fargate.endpoint: no address of a service; write https://HOST (http only to this host itself), "
        "without path and user")]),
     (LITTLE.replace("{local: {socket: runner.sock}}", FARGATE.replace("}}", "}, local: {socket: s}}")),
      ["config.yaml:3:11: executor: write exactly one of local, fargate"]),
