@@ -336,7 +336,9 @@ class Memory:
         Raises:
             PassError: a job with a higher fence was seen before.
         """
-        again(lambda: self._raise_fence(job.fence, f"job {job.id} has fence {job.fence}", PATIENCE))
+        again(
+            lambda: self._raise_fence(job.fence, f"job {job.id} has fence {job.fence}; {{}} was seen already", PATIENCE)
+        )
 
     def lead(self, fence: int) -> None:
         """A controller leads with this fence: a job of a lower one begins nothing from now on. Never waits.
@@ -345,19 +347,19 @@ class Memory:
             PassError: "FenceStale": a higher one leads. "FenceBusy": a job is just looking; ask again.
         """
         try:
-            again(lambda: self._raise_fence(fence, f"{fence} wants to lead", 0))
+            again(lambda: self._raise_fence(fence, f"{{}} leads already, and not {fence}", 0))
         except PassError as error:
             if error.reason != "LockBusy":
                 raise
             busy = "A job is looking at the fence right now; it is asked again by itself."
             raise PassError("FenceBusy", busy) from error
 
-    def _raise_fence(self, fence: int, whose: str, patience: float) -> None:
-        """Raises PassError "FenceStale", "LockBusy"."""
+    def _raise_fence(self, fence: int, lower: str, patience: float) -> None:
+        """`lower`: what is said where it is, with a place for the highest. Raises PassError "FenceStale", "LockBusy"."""
         with self.cabinet.exclusive("fence.lock", FENCE, patience):
             highest = self.fence()
             if fence < highest:
-                raise PassError("FenceStale", f"{whose}; {highest} was seen already. {_TAKEN_OVER}")
+                raise PassError("FenceStale", f"{lower.format(highest)}. {_TAKEN_OVER}")
             if fence > highest:
                 self.cabinet.write(FENCE, str(fence).encode())
 
