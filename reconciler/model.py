@@ -782,7 +782,8 @@ class Ledger:
     """What is known of the actual side. `frozen` is why no apply may start at all, if so, and `frozen_at` since when.
 
     `base` is where trust in the head's history starts: the genesis, or what an admin last accepted another history at.
-    `sessions` are the break-glass sessions that are open. `outside` is what others wrote in the environments' accounts lately.
+    `sessions` are the break-glass sessions that are open. `outside` is what others wrote in the environments' accounts lately,
+    and `told` are digests of the newest events that said so, the oldest first.
     """
 
     head: Commit | None = None
@@ -793,3 +794,4 @@ class Ledger:
     frozen_at: datetime | None = None
     sessions: tuple[BreakGlass, ...] = ()
     outside: tuple[OutsideChange, ...] = ()
+    told: tuple[str, ...] = ()

@@ -29,6 +29,9 @@ LONGEST_WORD = 300  # characters of anything that is told
 MOST_TOLD = 20  # calls and objects of one fold
 MOST_FOLDS = 20  # principals of one batch; all others are one
 MOST_KEPT = 50  # changes in the ledger
+MOST_DIGESTS = (
+    2_000  # in the ledger: more than one record can have, so that none of those is forgotten that may come again
+)
 OTHERS = "(others)"
 
 _NAMES = re.compile(
@@ -174,7 +177,21 @@ def _is_one_of(principals: Sequence[str], patterns: Iterable[str]) -> bool:
 
 def matches(pattern: str, text: str) -> bool:
     """Whether the whole text is like the pattern: `*` is any text, and nothing else is special."""
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), text, re.DOTALL) is not None
+    first, *others = pattern.split("*")
+    if not others:
+        return text == pattern
+    *middle, last = others
+    if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for (
+        part
+    ) in middle:  # the first place of each is as good as any: no pattern takes longer than its length times the text's
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
 
 
 def _objects(detail: Mapping[str, Any]) -> _Found:

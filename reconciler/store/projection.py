@@ -56,6 +56,7 @@ class Delta:
     pauses: dict[str, Pause | None] = field(default_factory=dict)
     sessions: dict[str, BreakGlass | None] = field(default_factory=dict)
     outside: dict[str, OutsideChange | None] = field(default_factory=dict)
+    told: tuple[str, ...] | None = None  # None: as before
 
 
 def subject_of(event: Event) -> str | None:
@@ -96,8 +97,8 @@ def _project(delta: Delta, ledger: Ledger, event: Event) -> None:
             delta.pauses[scope] = None
         case BreakGlassOpened() | BreakGlassClosed() | LossAccepted():
             _break_glass(delta, ledger, event)
-        case OutOfBand(change):
-            _outside(delta, ledger, change)
+        case OutOfBand(change, told):
+            _outside(delta, ledger, change, told)
         case ReconcileRequested(units=asked, at=at):
             for unit in asked:
                 _keep(delta, _asked(_record(delta, units, unit), at))
@@ -131,10 +132,13 @@ def _break_glass(delta: Delta, ledger: Ledger, event: BreakGlassOpened | BreakGl
                     _keep(delta, replace(record, aftermath=breakglass.given_up(record.aftermath)))
 
 
-def _outside(delta: Delta, ledger: Ledger, change: OutsideChange) -> None:
+def _outside(delta: Delta, ledger: Ledger, change: OutsideChange, told: tuple[str, ...]) -> None:
     """Whatever the change may be about is to be looked at; it stands among those of late, of which the oldest goes."""
     known = {one.key: one for one in ledger.outside} | delta.outside
     delta.outside |= outofband.kept(known, change)
+    if told:
+        before = ledger.told if delta.told is None else delta.told
+        delta.told = (*before, *told)[-outofband.MOST_DIGESTS :]
     for unit in {*ledger.units, *delta.units}:
         if not outofband.concerns(change, unit):
             continue
@@ -199,6 +203,7 @@ class Projection:
         self._ledger: Ledger | None = None
         self._head, self._frozen = ledger.head, ledger.frozen
         self._base, self._frozen_at = ledger.base, ledger.frozen_at
+        self._told = ledger.told
 
     def ledger(self) -> Ledger:
         """The ledger as of the last `advance`; the same object until the next."""
@@ -207,9 +212,8 @@ class Projection:
             sessions = tuple(self._sessions[scope] for scope in sorted(self._sessions))
             units = MappingProxyType(self._units)
             outside = tuple(self._outside[key] for key in sorted(self._outside))
-            self._ledger = Ledger(
-                self._head, units, pauses, self._frozen, self._base, self._frozen_at, sessions, outside
-            )
+            trust = (self._frozen, self._base, self._frozen_at)
+            self._ledger = Ledger(self._head, units, pauses, *trust, sessions, outside, self._told)
         return self._ledger
 
     def advance(self, delta: Delta) -> None:
@@ -222,6 +226,7 @@ class Projection:
         _merge(self._outside, delta.outside)
         self._head, self._frozen = delta.head, delta.frozen
         self._base, self._frozen_at = delta.base, delta.frozen_at
+        self._told = self._told if delta.told is None else delta.told
         self._ledger = None
 
 

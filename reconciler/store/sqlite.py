@@ -287,8 +287,9 @@ class SqliteStore:
             pauses = self._all(Pause, "SELECT pause FROM pauses ORDER BY scope")
             sessions = self._all(BreakGlass, "SELECT session FROM sessions ORDER BY scope")
             outside = self._all(OutsideChange, "SELECT change FROM outside ORDER BY key")
-            tip = self._meta("tip")
-            known = Ledger(units=records, pauses=pauses, sessions=sessions, outside=outside)
+            tip, told = self._meta("tip"), self._meta("told")
+            digests = decode(tuple[str, ...], told) if told else ()
+            known = Ledger(units=records, pauses=pauses, sessions=sessions, outside=outside, told=digests)
             self._projection = Projection(self._trust(known))
             self._tip = decode(Tip, tip) if tip else Tip()
             self._doubtful = False
@@ -332,6 +333,8 @@ class SqliteStore:
             self._put("sessions", "scope", scope, session)
         for name, change in delta.outside.items():
             self._put("outside", "key", name, change)
+        if delta.told is not None:
+            self._set_meta("told", encode(delta.told).decode())
         self._set_meta("head", delta.head)
         self._set_meta("base", delta.base)
         self._set_meta("frozen", encode(delta.frozen).decode() if delta.frozen else None)

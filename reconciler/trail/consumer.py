@@ -1,7 +1,7 @@
 """Reads the queue: what others wrote is journaled, and only then deleted there.
 
 A message may come twice: after a crash between the two, and whenever the queue likes. So the digests of what was journaled are in
-the journal, and those of the newest records are known. Of a flood a record is written every few seconds, whatever its size.
+the journal, and the newest of them in the ledger. Of a flood a record is written every few seconds, whatever its size.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from typing import Protocol
 
 from reconciler.errors import PassError
 from reconciler.ledger import Event, OutOfBand
-from reconciler.model import OutsideChange
+from reconciler.model import Ledger, OutsideChange
 from reconciler.outofband import Rules, Seen, Verdict, fold, judge
-from reconciler.ports import Chosen, Clock, HistoryEvent
+from reconciler.ports import Clock
 
 WAIT = 20.0  # seconds that a poll waits for the first message
 BETWEEN = 5.0  # seconds between two records while messages go on coming
 MOST = 1000  # messages of one record
 REMEMBERED = 20_000  # digests
-RECORDS = 200  # the newest, of which the digests are known after a start
 FIRST_WAIT, LAST_WAIT = 1.0, 60.0  # seconds after a poll that failed
 CLOSING = 1.0  # seconds in which a poll may end by itself
 ACTOR = "cloudtrail"
@@ -64,8 +63,8 @@ class Journal(Protocol):
     def append(self, *events: Event, actor: str) -> None:
         """On disk when this returns."""
 
-    def history(self, scope: str, limit: int, chosen: Chosen) -> Sequence[HistoryEvent]:
-        """The newest events, newest first."""
+    def ledger(self) -> Ledger:
+        """What is known; of it, which events were journaled last."""
 
 
 class Listener(Protocol):
@@ -102,7 +101,7 @@ class Consumer:
     def turn(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """Wait for messages, and deal with them. Raises PassError: the queue or the journal is away; nothing is lost."""
         if self._known is None:
-            self._known = self._journaled()
+            self._known = dict.fromkeys(self.journal.ledger().told)
         pending = Pending()
         self._sift(self.queue.receive(WAIT), pending)
         while pending.messages and len(pending.messages) < MOST and (left := self._rest()) > 0 and not stopping():
@@ -114,10 +113,6 @@ class Consumer:
         """Seconds until the next record may be written; at least one is waited, or none."""
         left = 0.0 if self._written is None else self._written + BETWEEN - self.steady()
         return left if left >= 1 else 0.0
-
-    def _journaled(self) -> dict[str, None]:
-        records = self.journal.history("all", RECORDS, Chosen(action="out-of-band"))
-        return {digest: None for one in reversed(records) for digest in _digests(one.body)}
 
     def _sift(self, messages: Sequence[Message], pending: Pending) -> None:
         """Keep what is to be journaled, with its messages: one that comes twice is one. All others are deleted at once."""
@@ -167,11 +162,6 @@ class Consumer:
         known.update(dict.fromkeys(digests))
         while len(known) > REMEMBERED:
             del known[next(iter(known))]
-
-
-def _digests(body: Mapping[str, object]) -> Iterable[str]:
-    found = body.get("events")
-    return [str(one) for one in found] if isinstance(found, list) else []
 
 
 class ConsumerThread:

@@ -340,7 +340,7 @@ def test_what_others_wrote_and_what_is_to_be_looked_at_are_on_disk(store: Kept, 
     store.append(ended(dispatched()), OutOfBand(seen, ("d1", "d2")), actor="cloudtrail")
     store.close()
     again = opened()
-    assert again.ledger().outside == (seen,)
+    assert (again.ledger().outside, again.ledger().told) == ((seen,), ("d1", "d2"))
     assert again.ledger().units[UNIT].outside == Outside(NOW)
     (told,) = again.history("all", 9, Chosen(action="out-of-band"))
     assert (told.unit, told.actor, told.body["events"]) == ("prod", "cloudtrail", ["d1", "d2"])

@@ -25,6 +25,7 @@ from reconciler.model import (
 )
 from reconciler.outofband import OTHERS, Rules, Verdict, fold, joined, judge, matches
 from reconciler.store.projection import Projection, project
+from reconciler.trail.consumer import MOST
 from tests.kit import facts as make
 from tests.kit.trail import ACCOUNT, APPLIER, EMERGENCY, MALLORY, by_role, told
 
@@ -226,6 +227,11 @@ def test_a_star_is_any_text(parts: list[str], filling: str) -> None:
     assert matches("*".join(parts), filling.join(part.replace("*", filling) for part in parts))
 
 
+def test_many_stars_take_no_time() -> None:
+    assert not matches("*a" * 500 + "b", "a" * 10_000)
+    assert matches("*a" * 500 + "*", "a" * 10_000)
+
+
 @given(st.text(), st.text())
 def test_without_a_star_only_the_same_is_alike(one: str, other: str) -> None:
     assert matches(one.replace("*", ""), other) is (one.replace("*", "") == other)
@@ -277,8 +283,19 @@ def test_nothing_is_lost_by_folding_and_the_ledger_stays_small(changes: list[Out
     for one in changes:
         projection.advance(project(projection.ledger(), [OutOfBand(one, ())]))
     kept = projection.ledger().outside
+    assert projection.ledger().told == ()
     assert len(kept) <= outofband.MOST_KEPT
     assert not changes or changes[-1].key in {one.key for one in kept}
+
+
+def test_the_newest_digests_are_known() -> None:
+    projection = Projection(Ledger(told=("old",)))
+    for start in range(0, 3 * outofband.MOST_DIGESTS, 1000):
+        told_now = tuple(str(number) for number in range(start, start + 1000))
+        projection.advance(project(projection.ledger(), [OutOfBand(change(), told_now), OutOfBand(change(), ())]))
+    known = projection.ledger().told
+    assert known == tuple(str(number) for number in range(2 * outofband.MOST_DIGESTS, 3 * outofband.MOST_DIGESTS))
+    assert MOST + 10 <= outofband.MOST_DIGESTS
 
 
 def test_the_oldest_goes() -> None:
