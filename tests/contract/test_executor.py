@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -199,16 +199,3 @@ def test_a_job_that_is_cancelled_in_time_changes_nothing(bench: Bench, executor:
         assert (found.outcome, found.applied) == (Outcome.SUPERSEDED, None), found.message
     else:
         assert not found.applying
-
-
-def test_a_job_whose_processes_are_all_killed_is_lost(bench: Bench, executor: Reached) -> None:
-    fence = leading(executor)
-    one = replace(bench.job(next(NUMBERS), fence=fence), operation=Operation.PLAN)
-    executor.start(one)
-    bench.kill()
-    found = bench.ended(executor, one)
-    assert isinstance(found, Lost), found
-    assert not found.applying
-    again = replace(bench.job(next(NUMBERS), fence=fence), operation=Operation.PLAN)
-    executor.start(again)
-    assert isinstance(bench.ended(executor, again), Result)
