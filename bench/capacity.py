@@ -36,10 +36,12 @@ class Costs:
     least_paid: float = 60.0  # seconds of a task that are paid at least (AWS)
     memory_requests: tuple[int, int] = (14, 50)  # S3 requests of the runner's memory: a look, an apply
     memory_writes: tuple[int, int] = (5, 24)  # of them, those that write
-    spool_writes: tuple[int, int] = (8, 20)  # S3 requests of the spool that write: asked, phases, log, result
-    spool_reads: float = 1.0  # S3 requests of the spool a second and task, while one runs: cancel, lead, queue
+    spool_writes: tuple[int, int] = (9, 35)  # S3 requests of the spool that write: asked, claimed, phases, log, result
+    spool_reads: float = (
+        2.0  # S3 requests of the spool a second and task, while one runs: by the task, by the controller
+    )
     store_units: int = 16  # DynamoDB write units of a job
-    describe: float = 5.0  # seconds between two looks at a running task, a hundred in one request
+    describe: float = 3.0  # seconds between two looks at a running task, a hundred in one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +158,10 @@ class Simulation:
         queue.jobs.append(now)
         if queue.idle:
             self._serve(queue.idle.pop(), now)
-        elif queue.coming * self._worth(key) < len(queue.jobs):
+        elif queue.coming < len(queue.jobs):
             queue.coming += 1
             self._wanted.append(key)
             self._launch(now)
-
-    def _worth(self, key: Key) -> float:
-        """The jobs for which one more task is started: what another one does meanwhile, where tasks take more than one."""
-        return max(1.0, self.costs.start / self._lasts(key)) if self.estate.idle else 1.0
 
     def _lasts(self, key: Key) -> float:
         return self.costs.apply if key[1] else self.costs.look
