@@ -284,7 +284,7 @@ CatalogRepos = Annotated[dict[Name, CatalogRepo], AfterValidator(_own_exceptions
 
 
 def given(value: T | None) -> T:
-    """The value of the one alternative that is supported. Raises ConfigError for the others."""
+    """The value of the alternative that this needs. Raises ConfigError where another one is written."""
     if value is None:
-        raise ConfigError("this alternative is not supported yet; write the other one")
+        raise ConfigError("another alternative is configured than the one that this needs; see docs/formats.md")
     return value

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from reconciler.config.controller import ControllerConfig
 from reconciler.config.runner import RunnerConfig
 from reconciler.desired import strict
-from reconciler.desired.document import Document, Node
+from reconciler.desired.document import Document
 from reconciler.desired.schema import SCHEMAS as FILES
-from reconciler.desired.shape import Closed, check, field_name, models_in
+from reconciler.desired.shape import Closed, check, models_in
 from reconciler.errors import ConfigError, Place
 from reconciler.model import Problem
 
@@ -24,10 +24,6 @@ Location = tuple[str | int, ...]
 
 PREFIX = "RECONCILER_"
 SCHEMAS: dict[str, type[BaseModel]] = {**FILES, "controller": ControllerConfig, "runner": RunnerConfig}
-
-# What the formats already have and this version does not yet do: a path in the file; `*` is any key or number. With a
-# value, only that value is meant.
-_CONTROLLER_LATER: tuple[tuple[str, str | None], ...] = ()
 
 
 def load_controller(path: Path, environ: Mapping[str, str] = os.environ) -> ControllerConfig:
@@ -39,7 +35,7 @@ def load_controller(path: Path, environ: Mapping[str, str] = os.environ) -> Cont
     document = _document(path)
     data = document.root.plain()
     found = dict(_overrides(ControllerConfig, data, environ))
-    return _checked(ControllerConfig, document, path, data, found, _CONTROLLER_LATER)
+    return _checked(ControllerConfig, document, path, data, found)
 
 
 def load_runner(path: Path) -> RunnerConfig:
@@ -49,7 +45,7 @@ def load_runner(path: Path) -> RunnerConfig:
         ConfigError: see `load_controller`.
     """
     document = _document(path)
-    return _checked(RunnerConfig, document, path, document.root.plain(), {}, ())
+    return _checked(RunnerConfig, document, path, document.root.plain(), {})
 
 
 def show(config: Closed) -> dict[str, Any]:
@@ -79,44 +75,16 @@ def _checked(
     path: Path,
     data: dict[str, Any],
     overrides: Mapping[Location, Place],
-    later: tuple[tuple[str, str | None], ...],
 ) -> C:
-    early = [*_later(document, later)]
     config = check(model, document, data, {"folder": path.absolute().parent}, overrides)
     if isinstance(config, list):
-        raise _error([*early, *config])
-    if early:
-        raise _error(early)
+        raise _error(config)
     return config
 
 
 def _error(problems: list[Problem]) -> ConfigError:
     first, *others = sorted(problems, key=lambda problem: (problem.place.line, problem.place.column))
     return ConfigError("\n".join([first.message, *map(str, others)]), first.place)
-
-
-def _later(document: Document, later: tuple[tuple[str, str | None], ...]) -> Iterator[Problem]:
-    for pattern, value in later:
-        for location, node in _matching(document.root, pattern.split("."), ()):
-            if value is None or node.value == value:
-                place = document.place(node.key or node.start)
-                field = field_name(location) + (f": {value}" if value else "")
-                yield Problem(place, "NotSupportedYet", f"{field} is not supported yet; remove it")
-
-
-def _matching(node: Node, steps: list[str], location: Location) -> Iterator[tuple[Location, Node]]:
-    """The nodes that the pattern means."""
-    if not steps:
-        yield location, node
-        return
-    members: dict[str | int, Node] = {}
-    if isinstance(node.value, dict):
-        members = dict(node.value)
-    elif isinstance(node.value, list):
-        members = dict(enumerate(node.value))
-    for step, member in members.items():
-        if steps[0] in ("*", step):
-            yield from _matching(member, steps[1:], (*location, step))
 
 
 def _overrides(
@@ -144,9 +112,9 @@ def _typed(text: str, annotation: Any) -> Any:
 
 
 def _scalars(model: type[BaseModel], location: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every single value of the model that is supported; whose word counts is for the file alone to say."""
+    """Every single value of the model; whose word counts is for the file alone to say."""
     for name, field in model.model_fields.items():
-        if field.description == "not supported yet" or name in ("signatures", "forge", "trigger", "proxy", "tls"):
+        if name in ("signatures", "forge", "trigger", "proxy", "tls"):
             continue
         here = (*location, name)
         inner = [*models_in(field.annotation)]
