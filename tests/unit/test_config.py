@@ -476,9 +476,9 @@ def test_the_shown_configuration_is_a_configuration(file: Callable[[str], Path])
     assert controller(file(json.dumps(show(found)))) == found
 
 
-def test_an_alternative_that_is_not_supported_is_never_none() -> None:
+def test_an_alternative_that_is_not_written_is_never_none() -> None:
     assert given("x") == "x"
-    with pytest.raises(ConfigError, match="write the other one"):
+    with pytest.raises(ConfigError, match="another alternative is configured"):
         given(None)
 
 
