@@ -206,9 +206,15 @@ def _a_branch_that_was_rewritten(watched: Signed) -> None:
 
 
 def _a_runner_that_is_dead(watched: Signed) -> None:
-    watched.home.kill("runner")
+    """Between two looks at the unit: one that is being looked at is not overdue, and its job's end shows when the runner is back."""
+    home = watched.home
+    home.kill("runner")
+    while home.unit("often/a")["job"] is not None:
+        home.start_runner()
+        home.until(lambda: home.unit("often/a")["job"] is None, "no job of it runs", PATIENCE)
+        home.kill("runner")
     with watched.alarmed("NotReady", check="runner"), watched.alarmed("UnitStale", environment="often"):
-        watched.home.start_runner()
+        home.start_runner()
 
 
 def _a_loop_that_hangs(watched: Signed) -> None:
