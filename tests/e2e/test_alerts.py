@@ -132,7 +132,10 @@ def _work_by_hand(watched: Signed) -> None:
         assert closed.returncode == 0, closed.stderr
     with watched.alarmed("BreakGlassUnsettled", environment="dev"):
         page.write_text("as reviewed")
-        look(home, "dev/page")
+        # The first look at it may have begun before that, and end now.
+        home.until(
+            lambda: look(home, "dev/page") and home.unit("dev/page")["sync"] == "Synced", "it is as before", PATIENCE
+        )
 
 
 def _a_session_that_nobody_can_end(watched: Signed) -> None:

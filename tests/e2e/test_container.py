@@ -40,7 +40,20 @@ def walls(service: dict[str, Any], home: House) -> list[str]:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     uid, _, gid = service["user"].partition(":")
-    words = ["bwrap", "--unshare-user", "--uid", uid, "--gid", gid, "--cap-drop", "ALL", "--ro-bind", "/", "/"]
+    words = [
+        "bwrap",
+        "--die-with-parent",
+        "--unshare-user",
+        "--uid",
+        uid,
+        "--gid",
+        gid,
+        "--cap-drop",
+        "ALL",
+        "--ro-bind",
+        "/",
+        "/",
+    ]
     words += ["--dev", "/dev", "--proc", "/proc"]
     memory = [one.partition(":")[0] for one in service["tmpfs"]]
     for path in (one for one in memory if one not in where):
