@@ -93,7 +93,8 @@ def _a_pause(watched: Signed) -> None:
     paused = watched.home.command("pause", "prod", "--reason", "a look at the alert", "--until", "1h")
     assert paused.returncode == 0, paused.stderr
     with watched.alarmed("PausedTooLong", scope="prod"):
-        watched.home.command("resume", "prod")
+        resumed = watched.home.command("resume", "prod")
+        assert resumed.returncode == 0, resumed.stderr
 
 
 def _drift(watched: Signed) -> None:
