@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from reconciler.config.fargate import FargateExecutor
 from reconciler.config.fields import (
+    AwsEndpoint,
     CatalogRepos,
     EnvironmentsRepo,
     HeaderName,
@@ -55,23 +56,13 @@ class DynamoDb(Closed):
 
     table: Annotated[str, matching(r"[A-Za-z0-9_.-]{3,255}", "a table's name")]
     region: Line | None = Field(default=None, description="where it is; what the AWS SDKs find, if not written")
-    endpoint: Line | None = Field(default=None, description="another address than the region's, as of a VPC endpoint")
+    endpoint: AwsEndpoint | None = Field(
+        default=None, description="another address than the region's, as of a VPC endpoint"
+    )
     folder: HostPath = Field(
         default=Path("/var/lib/reconciler"),
         description="of this host, for what can be fetched or proven again, and for the admin socket",
     )
-
-    @field_validator("endpoint")
-    @classmethod
-    def _https(cls, endpoint: str | None) -> str | None:
-        if endpoint is not None and not re.fullmatch(
-            r"https://[^\s/?#@]+/?|http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]+)?/?", endpoint
-        ):
-            raise PydanticCustomError(
-                "endpoint",
-                "no address of DynamoDB; write https://HOST (http only to this host itself), without path and user",
-            )
-        return endpoint
 
     @property
     def place(self) -> str:

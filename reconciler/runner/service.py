@@ -12,19 +12,17 @@ kernel's word of who they are (SO_PEERCRED). A user without a name here can so m
 from __future__ import annotations
 
 import base64
-import gc
 import os
-import resource
 import selectors
 import signal
 import socket
 import stat
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from reconciler import codec, wire
@@ -33,12 +31,12 @@ from reconciler.errors import ConfigError, PassError, ReconcilerError
 from reconciler.git.vouching import Known
 from reconciler.model import Job, JobId, Result
 from reconciler.ports import Running
-from reconciler.runner import overdue
 from reconciler.runner.anchoring import Anchoring
 from reconciler.runner.audit.log import Mark
 from reconciler.runner.callers import Caller, Callers
 from reconciler.runner.carry import tidy
 from reconciler.runner.claims import Claim
+from reconciler.runner.forked import fork
 from reconciler.runner.holding import Holder
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
@@ -52,7 +50,6 @@ from reconciler.runner.terraform.packages import Package
 from reconciler.systemd import Systemd
 from reconciler.trust import Seen
 
-MEMORY = 2 << 30  # bytes that a job's own Python may take: its engine, and what that starts, come on top
 LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
@@ -61,7 +58,6 @@ HANDOVER = 2.0  # seconds that a service which is just being killed may take to 
 LOOK_AGAIN = 10.0  # seconds between looks at jobs that are not this process's children
 LIVES = 30.0  # seconds between two signs of life to a service manager, though nothing happens
 ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # how whoever stops a host or a service asks
-FIRST_TO_GO = b"500"  # how soon the kernel ends a job when memory is short: before the planes themselves
 # What jobs read as it was kept. How each is read is built once, before the first fork, and inherited.
 READ_BY_JOBS: tuple[type, ...] = (
     Anchored, Claim, EngineMark, Holder, Intent, Job, Kept, Known, Last, Mark, Package, Result, Scope, SecretMark, Seen,
@@ -238,7 +234,7 @@ class Service:
         try:
             codec.prepare(*READ_BY_JOBS)
             self._host.warm(job.unit)
-            pid = self._fork(job, folder, lock)
+            pid = fork(partial(run_job, self._host, job, folder, lock), self._let_go)
         finally:
             lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
         self._children[pid] = job.id
@@ -246,36 +242,6 @@ class Service:
         if self._started % PRUNE_EVERY == 0:
             self._host.spool.prune()
         return {"ok": True}
-
-    def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
-        """Carry the job out in a process of its own; its number."""
-        pid = os.fork()
-        if pid == 0:
-            self._become(job, folder, life)
-        return pid
-
-    def _become(self, job: Job, folder: JobFolder, life: FileLock) -> None:
-        """Be the job's process: never returns."""
-        code = 1
-        try:
-            os.setsid()
-            gc.freeze()  # what is inherited is not looked at again: each page looked at would be copied
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            self._let_go()
-            with suppress(OSError):
-                Path("/proc/self/oom_score_adj").write_bytes(FIRST_TO_GO)
-            _limit_memory()
-            overdue.arm()
-            run_job(self._host, job, folder, life)
-            code = 0
-        except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the parent's loop
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
 
     def _let_go(self) -> None:
         """Close everything that is the service's: a job that outlives it must keep neither its callers nor its place."""
@@ -321,14 +287,6 @@ class Service:
 
     def _folder(self, request: wire.Message) -> JobFolder:
         return self._host.spool.job(JobId(checked_id(str(request.get("job")))))
-
-
-def _limit_memory() -> None:
-    """What this process would hold beyond is refused to it: a job that is too large ends as one, and starves nobody else."""
-    if hasattr(resource, "prlimit"):  # else its engine could not be freed of it
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        soft = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def listen(path: Path, controller: int | None = None) -> socket.socket:

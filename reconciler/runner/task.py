@@ -10,19 +10,19 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from reconciler.durable import FileLock
 from reconciler.errors import PassError, SupersededError
 from reconciler.model import Job, JobId, Outcome, Phase, Result
 from reconciler.remote.spool import Answering, Warm, warm_of
-from reconciler.runner import overdue
 from reconciler.runner.carry import tidy
+from reconciler.runner.forked import fork
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
 from reconciler.runner.memory import Memory
@@ -166,41 +166,17 @@ class Task:
         follow(self._spool, self._host.memory)
         folder = self._host.spool.job(job.id)
         life = folder.create(job)
-        if (
-            life is None
-        ):  # this very memory has seen it begin, by a task that was lost: what it left is the next job's to find
+        # This very memory saw it begin, by a task that was lost: what that left is the next job's to find.
+        if life is None:
             raise PassError("BadRequest", f"the job {job.id} was begun before; it is never begun twice.")
         try:
-            pid = self._fork(job, folder, life)
+            pid = fork(partial(self._in_the_child, job, folder, life))
         finally:
             life.release()  # the child has it now
         self._see_to_its_end(job.id, folder, pid)
 
-    def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._become(job, folder, life)
-        return pid
-
-    def _become(self, job: Job, folder: JobFolder, life: FileLock) -> None:
-        """Be the job's process: never returns."""
-        code = 1
-        try:
-            os.setsid()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
-            overdue.arm()
-            mine = SpooledFolder(folder.path, self._open_spool(), self._host.memory, job.id)
-            run_job(self._host, job, mine, life)
-            code = 0
-        except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the parent's loop
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    def _in_the_child(self, job: Job, folder: JobFolder, life: FileLock) -> None:
+        run_job(self._host, job, SpooledFolder(folder.path, self._open_spool(), self._host.memory, job.id), life)
 
     def _see_to_its_end(self, job_id: JobId, folder: JobFolder, pid: int) -> None:
         """Bring what the job leaves to the spool until it has ended, and then how it did."""

@@ -307,7 +307,7 @@ CONTROLLER_MISTAKES = [
     (LITTLE.replace("{path: journal.db}", "{path: journal.db, dynamodb: {table: journal}}"),
      ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
     (LITTLE.replace("{path: journal.db}", "{dynamodb: {table: journal, endpoint: 'http://dynamodb.example.com'}}"),
-     [("config.yaml:2:46: store.dynamodb.endpoint: no address of DynamoDB; write https://HOST (http only to this host itself), "
+     [("config.yaml:2:46: store.dynamodb.endpoint: no address of a service; write https://HOST (http only to this host itself), "
        "without path and user")]),
     (LITTLE.replace("{path: journal.db}", "{}"), ["config.yaml:2:8: store: write exactly one of path, dynamodb"]),
     (LITTLE.replace("{local: {socket: runner.sock}}", "{fargate: {cluster: c, spool: 's3://b', tasks: {plan: p}, subnets: [s], security_groups: [g]}}"),
