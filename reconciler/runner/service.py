@@ -50,7 +50,6 @@ from reconciler.runner.terraform.packages import Package
 from reconciler.systemd import Systemd
 from reconciler.trust import Seen
 
-LAST_OFFSET = 2**62  # beyond, no file can be looked into
 LOG_CHUNK = 256 * 1024  # bytes of a log in one answer
 PRUNE_EVERY = 200  # jobs
 AT_ONCE = 256  # jobs, as many as have a user each; a controller that runs more of them is nobody's any more
@@ -234,7 +233,7 @@ class Service:
         try:
             codec.prepare(*READ_BY_JOBS)
             self._host.warm(job.unit)
-            pid = fork(partial(run_job, self._host, job, folder, lock), self._let_go)
+            pid = self._fork(job, folder, lock)
         finally:
             lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
         self._children[pid] = job.id
@@ -242,6 +241,10 @@ class Service:
         if self._started % PRUNE_EVERY == 0:
             self._host.spool.prune()
         return {"ok": True}
+
+    def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
+        """Carry the job out in a process of its own; its number."""
+        return fork(partial(run_job, self._host, job, folder, life), self._let_go)
 
     def _let_go(self) -> None:
         """Close everything that is the service's: a job that outlives it must keep neither its callers nor its place."""
@@ -279,10 +282,12 @@ class Service:
     def _log(self, request: wire.Message) -> wire.Message:
         offset = request.get("offset", 0)
         path = self._folder(request).log
-        if not isinstance(offset, int) or not 0 <= offset <= LAST_OFFSET or not path.exists():
+        if not isinstance(offset, int) or offset < 0 or not path.exists():
             return {"data": ""}
         with path.open("rb") as file:
-            file.seek(offset)
+            file.seek(
+                min(offset, os.fstat(file.fileno()).st_size)
+            )  # where a file may end at most is the file system's own
             return {"data": base64.b64encode(file.read(LOG_CHUNK)).decode()}
 
     def _folder(self, request: wire.Message) -> JobFolder:

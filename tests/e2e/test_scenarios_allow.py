@@ -43,7 +43,8 @@ def test_an_allowance_is_spent_by_the_next_success_and_opens_again_with_its_line
 
         home.ground.merge({at("prod/a"): keep("2", allow_destroy=1)})  # the line is the same: it is spent
         home.held("prod/a", "DestroyLimit")
-        home.ground.merge({at("prod/a"): keep("2")})
+        without = home.ground.merge({at("prod/a"): keep("2")})
+        home.until(lambda: home.head() == without, "the controller has seen the entry without the line")
         home.ground.merge({at("prod/a"): keep("2", allow_destroy=1)})  # out and in again: it opens
         home.synced()
         assert object_id(home) not in (first, second)

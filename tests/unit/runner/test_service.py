@@ -209,7 +209,7 @@ def test_of_a_job_that_nobody_started_nothing_is_known(shared: Runner) -> None:
     shared.executor.cancel(asked.id)
     assert shared.executor.log(asked.id, 0) == b""
     assert not open_host(shared.ground).spool.job(asked.id).path.exists()
-    for offset in (-1, "0", None, 1.5):
+    for offset in (-1, "0", None, 1.5, 2**44, 2**53, 2**64):
         assert shared.ask(verb="log", job=asked.id, offset=offset) == {"data": ""}
 
 

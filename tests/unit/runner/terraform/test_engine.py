@@ -147,8 +147,8 @@ def test_end_is_noticed_at_once_and_output_is_private(tmp_path: Path) -> None:
 def test_only_the_leader_is_asked_and_the_rest_is_swept(tmp_path: Path) -> None:
     """The child would write a note if the signal reached it too."""
     child = "(trap 'touch reached' TERM; touch started; while :; do sleep 0.01; done) & echo $! > child"
-    command = start(tmp_path, f"trap 'exit 7' TERM; {child}; while :; do sleep 0.01; done")
-    until((tmp_path / "started").exists, "the child")
+    command = start(tmp_path, f"trap 'exit 7' TERM; {child}; touch noted; while :; do sleep 0.01; done")
+    until(lambda: (tmp_path / "started").exists() and (tmp_path / "noted").exists(), "the child, and its number")
     ended = command.wait(stop_in(0), nothing)
     assert (ended.code, ended.stopped, ended.killed) == (7, True, False)
     assert not (tmp_path / "reached").exists()
