@@ -104,6 +104,7 @@ def _both(config: ControllerConfig | RunnerConfig, who: str, lock_path: Path | N
     yield from _look(
         f"{who}: signatures", "correct the files of environments_repo.signatures", trust.signatures, config
     )
+    yield from _look(f"{who}: history", "correct environments_repo.genesis, or its signers", trust.history, config)
     yield from _look(f"{who}: protection", "correct environments_repo.forge, or its token", trust.protection, config)
     yield from _look(f"{who}: catalogs", "correct catalog_repos", trust.catalogs, config, lock_path)
 

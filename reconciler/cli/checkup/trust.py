@@ -7,17 +7,21 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from reconciler.branch import remote_of
+from reconciler.branch import open_branch, remote_of
+from reconciler.cabinet import FolderCabinet
 from reconciler.cli.checkup.finding import Finding, attempt, ok, problem, warning
 from reconciler.cli.checkup.host import Config
 from reconciler.cli.locked import read_lock
 from reconciler.cli.shelf import Shelf
 from reconciler.forge import open_forge
 from reconciler.git.command import Git, Patience
+from reconciler.git.head import Head
 from reconciler.git.signers import HostKeys
 from reconciler.lockfile import Lines
+from reconciler.model import Commit
 
 PATIENCE = Patience(deadline=30.0)
+PROVING = Patience(proving=300.0)  # as long as a whole history may take here
 
 
 def repository(check: str, config: Config) -> Iterator[Finding]:
@@ -55,6 +59,48 @@ def signatures(check: str, config: Config) -> Iterator[Finding]:
         keys = HostKeys(Path(folder), wanted.allowed_signers, wanted.revoked_keys, wanted.pgp_keys).read()
     forge = ", and the forge's PGP keys (rebase merges are signed by nobody, and are held)" if wanted.pgp_keys else ""
     yield ok(check, f"{len(keys.signers)} keys{forge}")
+
+
+class Nothing:
+    """What a plane that was never started has accepted."""
+
+    def load(self) -> Commit | None:
+        """The accepted head: none."""
+        return None
+
+    def base(self) -> Commit | None:
+        """Where trust starts: at the genesis."""
+        return None
+
+    def was_accepted(self, _commit: Commit) -> bool:
+        """Nothing was."""
+        return False
+
+    def save(self, _head: Head) -> None:
+        """Forget it: this is a look."""
+
+
+def history(check: str, config: Config) -> Iterator[Finding]:
+    """The whole branch, from its genesis on, is signed as this plane wants it: as it would find out on a new host.
+
+    What was accepted here counts for nothing, and the forge is not asked about each commit.
+    """
+    repo = config.environments_repo
+    if repo.signatures == "off" or repo.genesis is None:
+        return  # that is warned about already
+    with tempfile.TemporaryDirectory(prefix="reconciler-doctor-", ignore_cleanup_errors=True) as folder:
+        alone = {"work": Path(folder, "work"), "environments_repo": repo.model_copy(update={"forge": None})}
+        branch = open_branch(config.model_copy(update=alone), Nothing(), PROVING, FolderCabinet(Path(folder, "proofs")))
+        head = branch.source.poll()
+    if head.unproven is None:
+        yield ok(
+            check, f"{len(head.chain)} commits since {repo.genesis[:12]}, each as environments_repo.signatures wants it"
+        )
+        return
+    told = (
+        f"{head.unproven.commit[:12]} is not proven ({head.unproven.reason}); {len(head.chain)} commits before it are"
+    )
+    yield problem(check, told, head.unproven.message)
 
 
 def protection(check: str, config: Config) -> Iterator[Finding]:

@@ -23,6 +23,9 @@ from reconciler.cli.checkup.finding import Finding, attempt
 from reconciler.config import ControllerConfig, RunnerConfig, load_controller, load_runner
 from reconciler.demo.example import LOCK, lock_of
 from reconciler.demo.forge import Forge
+from tests.kit.gitrepo import RepoBuilder
+from tests.kit.signing import SshKey, SshKeys, with_signature
+from tests.kit.signing import write as write_commit
 
 RELEASES = {"v1.0.0": {"modules/thing/main.tf": 'variable "a" {}\n'}}
 
@@ -218,6 +221,41 @@ def test_nobody_who_may_sign(place: Path) -> None:
     (place / "signers").write_text("# version: 1\n")
     config = load_controller(place / "reconciler.yaml")
     assert "holds no key" in told(attempt("x", "y", lambda: trust.signatures("x", config)))
+
+
+def test_the_whole_history_is_proven_and_the_first_commit_that_is_not_is_named(place: Path, ssh_keys: SshKeys) -> None:
+    forge, ada = Forge(place / "environments.git"), ssh_keys["ada"]
+    repo = yaml.safe_load((place / "reconciler.yaml").read_text())["environments_repo"]
+    (place / "signers").write_text(ada.line())
+    signed = {**repo, "signatures": {"allowed_signers": "signers"}}
+    for name in ("reconciler.yaml", "runner.yaml"):
+        changed(place / name, environments_repo=signed)
+
+    def merged(number: int, key: SshKey) -> str:
+        forge.point("staging", forge.head)
+        commit = Forge(forge.folder, "staging").merge({"environments/dev/a.yaml": f"# {number}\n"}, "A change")
+        builder = RepoBuilder(forge.folder)
+        data = f"{builder.git('cat-file', 'commit', commit)}\n".encode()
+        return str(write_commit(builder, with_signature(data, key.sign(data))))
+
+    for number in range(3):
+        merged(number, ada)
+    for config in both(place):
+        assert told(trust.history("x", config)) == (
+            f"ok: 3 commits since {repo['genesis'][:12]}, each as environments_repo.signatures wants it -> "
+        )
+    stranger = merged(3, ssh_keys["eve"])
+    merged(4, ada)
+    said = told(trust.history("x", both(place)[0]))
+    assert said.startswith(f"problem: {stranger[:12]} is not proven (")
+    assert "3 commits before it are" in said
+    assert not (place / "c").exists()
+
+    changed(place / "reconciler.yaml", environments_repo={**signed, "genesis": "0" * 40})
+    config = load_controller(place / "reconciler.yaml")
+    assert "does not have the configured genesis" in told(attempt("x", "y", lambda: trust.history("x", config)))
+    changed(place / "reconciler.yaml", environments_repo=repo)  # without signatures there is nothing to prove
+    assert told(trust.history("x", load_controller(place / "reconciler.yaml"))) == ""
 
 
 def test_sockets_by_their_path_and_their_rights(tmp_path: Path) -> None:
