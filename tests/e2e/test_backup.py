@@ -15,7 +15,7 @@ from reconciler.runner import backup as of_runner
 from reconciler.store import backup as of_store
 from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, data, entry, environment
-from tests.kit.story import at, env, look, made
+from tests.kit.story import at, env, judged, look, made
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -127,7 +127,8 @@ def test_an_old_backup_makes_nothing_twice_and_opens_nothing(tmp_path: Path, whi
         store = home.ground.folder / "controller" / "reconciler.db"
         assert home.command("audit", "verify", "--store", str(store)).returncode == 0
 
-        home.ground.merge({at("prod/many"): entry("files", {"paths": ["c1"]})})
+        without = home.ground.merge({at("prod/many"): entry("files", {"paths": ["c1"]})})
+        judged(home, "prod/many", without)
         home.ground.merge(
             {at("prod/many"): entry("files", {"paths": ["c1"]}, allow_destroy=1), at("prod/b"): file("b", "alone")}
         )

@@ -13,7 +13,7 @@ from reconciler.demo.example import LOCK, lock_of
 from reconciler.demo.example import release as publish
 from tests.kit.house import House, house
 from tests.kit.modules import CATALOG, DATA, data, entry, environment, release
-from tests.kit.story import actions, ask, at, env, gate, look, made, phase, results, settled
+from tests.kit.story import actions, ask, at, env, gate, judged, look, made, phase, results, settled
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -44,7 +44,7 @@ def test_an_allowance_is_spent_by_the_next_success_and_opens_again_with_its_line
         home.ground.merge({at("prod/a"): keep("2", allow_destroy=1)})  # the line is the same: it is spent
         home.held("prod/a", "DestroyLimit")
         without = home.ground.merge({at("prod/a"): keep("2")})
-        home.until(lambda: home.head() == without, "the controller has seen the entry without the line")
+        judged(home, "prod/a", without)
         home.ground.merge({at("prod/a"): keep("2", allow_destroy=1)})  # out and in again: it opens
         home.synced()
         assert object_id(home) not in (first, second)

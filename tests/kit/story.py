@@ -35,6 +35,13 @@ def did(house: House, scope: str) -> list[tuple[str, str]]:
     return [(one["job"]["operation"], one["reason"]) for one in results(house, scope)]
 
 
+def judged(house: House, unit: str, commit: str) -> None:
+    """Wait until a job of the unit at the commit has ended. Two merges in one poll are one change, to the controller."""
+    house.until(
+        lambda: any(one["job"]["commit"] == commit for one in results(house, unit)), f"{unit} is judged at {commit}"
+    )
+
+
 def started(house: House, scope: str) -> list[str]:
     """The units whose jobs were started, oldest first."""
     events = house.get(f"/api/v1/history?scope={scope}&limit=1000")["events"]
