@@ -72,8 +72,10 @@ class EnvironmentsSource:
         Raises:
             PassError: the fetch failed; one of `trust.FREEZING`; or, on trust at first use, the head is not proven.
         """
+        accepted = (
+            self._accepted.load()
+        )  # before the fetch: what another host accepts meanwhile is newer than what comes
         before, commit = self._fetch()
-        accepted = self._accepted.load()
         since = accepted or self._genesis
         links = self._judge(commit, accepted)
         if before and commit != before:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.branch import Basis, ProtectedBranch
-from reconciler.cabinet import again
+from reconciler.cabinet import ConflictError, again
 from reconciler.desired.entries import parse_entry
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import HeldError, PassError
@@ -125,6 +125,8 @@ class History:
         trust = self._memory.trust()
         if trust.commit is None or trust.frozen or not self._fresh(since):
             return None
+        if self._memory.shared and not self._branch.source.is_ancestor_on_first_parent(trust.commit, trust.commit):
+            return None  # another host has accepted it since this one fetched
         return trust.commit if self._branch.contains(at_least, trust.commit) else None
 
     def _in_force(self, at_least: Commit, operation: Operation, since: float) -> Commit:
@@ -185,6 +187,8 @@ class History:
             trust = self._memory.trust()
             if trust.frozen and is_final(trust.frozen.reason):
                 raise self._still_frozen(trust, head)
+            if self._memory.shared and trust.commit not in (None, head.commit, head.since):
+                raise ConflictError("trust: another host accepted a head meanwhile")
             trust = self._closed_until(trust, head.unproven.head if head.unproven else head.commit)
             if head.commit != trust.commit:
                 self._record(head)
