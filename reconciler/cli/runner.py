@@ -86,11 +86,14 @@ def task(config_path: str | None, spool: str | None, job: str | None) -> None:
     from reconciler.remote.spool import Answering
     from reconciler.runner.host import Host
     from reconciler.runner.task import Task
+    from reconciler.runner.tasklife import TaskLife
+    from reconciler.runner.unitlock import Here
 
+    arn = arn_of_task(os.environ)
     worker = Task(
-        Host(config),
+        Host(config, Here(arn, (TaskLife(arn, said.ecs_endpoint),))),
         lambda: Answering(open_bucket(url, said.region, said.endpoint)),
-        arn_of_task(os.environ),
+        arn,
         said.serve_until_idle,
     )
     if job is None:

@@ -252,6 +252,10 @@ class Task(Closed):
     )
     region: Line | None = Field(default=None, description="of the spool; what the AWS SDKs find, if not written")
     endpoint: AwsEndpoint | None = Field(default=None, description="another address of S3, as of a VPC endpoint")
+    ecs_endpoint: AwsEndpoint | None = Field(
+        default=None,
+        description="another address of ECS than the region's; it is asked whether a task that has a lock lives",
+    )
     serve_until_idle: Duration | None = Field(
         default=None,
         description="for so long a task waits for a further job of its environment and operation; one job per task, if not written",

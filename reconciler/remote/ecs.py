@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ UNSEEN = 60.0  # seconds for which a task must not be found before it is taken f
 FORGOTTEN = timedelta(hours=1)  # for so long at least ECS shows a task that has stopped
 ASKED_TO_END = frozenset({"SpotInterruption", "TerminationNotice", "UserInitiated", "ServiceSchedulerInitiated"})
 _STARTING = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
+_TASK = re.compile(
+    r"(?P<place>arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}):task/(?P<cluster>[A-Za-z0-9_-]{1,255})/[A-Za-z0-9-]{1,64}"
+)
 STOPPED, GONE, UNKNOWN = "STOPPED", "GONE", "UNKNOWN"
 
 
@@ -203,27 +207,47 @@ class Tasks:
             raise Refused("", str(error)) from error
 
 
-def ended(client: Any, arn: str, known_for: timedelta) -> bool:
-    """Whether the task is proven dead: ECS says that it has stopped, or has forgotten it, which it does not for an hour after the end.
+def ended(client: Any, arn: str, known_for: timedelta, witness: str) -> str:
+    """Why the task is proven dead, in words for the audit log; empty: it is not.
+
+    ECS says that it has stopped; or has forgotten it, which it does not for an hour after the end. That it does not know a task proves
+    nothing unless it knows `witness` in the same answer: else it may be another account's ECS, or one that is behind.
 
     Args:
-        client: of ECS, as `open_client` makes it.
-        arn: the task's.
+        client: of ECS in the task's region, as `open_client` makes it.
+        arn: the task's, with its cluster in it; one of the old form proves nothing.
         known_for: how long ago at least somebody knew of the task, as by a lock that it wrote.
+        witness: the ARN of a task that lives: the one that asks.
 
     Raises:
-        PassError: "RunnerUnavailable": ECS does not answer. Nothing is proven then.
+        PassError: "RunnerUnavailable": ECS does not answer, or does not let us. Nothing is proven then.
     """
-    cluster = arn.split("/")[1] if arn.count("/") == 2 else "default"
+    cluster = cluster_of(arn)
+    if not cluster:
+        return ""
+    asked = [arn, witness] if cluster_of(witness) == cluster else [arn]
     try:
-        said = ask(client, f"ECS cluster {cluster}", "describe_tasks", cluster=cluster, tasks=[arn])
+        said = ask(client, cluster, "describe_tasks", cluster=cluster, tasks=asked)
     except (Missing, Unfulfilled, Throttled, Refused) as error:
         raise PassError("RunnerUnavailable", f"{error}.") from error
-    found = {one["taskArn"]: one for one in said["tasks"]}.get(arn)
-    if found is not None:
-        return bool(found["lastStatus"] == STOPPED)
-    missing = [one for one in said["failures"] if one.get("arn") == arn and one.get("reason") == "MISSING"]
-    return bool(missing) and known_for >= FORGOTTEN
+    found = {one["taskArn"]: one for one in said["tasks"]}
+    if arn in found:
+        return f"task {arn} was {_how(found[arn])}" if found[arn]["lastStatus"] == STOPPED else ""
+    missing = any(one.get("arn") == arn and one.get("reason") == "MISSING" for one in said["failures"])
+    if missing and witness in found and known_for >= FORGOTTEN:
+        return f"task {arn} is forgotten by ECS, as are only tasks that stopped an hour ago"
+    return ""
+
+
+def cluster_of(arn: str) -> str:
+    """The ARN of a task's cluster; empty where the task's does not have it."""
+    found = _TASK.fullmatch(arn)
+    return f"{found['place']}:cluster/{found['cluster']}" if found else ""
+
+
+def region_of(arn: str) -> str | None:
+    """Where a task is; None where its ARN does not say."""
+    return arn.split(":")[3] if _TASK.fullmatch(arn) else None
 
 
 def _seen(task: Mapping[str, Any]) -> Seen:

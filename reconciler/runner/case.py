@@ -14,7 +14,7 @@ from reconciler.decide import corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
-from reconciler.errors import HeldError, PassError, SupersededError, UnitError
+from reconciler.errors import HeldError, PassError, ReconcilerError, SupersededError, UnitError
 from reconciler.judge import Bounds, Shown, judge, judge_letting_go, judge_review
 from reconciler.model import (
     Allowances,
@@ -368,7 +368,12 @@ class Case:
         begun = self._host.record.intent(self._unit.id, self._memory.mark, self._origin(plan))
         applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun, talk.creations, boot())
         self._host.memory.save(replace(self._memory, applying=applying))
-        self._folder.begin(Phase.APPLYING)
+        try:
+            self._folder.begin(Phase.APPLYING)
+        except ReconcilerError:  # nothing was applied: no job need look for what might have been made
+            self._host.record.ended(self._unit.id, begun, self._job.id, self._memory.mark, Change.FAILED)
+            self._host.memory.save(self._memory)
+            raise
         ended = talk.apply(self._hold.alone)
         if ended.unsure is not None:
             self._hold.keep()  # nobody shall write before the next job has brought back what this one left

@@ -28,7 +28,7 @@ from reconciler.runner.terraform.begun import boot
 from reconciler.runner.terraform.leftover import Process
 from reconciler.runner.terraform.state import Backend
 from reconciler.runner.terraform.statelock import Found, LockInfo, StateLock
-from reconciler.runner.unitlock import machine
+from reconciler.runner.unitlock import LockHolder, machine
 
 PATIENCE = 60.0  # seconds that a job waits for another's lock
 LOOK_EVERY = 1.0  # seconds
@@ -40,7 +40,7 @@ BROKEN, KEPT = "state-lock-broken", "state-lock-not-broken"
 class Holder:
     """Whose lock it is, as its `Info` says: enough to prove one day that nothing of it lives.
 
-    `spool` names the very folder of jobs on that host; `boot` the host's start, of all its containers; `machine` the host,
+    `task` is the ARN of its ECS task, and `at` when it took the lock. `spool` names the very folder of jobs on that host; `boot` the host's start, of all its containers; `machine` the host,
     as far as it has a name that stays. Each may be empty, where the system does not tell: then nothing is proven by it.
     """
 
@@ -55,6 +55,8 @@ class Holder:
     spool: str
     pid: int
     born: int
+    task: str = ""
+    at: datetime | None = None
 
 
 class Proof(Protocol):
@@ -133,7 +135,7 @@ def _take(host: Host, lock: StateLock | None, job: Job, unwanted: Callable[[], b
     if lock is None:
         return Hold(None, LockInfo(""))
     info = _said(host, job, lock)
-    proofs: tuple[Proof, ...] = (died_here(host),)
+    proofs: tuple[Proof, ...] = (died_here(host), died_as_task(host))
     while True:
         if lock.take(info):
             return Hold(lock, info)
@@ -202,6 +204,8 @@ def _me(host: Host, job: Job) -> Holder:
         spool=_identity(host.spool.folder),
         pid=os.getpid(),
         born=me.born if me else 0,
+        task=host.here.task,
+        at=datetime.now(UTC),
     )
 
 
@@ -247,6 +251,21 @@ def died_here(host: Host) -> Proof:
     return proof
 
 
+def died_as_task(host: Host) -> Proof:
+    """A job of this very memory in a task of ECS, of which only ECS can say whether it lives.
+
+    The proof raises UnitError "UnitBusy" where it does not say.
+    """
+
+    def proof(holder: Holder) -> str | None:
+        if holder.memory != host.memory.name or not holder.task or holder.at is None:
+            return None
+        its = LockHolder("", holder.unit, holder.at, holder.job, holder.fence, holder.host, holder.pid, holder.task)
+        return next(filter(None, (liveness(its) for liveness in host.here.liveness)), None)
+
+    return proof
+
+
 def _dead(host: Host, holder: Holder) -> bool:
     try:
         folder = host.spool.job(JobId(checked_id(holder.job)))
@@ -262,7 +281,10 @@ def _told(host: Host, lock: StateLock, found: Found) -> str:
     holder, info = holder_of(found.info), found.info
     what = f"The state is locked by {_who(found)} since {_shown(info.created)} ({_shown(info.operation)}; {lock.place})"
     if holder is not None and holder.memory == host.memory.name:
-        why = f"It is job {holder.job} of this runner's memory, on the host {holder.host}, and nothing proves here that all of it has ended"
+        where = f"in task {holder.task}" if holder.task else f"on the host {holder.host}"
+        why = (
+            f"It is job {holder.job} of this runner's memory, {where}, and nothing proves here that all of it has ended"
+        )
     elif holder is not None:
         why = f"It is a job of another runner ({holder.installation}, on the host {holder.host}): two must not change the same states"
     else:

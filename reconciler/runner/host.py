@@ -82,8 +82,8 @@ class Host:
 
     def __init__(self, config: RunnerConfig, here: Here | None = None) -> None:
         """`here`: see `open_memory`. Raises ConfigError when the engine is not what the configuration pins; or as that."""
-        self.config = config
-        self.memory = open_memory(config, here)
+        self.config, self.here = config, here or Here()
+        self.memory = open_memory(config, self.here)
         self.spool = Spool(config.memory_path / "spool")
         self.engine = _engine(config)
         self.sandbox = _sandbox(config, self.engine)

@@ -91,6 +91,10 @@ class JobFolder:
 
     def cancelled(self) -> bool:
         """Whether that was asked."""
+        return self.told()
+
+    def told(self) -> bool:
+        """Whether that was asked, as far as this folder has it: for who looks all the time."""
         return (self.path / "cancel").exists()
 
     def note_death(self, how: str) -> None:

@@ -94,7 +94,7 @@ class Talk:
             mask=self._public,
             jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
             note=folder.note,
-            stop=lambda step: step != "apply" and folder.cancelled(),  # one that has begun is left to end
+            stop=lambda step: step != "apply" and folder.told(),  # one that has begun is left to end
         )
         self._ready = False
         self._copy = state.raw if state and copied else None

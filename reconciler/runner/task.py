@@ -35,13 +35,16 @@ BRING = 1.5  # seconds between two parts of its log, and two looks whether it is
 LARGEST_PART = 4 << 20  # bytes of a log in one object
 BRING_RESULT = 600.0  # seconds that the end of a job is tried to be told
 PATIENCE = 10.0  # seconds that a job which applies nothing has to end by itself when the task is stopped
-LOOK_FOR_JOBS = 1.0
+LOOK_FOR_JOBS = 2.0  # seconds: each look lists, which costs as much as a write
 FENCE_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SpooledFolder(JobFolder):
-    """A job's folder, of which the controller learns through the spool. Used in the job's own process."""
+    """A job's folder, of which the controller learns through the spool. Used in the job's own process.
+
+    The spool itself is asked as an apply is about to begin. While the engine runs, `Courier` brings here what it has (`told`).
+    """
 
     spool: Answering
     memory: Memory

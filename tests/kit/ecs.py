@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import yaml
 from moto.core.responses import ActionResult
 from moto.ecs.models import ecs_backends
 from moto.ecs.responses import EC2ContainerServiceResponse
@@ -32,7 +34,7 @@ from tests.kit import forks
 from tests.kit.aws import ACCOUNT, REGION, Aws
 from tests.kit.forks import Plane
 
-CLUSTER, SPOOL_BUCKET, SPOOL = "reconciler", "acme-spool", "s3://acme-spool/prod"
+CLUSTER, SPOOL_BUCKET, SPOOL, MEMORY_BUCKET = "reconciler", "acme-spool", "s3://acme-spool/prod", "acme-memory"
 STOP_TIMEOUT = 90.0  # seconds between SIGTERM and SIGKILL; ECS allows 120
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
@@ -104,7 +106,8 @@ def ecs(aws: Aws) -> Iterator[Cloud]:
     """A cluster without an agent: tasks stay as they were asked for until the test says otherwise."""
     cloud = Cloud(aws)
     cloud.client("ecs").create_cluster(clusterName=CLUSTER)
-    cloud.client("s3").create_bucket(Bucket=SPOOL_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for name in (SPOOL_BUCKET, MEMORY_BUCKET):
+        cloud.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
     state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1 << 30})
     of, was = EC2ContainerServiceResponse, {}
     for verb in ("run_task", "describe_tasks", "stop_task"):
@@ -158,6 +161,8 @@ def _run_task(cloud: Cloud, response: Any, before: Any) -> Any:
 
 def _describe_tasks(cloud: Cloud, response: Any, _before: Any) -> Any:
     wanted = response._get_param("tasks", [])
+    if response._get_param("cluster").rpartition("/")[2] != CLUSTER:
+        raise Refusal("ClusterNotFoundException", "Cluster not found.")
     cloud.largest = max(cloud.largest, len(wanted))
     found = [task for task in cloud.tasks if task.task_arn in wanted and task.task_arn not in cloud.forgotten]
     missing = set(wanted) - {task.task_arn for task in found}
@@ -188,6 +193,9 @@ class Agent:
 
     cloud: Cloud
     logs: Path
+    disks: Path | None = (
+        None  # where each task has one of its own, which is gone when it ends; None: all share the host's
+    )
     running: dict[str, Plane] = field(default_factory=dict)
     asked_to_end: dict[str, float] = field(default_factory=dict)
     started: int = 0
@@ -212,6 +220,7 @@ class Agent:
             code = process.wait()
             asked = task.task_arn in self.asked_to_end
             how = "UserInitiated" if asked else "EssentialContainerExited"
+            self.lose_disk(task)
             self.cloud.end(task, how, task.stopped_reason if asked else "", code if code >= 0 else 128 - code)
         elif task.desired_status == "STOPPED":
             since = self.asked_to_end.setdefault(task.task_arn, time.monotonic())
@@ -224,7 +233,7 @@ class Agent:
         definition = self.cloud.client("ecs").describe_task_definition(taskDefinition=task.task_definition_arn)
         container = definition["taskDefinition"]["containerDefinitions"][0]
         overrides = task.overrides["containerOverrides"][0]
-        words = [*container["entryPoint"], *overrides["command"]]
+        words = [*self.on_its_disk(task, container["entryPoint"]), *overrides["command"]]
         assert self.server is not None
         here = f"http://127.0.0.1:{self.server.server_port}"
         environment = {
@@ -248,6 +257,20 @@ class Agent:
         self.running[task.task_arn] = process
         task.last_status = "RUNNING"
 
+    def on_its_disk(self, task: Any, words: Sequence[str]) -> list[str]:
+        """The words of the container with a runner.yaml that names the task's own disk as `work`."""
+        if self.disks is None:
+            return list(words)
+        disk = self.disks / task.id
+        disk.mkdir(parents=True)
+        found = yaml.safe_load(Path(words[-1]).read_text())
+        (disk / "runner.yaml").write_text(yaml.safe_dump(found | {"work": str(disk / "work")}))
+        return [*words[:-1], str(disk / "runner.yaml")]
+
+    def lose_disk(self, task: Any) -> None:
+        if self.disks is not None:
+            lose(self.disks / task.id)
+
     def kill(self, arn: str) -> bool:
         """kill -9 everything in the task, as when its host is lost. Whether it lived."""
         process = self.running.get(arn)
@@ -266,9 +289,9 @@ class Agent:
 
 
 @contextmanager
-def agent(cloud: Cloud, logs: Path) -> Iterator[Agent]:
+def agent(cloud: Cloud, logs: Path, disks: Path | None = None) -> Iterator[Agent]:
     """The agent while it is needed; at its end no task runs any more."""
-    made = Agent(cloud, logs)
+    made = Agent(cloud, logs, disks)
     made.server = ThreadingHTTPServer(("127.0.0.1", 0), _local(cloud))
     threading.Thread(target=made.server.serve_forever, name="ecs-metadata", daemon=True).start()
     made.thread = threading.Thread(target=made.work, name="ecs-agent", daemon=True)
@@ -324,10 +347,20 @@ def kill_whole(pid: int) -> None:
             os.kill(one, signal.SIGKILL)
 
 
-def runner_says(memory: Path | None = None, endpoint: str = "", **more: Any) -> dict[str, Any]:
-    """What runner.yaml says where jobs are tasks."""
-    found: dict[str, Any] = {"task": {"spool": SPOOL, "region": REGION, "endpoint": endpoint, **more}}
-    return found | ({"memory": {"path": str(memory)}} if memory else {})
+def lose(disk: Path) -> None:
+    """The disk is gone."""
+    for inner, _, _ in os.walk(disk):  # pinned trees are read-only
+        Path(inner).chmod(0o700)
+    shutil.rmtree(disk)
+
+
+def runner_says(endpoint: str, *, shared: bool = False, **more: Any) -> dict[str, Any]:
+    """What runner.yaml says where jobs are tasks. `shared`: the memory is in a bucket, and tasks have disks of their own."""
+    task = {"spool": SPOOL, "region": REGION, "endpoint": endpoint, "ecs_endpoint": endpoint, **more}
+    if not shared:
+        return {"task": task}
+    s3 = {"bucket": MEMORY_BUCKET, "region": REGION, "prefix": "prod", "endpoint": endpoint, "use_path_style": True}
+    return {"task": task, "memory": {"path": None, "s3": s3}, "work": "/nowhere/but/on/each/disk"}
 
 
 def controller_says(endpoint: str, **more: Any) -> dict[str, Any]:

@@ -487,18 +487,34 @@ def test_the_log_is_read_from_any_byte_on(hands: Hands) -> None:
 
 
 def test_a_task_is_proven_dead_by_ecs_alone(hands: Hands) -> None:
-    hands.executor().start(job())
-    (task,) = hands.cloud.tasks
-    client, arn = hands.client, task.task_arn
+    executor = hands.executor()
+    executor.start(job())
+    executor.start(job(2))
+    task, asker = hands.cloud.tasks
+    asker.last_status = "RUNNING"
+    client, arn, me = hands.client, task.task_arn, asker.task_arn
     for status in ("PROVISIONING", "RUNNING", "STOPPING", "DEPROVISIONING"):
         task.last_status = status
-        assert not ended(client, arn, FORGOTTEN)
+        assert not ended(client, arn, FORGOTTEN, me)
     hands.cloud.forgotten.add(arn)
-    assert not ended(client, arn, FORGOTTEN - timedelta(seconds=1))
-    assert ended(client, arn, FORGOTTEN)
+    assert not ended(client, arn, FORGOTTEN - timedelta(seconds=1), me)
+    assert "forgotten by ECS" in ended(client, arn, FORGOTTEN, me)
     hands.cloud.forgotten.clear()
-    hands.cloud.end(task)
-    assert ended(client, arn, timedelta(0))
+    hands.cloud.end(task, reason="Host EC2 terminated")
+    assert "Host EC2 terminated" in ended(client, arn, timedelta(0), me)
     hands.cloud.throttle("describe_tasks", 3)
     with pytest.raises(PassError):
-        ended(client, arn, FORGOTTEN)
+        ended(client, arn, FORGOTTEN, me)
+
+
+def test_an_ecs_that_may_be_another_one_proves_nothing(hands: Hands) -> None:
+    """Another account's, or one that is behind, says of every task that it does not know it."""
+    hands.executor().start(job())
+    (task,) = hands.cloud.tasks
+    arn, stranger = task.task_arn, "arn:aws:ecs:eu-west-1:123456789012:task/reconciler/ffff"
+    hands.cloud.forgotten.add(arn)
+    assert not ended(hands.client, arn, 2 * FORGOTTEN, stranger)
+    assert not ended(hands.client, arn, 2 * FORGOTTEN, stranger.replace("reconciler", "other"))
+    assert not ended(hands.client, arn.replace("/reconciler/", "/"), 2 * FORGOTTEN, stranger)
+    with pytest.raises(PassError, match="ClusterNotFoundException"):
+        ended(hands.client, arn.replace("/reconciler/", "/other/"), 2 * FORGOTTEN, stranger)
