@@ -20,6 +20,7 @@ help:
 	@echo 'make soak [SOAK_SECONDS=7200]  300 units, merges, drift, faults and restarts; then nothing may be lost, doubled or left behind'
 	@echo 'make schedules             two daemons on one store: 10,000 schedules in simulation, and 200 with real processes'
 	@echo 'make poison [UNITS=1000]   poisonous entries among many good ones, with real Terraform; make test plays it with twenty'
+	@echo 'make fargate [UNITS_ON_FARGATE=300]  each job a task: tasks and a controller are lost, and no work is; make test plays two units'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
 	@echo 'make check                 lint and the fast tests, before a commit'
@@ -82,11 +83,11 @@ REQUESTS ?= 1000000
 asked: needs
 	RECONCILER_TEST_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/hostile/test_asked.py $(ARGS)
 
-# Each job a task. `make test` plays it with three units.
+# Each job a task, two controllers, some of both lost. `make test` plays it with two units.
 UNITS_ON_FARGATE ?= 300
 fargate: needs
 	RECONCILER_TEST_FARGATE_UNITS=$(UNITS_ON_FARGATE) RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" \
-	  $(BIN)/python -m pytest tests/e2e/test_fargate.py -k killed --timeout 36000 $(ARGS)
+	  $(BIN)/python -m pytest tests/e2e/test_fargate.py -s -k controller_are_lost --timeout 36000 $(ARGS)
 
 check: lint fast
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -90,6 +91,7 @@ class Aws:
 def serving() -> Iterator[Aws]:
     """The server while it is needed. What it keeps is the process's, not the server's: it starts as if nobody had used it."""
     moto_api_backend.reset()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request is kept until the test ends
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     try:

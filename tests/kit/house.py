@@ -199,6 +199,7 @@ class House:
         """Run `reconciler` as a person would."""
         env = {
             **os.environ,
+            **self.environment,
             "RECONCILER_SERVER": self.ground.address,
             "RECONCILER_ADMIN_SOCKET": str(self.ground.runtime / "admin.sock"),
         }
