@@ -16,6 +16,8 @@ from reconciler.errors import PassError
 from reconciler.executor.opening import Reached, open_executor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
+from reconciler.remote.bucket import open_bucket
+from reconciler.remote.spool import Asking
 from tests.kit.house import House
 from tests.kit.plane import CATALOG, ENVIRONMENT, PROD, job, note
 
@@ -25,11 +27,11 @@ PATIENCE = 120.0  # seconds
 
 @dataclass
 class Bench:
-    """A runner with entries to work on, and the executor that reaches it. `kill` ends every process of the jobs that run."""
+    """A runner with entries to work on, and the executor that reaches it. `kill` ends every process of a job that runs."""
 
     ground: Playground
     open: Callable[[], Reached]
-    kill: Callable[[], None]
+    kill: Callable[[Job], None]
 
     def ended(self, executor: Reached, one: Job) -> Result | Lost:
         return self.until(executor, one, lambda state: not isinstance(state, Running))
@@ -57,10 +59,10 @@ def local(folder: Path) -> Iterator[Bench]:
     try:
         house.start_runner()
 
-        def kill() -> None:
+        def kill(_: Job) -> None:
             from tests.kit.ecs import kill_whole
 
-            assert house.runner is not None
+            assert house.runner is not None  # it has begun the job when it has answered `start`
             kill_whole(house.runner.pid)
             house.runner.wait(10)
             house.runner = None
@@ -74,8 +76,8 @@ def local(folder: Path) -> Iterator[Bench]:
 
 @contextmanager
 def fargate(folder: Path) -> Iterator[Bench]:
-    from tests.kit.aws import serving
-    from tests.kit.ecs import KEYS, agent, controller_says, ecs, runner_says
+    from tests.kit.aws import REGION, serving
+    from tests.kit.ecs import KEYS, SPOOL, agent, controller_says, ecs, runner_says
 
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
@@ -84,17 +86,21 @@ def fargate(folder: Path) -> Iterator[Bench]:
         aws = stack.enter_context(serving())
         cloud = stack.enter_context(ecs(aws))
         ground = Playground.create(
-            folder, FILES, CATALOG, controller=controller_says(aws.endpoint), runner=runner_says(endpoint=aws.endpoint)
+            folder, FILES, CATALOG, controller=controller_says(aws.endpoint), runner=runner_says(aws.endpoint)
         )
         stack.callback(ground.close)
         for family in ("reconciler-plan", "reconciler-apply"):
             cloud.define(family, ["runner", "task", "--config", str(ground.runner_config)])
         agents = stack.enter_context(agent(cloud, ground.logs))
 
-        def kill() -> None:
+        spool = Asking(open_bucket(SPOOL, REGION, aws.endpoint))
+
+        def kill(one: Job) -> None:
             deadline = time.monotonic() + PATIENCE
-            while not any(agents.kill(arn) for arn in list(agents.running)) and time.monotonic() < deadline:
-                time.sleep(0.01)  # a poll, not a wait: the task is on its way
+            while (claim := spool.claim(one.id)) is None and time.monotonic() < deadline:
+                time.sleep(0.02)  # a poll, not a wait: a task is on its way
+            assert claim is not None
+            assert agents.kill(claim.task)
 
         yield Bench(ground, lambda: open_executor(load_controller(ground.controller_config)), kill)
 
@@ -199,3 +205,16 @@ def test_a_job_that_is_cancelled_in_time_changes_nothing(bench: Bench, executor:
         assert (found.outcome, found.applied) == (Outcome.SUPERSEDED, None), found.message
     else:
         assert not found.applying
+
+
+def test_a_job_whose_processes_are_all_killed_is_lost(bench: Bench, executor: Reached) -> None:
+    fence = leading(executor)
+    one = bench.job(next(NUMBERS), operation=Operation.PLAN, fence=fence)
+    executor.start(one)
+    bench.kill(one)
+    found = bench.ended(executor, one)
+    assert isinstance(found, Lost), found
+    assert not found.applying
+    again = bench.job(next(NUMBERS), operation=Operation.PLAN, fence=fence)
+    executor.start(again)
+    assert isinstance(bench.ended(executor, again), Result)
