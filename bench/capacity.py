@@ -34,12 +34,15 @@ class Costs:
     apply: float = 45.0  # seconds: init, plan, show, apply; mostly the cloud's own (assumed)
     start: float = 40.0  # seconds from RunTask to the program (assumed: image of 1 GB, no lazy loading)
     least_paid: float = 60.0  # seconds of a task that are paid at least (AWS)
-    memory_requests: tuple[int, int] = (14, 50)  # S3 requests of the runner's memory: a look, an apply
-    memory_writes: tuple[int, int] = (5, 24)  # of them, those that write
-    spool_writes: tuple[int, int] = (9, 35)  # S3 requests of the spool that write: asked, claimed, phases, log, result
-    spool_reads: float = (
-        2.0  # S3 requests of the spool a second and task, while one runs: by the task, by the controller
-    )
+    # S3 requests of the runner's memory by a task on a new disk: a look, an apply
+    memory_reads: tuple[int, int] = (24, 63)
+    memory_writes: tuple[int, int] = (2, 12)
+    # S3 requests of the spool: asked, claimed, phases, log, result; of an apply by how much its engine prints (35 assumed)
+    spool_reads: int = 6  # besides those that come with time
+    spool_writes: tuple[int, int] = (8, 35)
+    reads_at_work: float = 1.7  # S3 requests of the spool a second while a job runs: by the task, by the controller
+    reads_at_start: float = 1.0  # while its task starts: by the controller
+    lists_idle: float = 0.5  # while a task waits for a further job: a list costs as much as a write
     store_units: int = 16  # DynamoDB write units of a job
     describe: float = 3.0  # seconds between two looks at a running task, a hundred in one request
 
@@ -231,10 +234,13 @@ class Simulation:
 def report(estate: Estate, costs: Costs, prices: Prices, seen: Seen, hours: float) -> dict[str, float]:
     """What it comes to: rates a second, seconds, and dollars a month."""
     seconds, looks = hours * HOUR, seen.jobs - seen.applies
-    writes = looks * (costs.memory_writes[0] + costs.spool_writes[0])
+    at_work = looks * costs.look + seen.applies * costs.apply
+    at_start = len(seen.launched) * costs.start
+    idle = max(0.0, seen.ran - at_work - at_start)
+    writes = looks * (costs.memory_writes[0] + costs.spool_writes[0]) + idle * costs.lists_idle
     writes += seen.applies * (costs.memory_writes[1] + costs.spool_writes[1])
-    reads: float = looks * (costs.memory_requests[0] - costs.memory_writes[0])
-    reads += seen.applies * (costs.memory_requests[1] - costs.memory_writes[1]) + seen.ran * costs.spool_reads
+    reads: float = looks * costs.memory_reads[0] + seen.applies * costs.memory_reads[1] + seen.jobs * costs.spool_reads
+    reads += at_work * costs.reads_at_work + at_start * costs.reads_at_start
     a_task = estate.vcpus * prices.vcpu_hour + estate.gb * prices.gb_hour + prices.address_hour
     month = MONTH / hours
     tasks = len(seen.launched)
