@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from reconciler.errors import ConfigError, PassError
-from reconciler.remote.calls import Missing, Refused, Throttled, Unfulfilled, ask, open_client
+from reconciler.remote.calls import Missing, Refused, Throttled, Unfulfilled, ask, body_of, objects_of, open_client
 
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?P<prefix>(?:/[A-Za-z0-9_.-]{1,100})*)/?")
 
@@ -36,7 +36,7 @@ class Bucket:
         """The object; None where there is none."""
         try:
             said = self._ask("get_object", name)
-            return Stored(self._body(said), said["ETag"], said["LastModified"])
+            return Stored(body_of(self.place, said), said["ETag"], said["LastModified"])
         except Missing:
             return None
 
@@ -67,18 +67,9 @@ class Bucket:
     def names(self, folder: str) -> list[str]:
         """The names of all objects in a folder, sorted, without it."""
         whole = self._key(folder)
-        found: list[str] = []
-        more: dict[str, str] = {}
-        while True:
-            said = self._listed({"Bucket": self._bucket, "Prefix": whole, **more})
-            found += [one["Key"].removeprefix(whole) for one in said.get("Contents", [])]
-            if not said.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": said["NextContinuationToken"]}
-
-    def _listed(self, asked: dict[str, Any]) -> Any:
         try:
-            return ask(self._client, self.place, "list_objects_v2", **asked)
+            found = objects_of(self._client, self.place, self._bucket, whole)
+            return [one["Key"].removeprefix(whole) for one in found]
         except (Refused, Throttled, Missing) as error:
             raise self._away(error) from error
 
@@ -90,16 +81,6 @@ class Bucket:
             return ask(self._client, f"{self.place}/{name}", verb, Bucket=self._bucket, Key=self._key(name), **asked)
         except (Refused, Throttled) as error:
             raise self._away(error) from error
-
-    def _body(self, said: Any) -> bytes:
-        """What is still on its way when the answer begins can be cut off, too."""
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            data: bytes = said["Body"].read()
-        except (BotoCoreError, OSError) as error:
-            raise PassError("RunnerUnavailable", f"{self.place}: {error}") from error
-        return data
 
     @staticmethod
     def _away(error: Exception) -> PassError:

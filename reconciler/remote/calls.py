@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -88,6 +88,28 @@ def ask(client: Any, place: str, verb: str, **asked: Any) -> Any:
         raise _told(place, error.response) from error
     except BotoCoreError as error:
         raise PassError("RunnerUnavailable", f"{place}: {error}") from error
+
+
+def body_of(place: str, said: Any) -> bytes:
+    """The object that an answer of S3 brings. Raises PassError: what is still on its way when an answer begins can be cut off, too."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        data: bytes = said["Body"].read()
+    except (BotoCoreError, OSError) as error:
+        raise PassError("RunnerUnavailable", f"{place}: {error}") from error
+    return data
+
+
+def objects_of(client: Any, place: str, bucket: str, prefix: str) -> Iterator[Mapping[str, Any]]:
+    """Every object of the bucket whose key begins so, as S3 lists it, sorted. Raises as `ask`."""
+    more: dict[str, str] = {}
+    while True:
+        said = ask(client, place, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        yield from said.get("Contents", ())
+        if not said.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": said["NextContinuationToken"]}
 
 
 def _told(place: str, said: Mapping[str, Any]) -> Exception:

@@ -9,13 +9,16 @@ from enum import Enum
 from typing import Any, Protocol
 
 from reconciler.errors import PassError
+from reconciler.remote.calls import Missing, Refused, Throttled, Unfulfilled, ask, body_of, objects_of
 from reconciler.runner.access.keys import Renewing
 from reconciler.runner.s3 import s3_client
 
 READ_SECONDS = 10
-# What says that a condition does not hold: it is another object, there is one, there is none, or one is just being written.
-UNMET = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey", "404", "NotFound"})
-ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+WHAT = "the runner's memory"
+ABSENT = (Missing,)
+FAILED = (Missing, Unfulfilled, Throttled, Refused, PassError)
+# A condition does not hold: it is another object, there is one, there is none, or one is just being written.
+UNMET = (Missing, Unfulfilled)
 
 
 class Over(Enum):
@@ -76,14 +79,12 @@ class Bucket:
 
     def get(self, key: str) -> Found | None:
         """See `Objects`."""
-        from botocore.exceptions import BotoCoreError
-
         answer = self._call("get_object", key, ABSENT)
         if answer is None:
             return None
         try:
-            return Found(answer["Body"].read(), str(answer["ETag"]))
-        except (BotoCoreError, OSError) as error:  # the connection broke in the middle
+            return Found(body_of(WHAT, answer), str(answer["ETag"]))
+        except PassError as error:  # the connection broke in the middle
             raise self._unavailable(key, error) from error
 
     def tag(self, key: str) -> str | None:
@@ -107,45 +108,47 @@ class Bucket:
 
     def listed(self, prefix: str) -> list[tuple[str, datetime]]:
         """See `Objects`."""
-        found: list[tuple[str, datetime]] = []
-        more: dict[str, Any] = {}
-        while True:
-            page = self._call("list_objects_v2", None, Prefix=f"{self.folder}{prefix}", **more)
-            contents = page.get("Contents", ())
-            found += ((str(one["Key"]).removeprefix(self.folder), one["LastModified"]) for one in contents)
-            if not page.get("IsTruncated"):
-                return found
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        client = self._opened()
+        try:
+            found = objects_of(client, WHAT, self.name, f"{self.folder}{prefix}")
+            return [(str(one["Key"]).removeprefix(self.folder), one["LastModified"]) for one in found]
+        except FAILED as error:
+            raise self._unavailable(prefix, error) from error
 
     def _encryption(self) -> dict[str, str]:
         if self.kms_key_id:
             return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
         return {"ServerSideEncryption": "AES256"}
 
-    def _call(self, verb: str, key: str | None, fine: frozenset[str] = frozenset(), **arguments: Any) -> Any:
-        """The answer; None where its code is one of `fine`."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        if key is not None:
-            arguments["Key"] = f"{self.folder}{key}"
+    def _call(self, verb: str, key: str, fine: tuple[type[Exception], ...], **arguments: Any) -> Any:
+        """The answer; None where it is one of `fine`."""
+        client = self._opened()
         try:
-            return getattr(self._opened(), verb)(Bucket=self.name, **arguments)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code", "") in fine:
-                return None
-            raise self._unavailable(key, error) from error
-        except BotoCoreError as error:
+            return ask(client, WHAT, verb, Bucket=self.name, Key=f"{self.folder}{key}", **arguments)
+        except fine:
+            return None
+        except FAILED as error:
             raise self._unavailable(key, error) from error
 
     def _opened(self) -> Any:
         """The client of this process: two must not share a connection."""
+        from botocore.exceptions import BotoCoreError
+
         if self._client is None or self._client[0] != os.getpid():
-            made = s3_client(
-                self.region, self.endpoint, {}, path_style=self.path_style, read_seconds=READ_SECONDS, keys=self.keys
-            )
+            try:
+                made = s3_client(
+                    self.region,
+                    self.endpoint,
+                    {},
+                    path_style=self.path_style,
+                    read_seconds=READ_SECONDS,
+                    keys=self.keys,
+                )
+            except BotoCoreError as error:
+                raise self._unavailable("", error) from error
             self._client = os.getpid(), made
         return self._client[1]
 
-    def _unavailable(self, key: str | None, error: Exception) -> PassError:
+    def _unavailable(self, key: str, error: Exception) -> PassError:
         how = "The runner needs s3:GetObject, s3:PutObject and s3:DeleteObject there, and s3:ListBucket of the bucket; it is tried again by itself"
-        return PassError("MemoryUnavailable", f"{self.place}{key or ''}: the runner's memory: {error}. {how}.")
+        return PassError("MemoryUnavailable", f"{self.place}{key}: {error}. {how}.")

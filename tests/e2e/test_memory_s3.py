@@ -15,6 +15,7 @@ from reconciler.durable import FileLock
 from reconciler.errors import SupersededError, UnitError
 from reconciler.git.source import EnvironmentsSource
 from reconciler.model import Commit, Operation, Outcome, Phase, Result, UnitId
+from reconciler.remote.calls import objects_of
 from reconciler.runner.audit.objects import ObjectLog
 from reconciler.runner.audit.verify import verify
 from reconciler.runner.bucket import Bucket
@@ -184,7 +185,12 @@ def test_a_job_asks_the_bucket_so_often(tmp_path: Path, aws: Aws, monkeypatch: p
             asked.append(verb)
             return call(self, verb, *args, **more)
 
+        def listed(*args: Any) -> Iterator[Any]:
+            asked.append("list_objects_v2")
+            return objects_of(*args)
+
         monkeypatch.setattr(Bucket, "_call", counted)
+        monkeypatch.setattr("reconciler.runner.bucket.objects_of", listed)
         counts = []
         for number, (unit, operation) in enumerate(
             (("u0", Operation.APPLY), ("u1", Operation.APPLY), ("u1", Operation.PLAN), ("u1", Operation.APPLY))
