@@ -103,7 +103,7 @@ class Task:
     ) -> None:
         self._host, self._open_spool, self._arn, self._idle = host, open_spool, arn, idle
         self._spool = open_spool()
-        self._stopping = False
+        self._stopping = self._spoilt = False
 
     def describe(self) -> None:
         """Publish what the host is, and nothing else."""
@@ -120,7 +120,7 @@ class Task:
         first = self._asked(JobId(checked_id(job_id)))
         warm = warm_of(first)
         self._carry_out(first, warm)
-        while self._idle is not None and (following := self._next(warm, self._idle)) is not None:
+        while self._idle is not None and not self._spoilt and (following := self._next(warm, self._idle)) is not None:
             self._carry_out(following, warm)
 
     def _handle_signals(self) -> None:
@@ -201,6 +201,9 @@ class Task:
                 _hurry(folder, pid, now - asked_to_end)
             time.sleep(LOOK)
         killed = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        self._spoilt = (
+            killed is not None
+        )  # while this task lives, nobody elsewhere could prove that its locks are a dead job's
         how = "" if killed is None or self._stopping else f"killed by {signal.Signals(killed).name}"
         _persist(lambda: courier.bring_end(how), lambda: self._stopping)
         with suppress(PassError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,8 @@ from reconciler.config import load_controller
 from reconciler.executor.opening import open_executor
 from reconciler.model import Phase, Result
 from reconciler.ports import Lost, Running
+from reconciler.remote.bucket import open_bucket
+from reconciler.remote.spool import Asking
 from tests.kit.modules import CATALOG, NEEDS_FILES, entry, environment, release, strings
 from tests.kit.story import at, env, made, results
 from tests.provider.log import doubled
@@ -180,6 +183,10 @@ def _starting(tasks: list[Any]) -> bool:
     return any(task.last_status == "PROVISIONING" for task in tasks)
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def _ended(state: Running | Result | Lost) -> Result | Lost | None:
     return None if isinstance(state, Running) else state
 
@@ -187,6 +194,8 @@ def _ended(state: Running | Result | Lost) -> Result | Lost | None:
 def test_a_job_that_two_tasks_are_started_for_is_carried_out_by_one_and_an_idle_task_takes_the_next(
     tmp_path: Path, aws: Aws
 ) -> None:
+    from tests.kit.aws import REGION
+    from tests.kit.ecs import SPOOL
     from tests.kit.fargatehouse import fargate_house
     from tests.kit.plane import CATALOG as NOTES
     from tests.kit.plane import job, note
@@ -209,11 +218,20 @@ def test_a_job_that_two_tasks_are_started_for_is_carried_out_by_one_and_an_idle_
             executor.start(two)
             assert isinstance(home.until(lambda: _ended(executor.poll(two.id)), "it ends", PATIENCE), Result)
             claims = {executor.phases(each.id)[0][0] for each in (one, two)}
+            assert len(home.cloud.tasks) == 2
+            three = job("prod/b", home.ground.environments.head, 3)
+            executor.start(three)
+            spool = Asking(open_bucket(SPOOL, REGION, aws.endpoint))
+            idler = home.until(lambda: spool.claim(three.id), "a task takes it", PATIENCE).task
+            children = home.until(lambda: _children(home.agent.running[idler].pid), "its process is there", PATIENCE)
+            os.kill(children[0], signal.SIGKILL)
+            lost = home.until(lambda: _ended(executor.poll(three.id)), "it is lost", PATIENCE)
+            assert lost == Lost(applying=False, died="killed by SIGKILL")
+            home.until(lambda: idler not in home.agent.running, "its task takes no further one, and ends", 20)
         assert claims == {Phase.VERIFYING}
-        assert len(home.cloud.tasks) == 2
         assert twin in {task.task_arn for task in home.cloud.tasks}
         jobs = sorted(path.name for path in (home.ground.folder / "runner" / "spool").iterdir())
-        assert jobs == [one.id, two.id]
+        assert jobs == [one.id, two.id, three.id]
         assert (
             home.cloud.client("s3").list_objects_v2(Bucket="acme-spool", Prefix="prod/queue/").get("Contents", []) == []
         )
