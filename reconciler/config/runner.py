@@ -244,6 +244,16 @@ class ProviderMirror(Closed):
     path: HostPath
 
 
+class Providers(Closed):
+    """How packages of providers are compared with the lock."""
+
+    verify: Literal["once", "every_command"] | None = Field(
+        default=None,
+        description="once: by the runner, when they look different than before; every_command: by the engine as well, each time that it "
+        "starts. With a sandbox once, without one every_command, if not written",
+    )
+
+
 class Task(Closed):
     """How this runner works where each job is a task of ECS: `reconciler runner task`."""
 
@@ -280,6 +290,7 @@ class RunnerConfig(Closed):
         Discriminator(word_or_mapping),
     ]
     provider_mirror: ProviderMirror | None = None
+    providers: Providers = Field(default_factory=Providers)
     environments: dict[Name, HostEnvironment]
     audit: Audit | None = Field(default=None, description="where heads of the audit log are kept besides")
     least_room: Annotated[int, Field(ge=0, le=2**20)] = Field(
@@ -297,6 +308,20 @@ class RunnerConfig(Closed):
                 "memory.s3 needs a folder for what may be lost with the host: write `work`, outside of any other",
             )
         return self
+
+    @model_validator(mode="after")
+    def _keeps_the_mirror(self) -> RunnerConfig:
+        if self.providers.verify == "once" and self.sandbox is None:
+            raise PydanticCustomError(
+                "providers",
+                "providers.verify: without `sandbox` a job could write to the mirror: write `every_command`, or a sandbox",
+            )
+        return self
+
+    @property
+    def verifies_once(self) -> bool:
+        """Whether a package that the runner has compared with the lock is started without being read again."""
+        return self.sandbox is not None and self.providers.verify != "every_command"
 
     @property
     def memory_path(self) -> Path:

@@ -237,6 +237,7 @@ class Case:
         if report:
             return Said("Planned", f"{len(plan.changes)} objects would change.")
         self._check_again()
+        talk.check_packages()
         self._allowed = self._open_lines()  # what a newer commit took back does not count any more
         checks.no_downgrade(self._unit, self._memory, self._allowances())
         self._judge(talk, plan, cause)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from reconciler.errors import HeldError, UnitError
@@ -14,7 +15,7 @@ from reconciler.runner.terraform.closure import cached_needs
 from reconciler.runner.terraform.depot import Depot
 from reconciler.runner.terraform.engine import Conversation, EngineError, deadline_in
 from reconciler.runner.terraform.fill import FILL_SECONDS, install_root, installed
-from reconciler.runner.terraform.packages import Wanted, found_in, unpacked, wanted
+from reconciler.runner.terraform.packages import Wanted, found_in, only_ours, unpacked, wanted
 
 # What a download may need to know of the host, out of what it lists for the environment's providers.
 NETWORK = (
@@ -31,10 +32,24 @@ NETWORK = (
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The mirror to install from, and the pin with the `h1:` of each package that was proven in it."""
+    """The mirror to install from, and the pin with the `h1:` of each package that was proven in it.
+
+    `proven` proves them once more, as `supply` did. `trusted`: the engine need not read them again, since no job could write there.
+    """
 
     mirror: Path
     pin: Pin
+    proven: tuple[Callable[[], str], ...]
+    trusted: bool = False
+
+    def check(self) -> None:
+        """They are still what was proven: a look at each file, and more only if one looks different.
+
+        Raises:
+            HeldError: "ProviderHashMismatch" or "ProviderMissing". UnitError, PassError: see `supply`.
+        """
+        for prove in self.proven:
+            prove()
 
 
 def supply(host: Host, pin: Pin, tree: Path, variables: Mapping[str, str], log: Path) -> Supply:
@@ -57,7 +72,10 @@ def supply(host: Host, pin: Pin, tree: Path, variables: Mapping[str, str], log: 
         let_read(depot.folder)  # an engine may be started as another user
     if host.sandbox is not None:
         check_unpacked(pin, host.engine.registry, depot.folder)
-    return Supply(depot.folder, replace(pin, providers=providers))
+    needed = [wanted(one, host.engine.registry) for one in pin.providers]
+    trusted = host.config.verifies_once and all(only_ours(unpacked(depot.folder, one)) for one in needed)
+    again = tuple(partial(depot.provide, one) for one in needed)
+    return Supply(depot.folder, replace(pin, providers=providers), again, trusted)
 
 
 def check_allowed(pin: Pin, allowed: list[str]) -> None:

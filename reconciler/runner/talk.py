@@ -24,7 +24,7 @@ from reconciler.runner.terraform.module import cached_module
 from reconciler.runner.terraform.plan import Raw, scalars, take_in
 from reconciler.runner.terraform.rescue import bring_back, find_left
 from reconciler.runner.terraform.state import WORK_STATE, State, secrets_of
-from reconciler.runner.terraform.workspace import RootSpec, write_root
+from reconciler.runner.terraform.workspace import RootSpec, trust_packages, write_root
 from reconciler.runner.values import Inputs
 from reconciler.runner.vetted import check_vetted
 
@@ -123,6 +123,8 @@ class Talk:
             if not self._ready:
                 self._conversation.init(deadline)
                 self._ready = True
+            if self._supply.trusted:
+                trust_packages(self.folder.work, self._supply.pin, self._host.engine.registry)
             planned = self._conversation.plan(deadline, destroy=destroy, replace=targets)
         except SensitiveOutputs:
             raise
@@ -133,6 +135,14 @@ class Talk:
         self.drifted, self.creations, self.said = found.drifted, found.creations, planned.json
         self._changes = len(found.summary.changes)
         return found.summary
+
+    def check_packages(self) -> None:
+        """Right before an apply: the providers are still those that were compared with the lock.
+
+        Raises:
+            HeldError: "ProviderHashMismatch" or "ProviderMissing".
+        """
+        self._supply.check()
 
     def apply(self, alone: Callable[[], bool] = lambda: False) -> Ending:
         """Apply the plan that `plan` made, and bring the state back. `alone`: whether nobody else had the state meanwhile."""

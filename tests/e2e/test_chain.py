@@ -63,10 +63,10 @@ class Site:
         return plane.carry_out(self.host, plane.job(unit, self.ground.environments.head, self.jobs))
 
     def refused(self) -> tuple[str, str]:
-        """The reason and message of a job that came to no `init`, and whose neighbour is well."""
-        before = self.engine.inits()
+        """The reason and message of a job that came to no command of the engine, and whose neighbour is well."""
+        before = self.engine.commands()
         result = self.run()
-        assert self.engine.inits() == before, result
+        assert self.engine.commands() == before, result
         assert result.applied is None
         assert result.outcome.value in {"Held", "Failed"}
         return result.reason, result.message
@@ -266,9 +266,9 @@ def test_a_downgrade_needs_its_line(site: Site) -> None:
     site.ground.merge(
         {f"{plane.PROD}/page.yaml": None, f"{plane.PROD}/new.yaml": ENTRY % "1.0.0" + "moved_from: page\n"}, "Moved"
     )
-    before = site.engine.inits()
+    before = site.engine.commands()
     assert site.run("prod/new").reason == "Downgrade"
-    assert site.engine.inits() == before
+    assert site.engine.commands() == before
     site.ground.merge(
         {f"{plane.PROD}/new.yaml": ENTRY % "1.0.0" + "moved_from: page\nallow_downgrade: true\n"}, "Meant"
     )

@@ -23,10 +23,11 @@ from reconciler.runner.terraform.diagnose import NOT_LOCKED
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.plan import secrets_in, summarise
 from reconciler.runner.terraform.state import WORK_STATE, secrets_of
-from reconciler.runner.terraform.workspace import Value
+from reconciler.runner.terraform.workspace import LOCK_FILE, Value, trust_packages
 from tests.kit.terraform import provider_env, until
 from tests.kit.workbench import FILES, REQUIRE_FILES, SECONDS, Workbench, any_engine, apply_while, bench, pin
 from tests.provider.log import calls, doubled
+from tests.provider.mirror import LAUNCHER, build
 
 __all__ = ["any_engine", "bench"]  # fixtures
 
@@ -356,6 +357,25 @@ def test_changed_provider_is_refused(bench: Workbench) -> None:
         talk.init(deadline_in(SECONDS))
     assert refused.value.reason == "InitFailed"
     assert "checksums" in str(refused.value)
+
+
+def test_a_package_is_read_by_each_command_or_by_whoever_vouches_for_it(bench: Workbench) -> None:
+    """What `trust_packages` gives up: with hashes the engine finds a swapped package itself, at any command."""
+    bench.module(FILE)
+    bench.mirror = bench.folder / "mirror"
+    build(bench.mirror)
+    talk, planned = bench.plan(bench.spec(content="x"))
+    assert planned.changed
+    (launcher,) = bench.mirror.glob(f"{bench.engine.registry}/reconciler/files/*/*/{LAUNCHER}")
+    launcher.chmod(0o755)
+    launcher.write_text(launcher.read_text() + "# swapped\n")
+    with pytest.raises(EngineError, match="checksum"):
+        talk.plan(deadline_in(SECONDS))
+
+    trust_packages(bench.work, bench.pin, bench.engine.registry)
+    assert talk.plan(deadline_in(SECONDS)).changed
+    assert talk.apply(deadline_in(SECONDS)).failure is None
+    assert "hashes" not in (bench.work / LOCK_FILE).read_text()
 
 
 def test_provider_of_a_nested_module_that_is_not_pinned_is_refused(bench: Workbench) -> None:

@@ -15,9 +15,9 @@ from reconciler.demo.playground import Playground
 from reconciler.desired.lock import parse_lock
 from reconciler.errors import HeldError, UnitError
 from reconciler.lockfile import with_pin
-from reconciler.model import Commit, Lock, Pin, ProviderPin, Result
+from reconciler.model import Commit, Lock, Operation, Pin, ProviderPin, Result
 from reconciler.runner.host import Host
-from reconciler.runner.supply import Fetch
+from reconciler.runner.supply import Fetch, supply
 from reconciler.runner.terraform.depot import Depot
 from reconciler.runner.terraform.packages import Wanted, this_platform, unpacked
 from tests.kit import plane
@@ -202,13 +202,13 @@ def test_a_mirror_of_the_hosts_is_read_once_and_again_when_it_looks_different(
     marks = list((host.memory.folder / "providers").glob("*.json"))
     assert len(marks) == 1
     program = given / host.engine.registry / "reconciler/files" / mirror.VERSION / this_platform() / mirror.LAUNCHER
-    before = len(made.engine.inits())
+    before = made.engine.commands()
     program.write_text(program.read_text().replace("exec", "#exe"))  # a swapped binary of the same size
 
     result = made.run("prod/b", host)
     assert (result.outcome.value, result.reason) == ("Held", "ProviderHashMismatch")
     assert "catalog-lock.yaml has no such hash of it: find out which of the two was changed" in result.message
-    assert len(made.engine.inits()) == before
+    assert made.engine.commands() == before
 
 
 @pytest.mark.parametrize(
@@ -236,17 +236,17 @@ def test_a_lock_that_is_not_the_whole_truth_starts_no_engine(
     result = made.run()
     assert (result.outcome.value, result.reason) == ("Held", reason)
     assert said in result.message
-    assert made.engine.inits() == []
+    assert made.engine.commands() == []
 
 
 def test_a_hash_that_another_pin_brought_does_not_count(filled: Site, served: Registry) -> None:
     """The package is there, proven by one pin; another pin of the same version with other hashes is held."""
     assert filled.run().reason == "Applied"
     filled.lock(pinned(served.source, "zh:" + "0" * 64))
-    before = len(filled.engine.inits())
+    before = filled.engine.commands()
     result = filled.run("prod/b")
     assert (result.outcome.value, result.reason) == ("Held", "ProviderHashMismatch")
-    assert len(filled.engine.inits()) == before
+    assert filled.engine.commands() == before
 
 
 def test_an_archive_in_the_hosts_mirror(tmp_path: Path) -> None:
@@ -267,3 +267,62 @@ def test_an_archive_in_the_hosts_mirror(tmp_path: Path) -> None:
     archive.write_bytes(b"no archive")
     with pytest.raises(HeldError):
         depot.provide(wanted)
+
+
+# --- who reads a package again
+
+
+def words(engine: plane.NotedEngine) -> list[str]:
+    return [word for _, word in engine.commands()]
+
+
+def test_a_package_that_is_swapped_after_the_plan_is_not_applied_with(site: Callable[..., Site], given: Path) -> None:
+    """By the engine itself: behind its back, when it has shown the plan."""
+    made = site("reconciler/files", given)
+    made.lock(pinned("reconciler/files", mirror.h1(mirror.PACKAGE), hosts=mirror.HOSTS))
+    host = plane.open_host(made.ground)
+    program = given / host.engine.registry / "reconciler/files" / mirror.VERSION / this_platform() / mirror.LAUNCHER
+    script = made.engine.file.read_text()
+    start = script.splitlines()[-1].removeprefix("exec ")
+    swap = f'if [ "$1" = show ]; then {start}; code=$?; echo "#" >> {program}; exit $code; fi'
+    made.engine.file.write_text(script.replace("exec ", f"{swap}\nexec "))
+    config = made.ground.runner_config
+    config.write_text(config.read_text().replace(host.engine.sha256, made.engine.sha256()))
+
+    result = made.run()
+
+    assert (result.outcome.value, result.reason) == ("Held", "ProviderHashMismatch")
+    assert words(made.engine)[0] == "init"
+    assert "apply" not in words(made.engine)
+    assert not (made.ground.world / "a").exists()
+
+
+@pytest.mark.usefixtures("engine")
+def test_who_reads_packages_again(given: Path, tmp_path: Path) -> None:
+    """The engine, unless jobs are in a jail and nobody but us and root could have changed one since."""
+    releases = {"v1.0.0": {"modules/page/main.tf": MODULE % "reconciler/files"}}
+    entries = {**plane.ENVIRONMENT, f"{plane.PROD}/a.yaml": ENTRY % "a"}
+
+    def trusted(folder: str, **runner: Any) -> bool:
+        words = {"provider_mirror": {"path": str(given)}, **runner}
+        made = Playground.create(tmp_path / folder, entries, releases, runner=words)
+        host = plane.open_host(made)
+        lock = parse_lock(LOCK, made.read(LOCK).encode())
+        assert isinstance(lock, Lock)
+        pin = replace(
+            lock.modules["acme/page"]["1.0.0"],
+            providers=(pinned("reconciler/files", mirror.h1(mirror.PACKAGE), hosts=mirror.HOSTS),),
+        )
+        host.history.newest(made.environments.head, Operation.PLAN)
+        found = supply(host, pin, host.history.tree(pin), {}, tmp_path / "log")
+        found.check()
+        return found.trusted
+
+    strict = {"sandbox": {"tier": "strict"}}
+    assert not trusted("none")
+    assert trusted("jailed", **strict)
+    assert trusted("once", **strict, providers={"verify": "once"})
+    assert not trusted("always", **strict, providers={"verify": "every_command"})
+    for package in given.glob("registry.*/reconciler/files/*/*"):
+        package.chmod(0o777)
+    assert not trusted("writable", **strict)

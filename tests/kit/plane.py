@@ -66,8 +66,12 @@ class NotedEngine:
 
     def inits(self) -> list[str]:
         """The folders in which `init` was run."""
+        return [folder for folder, word in self.commands() if word == "init"]
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Each command in a root: the folder, and the word. Not the question which version it is."""
         lines = (line.rpartition(" ") for line in self._said.read_text().splitlines())
-        return [folder for folder, _, word in lines if word == "init"]
+        return [(folder, word) for folder, _, word in lines if word != "version"]
 
 
 def note(text: str = "one", more: str = "") -> str:

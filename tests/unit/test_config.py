@@ -178,6 +178,23 @@ def test_a_runner_yaml_that_says_little(file: Callable[[str], Path], tmp_path: P
     assert (found.provider_mirror_path, found.controller_uid, found.rules) == (None, None, ())
 
 
+@pytest.mark.parametrize(
+    ("words", "once"),
+    [
+        ("", False),
+        ("providers: {verify: every_command}", False),
+        ("sandbox: {tier: fallback}", True),
+        ("sandbox: {tier: task}\nproviders: {}", True),
+        ("sandbox: {tier: strict}\nproviders: {verify: once}", True),
+        ("sandbox: {tier: strict}\nproviders: {verify: every_command}", False),
+    ],
+)
+def test_packages_are_read_once_where_no_job_could_write_to_them(
+    words: str, once: bool, file: Callable[[str], Path]
+) -> None:
+    assert load_runner(file(f"{RUNNER}{words}\n")).verifies_once is once
+
+
 def test_what_a_bucket_may_say_besides(file: Callable[[str], Path]) -> None:
     text = RUNNER.replace("region: eu-west-1", "region: r, use_path_style: true, kms_key_id: k, endpoint: http://x")
     backend = load_runner(file(text)).environments["prod"].backend.s3
@@ -405,6 +422,9 @@ RUNNER_MISTAKES = [
       "web_identity, command, environment")]),
     ("max_destroy: 10", "max_destroy: -1",
      ["config.yaml:15:18: environments.prod.max_destroy: the number -1 is out of bounds; write at least 0"]),
+    ("controller_uid: 991", "providers: {verify: once}",
+     ["config.yaml:1:1: the file: providers.verify: without `sandbox` a job could write to the mirror: write `every_command`, or a sandbox"]),
+    ("controller_uid: 991", "providers: {verify: never}", ['config.yaml:9:21: providers.verify: expected once or every_command, not the string "never"']),
 ]  # fmt: skip
 
 

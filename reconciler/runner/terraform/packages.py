@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import platform
+import stat
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,6 +17,7 @@ from typing import IO
 from reconciler.model import ProviderPin
 from reconciler.runner.terraform.sealed import Look, look_of, seal
 
+OTHERS_WRITE = 0o022
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}  # Python's name -> Go's
 
 
@@ -100,6 +103,19 @@ def looks(package: Path) -> dict[str, Look]:
     if package.is_dir():
         return {name: look_of(path.stat()) for name, path in _files(package)}
     return {package.name: look_of(package.stat())}
+
+
+def only_ours(package: Path) -> bool:
+    """Whether nobody but root and this process's user can change an unpacked package, or put another one in its place."""
+    try:
+        place = package.resolve(strict=True)
+        within = [path.lstat() for path in (place, *place.rglob("*"))]
+        above = [path.lstat() for path in place.parents]
+    except OSError:
+        return False
+    shared = [one for one in above if one.st_mode & OTHERS_WRITE and not one.st_mode & stat.S_ISVTX]
+    theirs = {one.st_uid for one in (*within, *above)} - {0, os.geteuid()}
+    return not theirs and not shared and not any(one.st_mode & OTHERS_WRITE for one in within)
 
 
 def archive_hash(package: Path) -> str:

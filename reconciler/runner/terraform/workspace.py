@@ -65,8 +65,8 @@ class RootSpec:
     imports: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> None:
-    """Write the root into `folder` (made, 0700); written again, it replaces what an earlier call wrote.
+def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> dict[str, Any]:
+    """Write the root into `folder` (made, 0700), and return it; written again, it replaces what an earlier call wrote.
 
     `catalog_tree` is the pinned tree of the catalog repository; it is linked, not copied.
 
@@ -86,6 +86,15 @@ def write_root(folder: Path, spec: RootSpec, catalog_tree: Path) -> None:
     link = folder / CATALOG
     link.unlink(missing_ok=True)
     link.symlink_to(catalog_tree, target_is_directory=True)
+    return root
+
+
+def trust_packages(folder: Path, pin: Pin, registry: str) -> None:
+    """Let the engine take the packages as they are, in the root that was written into `folder`: it reads none of them whole.
+
+    After `init`, which wants hashes. Whoever calls this has compared them with the lock.
+    """
+    _write(folder / LOCK_FILE, render_lock(pin, registry, hashed=False))
 
 
 def render_root(spec: RootSpec, leaves: Leaves) -> dict[str, Any]:
@@ -121,8 +130,8 @@ def check_inputs(interface: ModuleInterface, given: Iterable[str]) -> None:
             raise UnitError("InputUnknown", f"The module has no input {name!r}; it has: {known}.")
 
 
-def render_lock(pin: Pin, registry: str) -> str:
-    """Terraform's dependency lock file, from the pins of catalog-lock.yaml.
+def render_lock(pin: Pin, registry: str, *, hashed: bool = True) -> str:
+    """Terraform's dependency lock file, from the pins of catalog-lock.yaml; not `hashed`: with versions only.
 
     Raises:
         HeldError: "ProviderNotLocked": there are no hashes for this registry.
@@ -138,8 +147,8 @@ def render_lock(pin: Pin, registry: str) -> str:
                 f"Write them with `reconciler catalog add {pin.module}@{pin.version}` and merge that.",
             )
         lines = "".join(f"    {json.dumps(h)},\n" for h in sorted(hashes))
-        version = json.dumps(provider.version)
-        blocks.append(f'provider "{host}/{source}" {{\n  version = {version}\n  hashes = [\n{lines}  ]\n}}\n')
+        listed = f"  hashes = [\n{lines}  ]\n" if hashed else ""
+        blocks.append(f'provider "{host}/{source}" {{\n  version = {json.dumps(provider.version)}\n{listed}}}\n')
     return "\n".join(blocks)
 
 
