@@ -48,6 +48,7 @@ from reconciler.runner.spool import JobFolder, Spool
 from reconciler.runner.terraform.engine import Engine, find_engine
 from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import SUFFIX, Backend, LocalBackend
+from reconciler.runner.terraform.templates import Templates
 from reconciler.runner.unitlock import Here
 
 
@@ -85,6 +86,7 @@ class Host:
         self.config, self.here = config, here or Here()
         self.memory = open_memory(config, self.here)
         self.spool = Spool(config.memory_path / "spool")
+        self.templates = Templates(self.memory.folder / "initialized", self.memory.seal)
         self.engine = _engine(config)
         self.sandbox = _sandbox(config, self.engine)
         for name, listed in config.environments.items() if self.sandbox and self.sandbox.tier == STRICT else ():

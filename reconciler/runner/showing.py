@@ -158,7 +158,7 @@ class Showing:
         self._folder.begin(Phase.PLANNING)
         with Talk(
             self._host, self._unit, self._hosted, self._folder, inputs, source.state, (self._life,),
-            self._progress.veil, stored_as=source.memory.unit, copied=source.adopted is not None,
+            self._progress.veil, stored_as=source.memory.unit, copied=source.adopted is not None, merged=False,
         ) as talk:  # fmt: skip
             plan = self._converse(talk, source.memory.sensitive_outputs, allowed)
             hold = judge(plan, self._bounds(source, allowed), Cause.DESIRED, self._unit.entry.place.path)

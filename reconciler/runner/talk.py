@@ -6,25 +6,27 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import UnitError
-from reconciler.model import Json, PlanSummary, Presence, Unit, UnitId
+from reconciler.model import PlanSummary, Presence, Unit, UnitId
 from reconciler.runner.access.endpoint import Endpoint
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.jail.egress import noted, told
+from reconciler.runner.readying import Readying
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import supply
 from reconciler.runner.terraform.creation import Creation
 from reconciler.runner.terraform.diagnose import check_entry, diagnose
-from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.engine import Conversation, EngineError, PlanResult, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.initialized import Block
 from reconciler.runner.terraform.masking import Veil
 from reconciler.runner.terraform.module import cached_module
 from reconciler.runner.terraform.plan import Raw, scalars, take_in
 from reconciler.runner.terraform.rescue import bring_back, find_left
 from reconciler.runner.terraform.state import WORK_STATE, State, secrets_of
-from reconciler.runner.terraform.workspace import RootSpec, trust_packages, write_root
+from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
 from reconciler.runner.vetted import check_vetted
 
@@ -58,8 +60,10 @@ class Talk:
         *,
         stored_as: UnitId | None = None,
         copied: bool = False,
+        merged: bool = True,
     ) -> None:
         """`state` is the unit's, as it is: what it keeps secret `veil` learns; `stored_as` is the name that it has, if another.
+        `merged`: whether its code was, and is not that of an open pull request.
 
         `copied`: it is not there yet. The plan is of a copy in the job's folder, and there is nothing to apply.
         """
@@ -96,7 +100,7 @@ class Talk:
             note=folder.note,
             stop=lambda step: step != "apply" and folder.told(),  # one that has begun is left to end
         )
-        self._ready = False
+        self._readying = Readying(host, hosted, folder.work, self._supply, unit.pin, self._tree, merged=merged)
         self._copy = state.raw if state and copied else None
         self._began, self._size, self._changes = state.mark if state else None, len(state.raw) if state else 0, 0
 
@@ -118,14 +122,8 @@ class Talk:
             UnitError: the engine refused, with the place in the entry where there is one.
         """
         deadline = deadline_in(self._unit.environment.timeouts.plan.total_seconds())
-        self._write_root(sensitive)
         try:
-            if not self._ready:
-                self._conversation.init(deadline)
-                self._ready = True
-            if self._supply.trusted:
-                trust_packages(self.folder.work, self._supply.pin, self._host.engine.registry)
-            planned = self._conversation.plan(deadline, destroy=destroy, replace=targets)
+            planned = self._planned(sensitive, deadline, destroy=destroy, targets=targets)
         except SensitiveOutputs:
             raise
         except UnitError as error:
@@ -135,6 +133,19 @@ class Talk:
         self.drifted, self.creations, self.said = found.drifted, found.creations, planned.json
         self._changes = len(found.summary.changes)
         return found.summary
+
+    def _planned(
+        self, sensitive: frozenset[str], deadline: float, *, destroy: bool, targets: tuple[str, ...]
+    ) -> PlanResult:
+        """In a folder that is ready for it; once more if the engine wants one that it has made ready itself."""
+        root, block = self._write_root(sensitive)
+        self._readying.make(self._conversation, root, block, deadline)
+        try:
+            return self._conversation.plan(deadline, destroy=destroy, replace=targets)
+        except EngineError as error:
+            if not self._readying.undo(error):
+                raise
+        return self._planned(sensitive, deadline, destroy=destroy, targets=targets)
 
     def check_packages(self) -> None:
         """Right before an apply: the providers are still those that were compared with the lock.
@@ -182,9 +193,11 @@ class Talk:
         variables, values = self._interface.variables, self._inputs.values
         return [name for name in values if name in variables and variables[name].sensitive]
 
-    def _write_root(self, sensitive: frozenset[str]) -> None:
+    def _write_root(self, sensitive: frozenset[str]) -> tuple[Mapping[str, Any], Block]:
+        """The root, and its backend block."""
         unit, host, private = self._unit, self._host, self._private()
         values = {n: replace(v, sensitive=True) if n in private else v for n, v in self._inputs.values.items()}
+        block = self._block()
         spec = RootSpec(
             unit=unit.id,
             installation=host.config.installation,
@@ -194,18 +207,19 @@ class Talk:
             inputs={n: v for n, v in values.items() if n in self._interface.variables},
             providers=self._unit.environment.providers,
             provider_map=unit.entry.providers,
-            backend=self._block(),
+            backend=block,
             sensitive_outputs=sensitive,
             accounts=self.hosted.allowed_account_ids,
             imports=unit.entry.imports if unit.presence is Presence.PRESENT else {},
         )
-        write_root(self.folder.work, spec, self._tree)
+        root = write_root(self.folder.work, spec, self._tree)
         if self._copy is not None:
             write_atomic(self.folder.work / WORK_STATE, self._copy)
-        elif not self._ready:
+        elif not self._readying.done:
             self.hosted.backend.bring(self._stored_as, self.folder.work)
+        return root, block
 
-    def _block(self) -> Mapping[str, Mapping[str, Json]]:
+    def _block(self) -> Block:
         if self._copy is not None:
             return {"local": {"path": str(self.folder.work / WORK_STATE)}}
         return self.hosted.backend.block(self._stored_as, self.folder.work)
