@@ -62,7 +62,7 @@ class Catalogs:
         catalog = self._repository(pin.module)
         if not pin.floating:
             self._vouching[pin.repository].prove(pin)
-        if not catalog.has(pin.commit) and not self._store.holds(pin.digest):
+        if not self._store.holds(pin.digest) and not catalog.has(pin.commit):  # that is a process
             catalog.update()
         return self._store.open(pin.digest, catalog, pin.commit)
 

@@ -172,6 +172,16 @@ class EnvironmentsSource:
         """Something could not be read: the next poll looks at the mirror first."""
         self._mirror.suspect()
 
+    def committed_at(self, commit: Commit) -> datetime:
+        """When the commit was made, as it says; remembered for the newest that was asked for, so that a poll without change stays one process.
+
+        Raises:
+            PassError: no such commit, or the mirror cannot be read.
+        """
+        if commit not in self._dates:
+            self._dates = {commit: chain.link(self.git, commit).committed_at}
+        return self._dates[commit]
+
     def last_change(self, commit: Commit, path: str) -> Commit | None:
         """The newest commit on the first-parent chain of `commit` that changed the file; None: it was never there.
 
@@ -334,19 +344,13 @@ class EnvironmentsSource:
             newest = links[-1]
             return Head(newest.commit, tuple(one.commit for one in links), newest.committed_at, since, unproven)
         assert since is not None  # noqa: S101 - trust on first use always has one link
-        return Head(since, (), self._committed_at(since), since, unproven)
+        return Head(since, (), self.committed_at(since), since, unproven)
 
     def _abandoned(self, old: Commit, kept: Sequence[Link]) -> tuple[Commit, ...]:
         """What only the old history has."""
         if not chain.has(self.git, old):
             return ()
         return tuple(one.commit for one in chain.after_any(chain.whole(self.git, old), {one.commit for one in kept}))
-
-    def _committed_at(self, commit: Commit) -> datetime:
-        """Remembered for the newest commit, so that a poll without change stays one process."""
-        if commit not in self._dates:
-            self._dates = {commit: chain.link(self.git, commit).committed_at}
-        return self._dates[commit]
 
 
 def _configured(value: str, field: str, check: Callable[[str], str]) -> str:

@@ -65,9 +65,16 @@ class History:
         return self._branch.load(commit)
 
     def known(self) -> Desired | None:
-        """What the accepted head means, without a look at the network; None before the first."""
+        """What the accepted head means, without a look at the network; None before the first.
+
+        Raises:
+            PassError, UnitError: the mirror cannot be read.
+        """
         commit = self._memory.trust().commit
-        return self._branch.load(commit, offline=True) if commit else None
+        if commit is None:
+            return None
+        self._branch.source.committed_at(commit)  # which the next poll asks for, in whichever process
+        return self._branch.load(commit, offline=True)
 
     def basis(self, commit: Commit) -> Basis:
         """An accepted commit, to build what may become of it on; see `ProtectedBranch.basis`."""

@@ -195,8 +195,10 @@ def _unlimit(pid: int) -> None:
 
 def _reserve(file: BinaryIO, room: int) -> None:
     """Have the disk keep room for the file, which stays as long as it is. Where the system cannot, nothing is kept."""
+    if not room:
+        return
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
-    if not room or fallocate is None:
+    if fallocate is None:
         return
     if fallocate(file.fileno(), KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(room)) < 0:
         number = ctypes.get_errno()
