@@ -12,7 +12,7 @@ from reconciler.demo.example import LOCK
 from tests.kit.aws import ACCOUNT, NEEDS_AWS, REGION, Aws, locked, prod, provider_pin
 from tests.kit.house import House, Json, house
 from tests.kit.modules import entry, environment, release
-from tests.kit.story import at, env, results, settled
+from tests.kit.story import at, env, look, results, settled
 from tests.kit.terraform import static_engine
 
 pytestmark = [
@@ -67,7 +67,17 @@ def test_deploys_through_the_jail_and_reaches_nothing_else(tmp_path: Path, aws: 
         assert metric(home, 'build_info{engine="') == 1
         assert 'sandbox_tier="strict"' in metrics(home)
         assert metric(home, 'egress_refused_total{environment="prod"}') == 0
+        another_job_spares_its_init(home)
         another_host_is_refused(home, aws)
+
+
+def another_job_spares_its_init(home: House) -> None:
+    """With the state in a bucket, and with a provider that nobody hashes again."""
+    assert "Initializing the backend" in home.command("logs", "prod/note").stdout
+    assert look(home, "prod/note")["reason"] == "InSync"
+    said = home.command("logs", "prod/note").stdout
+    assert "Initializing" not in said
+    assert "aws_ssm_parameter.this" in said
 
 
 def another_host_is_refused(home: House, aws: Aws) -> None:
