@@ -72,6 +72,10 @@ class Cast:
     def _change(self) -> Files:
         return self._say(self.side)
 
+    def _anew(self) -> Files:
+        """Where nothing is kept of any `init`: see `FallingHouse._play`."""
+        return self._change()
+
     def _upstream(self) -> Files:
         return self._say(self.up)
 
@@ -178,6 +182,9 @@ class FallingHouse(House):
     def _play(self, kind: str, order: Order, besides: tuple[str, ...]) -> None:
         """Merge the change, do what follows from the order, and wait until all is well."""
         self.deaths.clear()
+        if kind == "anew":
+            for kept in (self.ground.folder / "runner" / "initialized").glob("*.json"):
+                kept.unlink()
         commit = self.ground.merge(self.cast.make(kind), kind)
         deadline, asks, lifts = time.monotonic() + CONVERGES, 0.0, None
         while (now := time.monotonic()) < deadline:

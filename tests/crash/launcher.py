@@ -152,7 +152,7 @@ def arm(fate: Fate) -> None:
     from reconciler.git.pinned import CatalogStore
     from reconciler.git.source import EnvironmentsSource
     from reconciler.poller import Poller
-    from reconciler.runner import case, service
+    from reconciler.runner import case, readying, service
     from reconciler.runner.audit.log import Writer
     from reconciler.runner.history import History
     from reconciler.runner.host import Host
@@ -163,6 +163,7 @@ def arm(fate: Fate) -> None:
     from reconciler.runner.terraform.engine import Conversation
     from reconciler.runner.terraform.process import Command
     from reconciler.runner.terraform.state import LocalBackend
+    from reconciler.runner.terraform.templates import Templates
     from reconciler.store.sqlite import SqliteStore
 
     points: list[tuple[Any, str, str]] = [
@@ -205,7 +206,9 @@ def arm(fate: Fate) -> None:
         (JobFolder, "end", "end"),
         (JobFolder, "clean", "clean"),
         (JobFolder, "state", "state"),
+        (readying, "lay_out", "lay-out"),
         (Conversation, "init", "init"),
+        (Templates, "keep", "keep-init"),
         (Conversation, "plan", "plan"),
         (Conversation, "apply", "apply"),
         (Command, "__init__", "engine"),  # after: the engine runs, and its parent is gone

@@ -9,6 +9,7 @@ ANY = ("change", "upstream", "create", "destroy")
 APPLYING = (*ANY, "object")  # with a provider of its own: seldom, since its start takes its time
 MOVING = ("rename",)
 BORN = ("birth",)
+ANEW = ("anew",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,17 @@ POINTS: tuple[Point, ...] = (
     Point("job", "begin:after", 3),
     Point("job", "bring:before"),
     Point("job", "bring:after"),
-    Point("job", "init:after"),
+    Point("job", "lay-out:before"),
+    Point("job", "lay-out:after"),
+    Point("job", "init:after", 1, ANEW),
+    Point("job", "keep-init:before", 1, ANEW),
+    Point("job", "keep-init:after", 1, ANEW),
     Point("job", "plan:before"),
     Point("job", "plan:after"),
     Point("job", "judge:before", 2),
     Point("job", "judge:after", 2),
-    Point("job", "engine:before", 4),
-    Point("job", "engine:after", 4, APPLYING),
+    Point("job", "engine:before", 3),
+    Point("job", "engine:after", 3, APPLYING),
     Point("job", "intent:before"),
     Point("job", "intent:after"),
     Point("job", "apply:before"),
@@ -137,6 +142,7 @@ FAILING = frozenset(
         "head",
         "history",
         "intent",
+        "lay-out",
         "move",
         "moved",
         "pinned",
