@@ -54,7 +54,9 @@ output "jobs" {
 
 output "queue_arn" {
   description = "For the account modules: where their rules send what CloudTrail sees."
-  value       = aws_sqs_queue.trail.arn
+  # By its name, which is known before it is there: the account module decides by it who sends.
+  value      = "arn:${local.partition}:sqs:${local.region}:${local.account}:${var.name}-trail"
+  depends_on = [aws_sqs_queue.trail]
 }
 
 output "roles" {
@@ -77,4 +79,9 @@ output "cluster" {
 output "network" {
   description = "Where the planes are: for load balancers, and for the keeper's tasks."
   value       = { vpc_id = local.vpc, subnet_ids = local.subnets, controller_security_group = aws_security_group.controller.id, job_security_group = aws_security_group.job.id }
+}
+
+output "writers" {
+  description = "For the organization module, where this account is bound by its policy, too."
+  value       = concat([for one in aws_iam_role.job : one.arn], [for one in aws_iam_role.execution : one.arn], [aws_iam_role.controller.arn, aws_iam_role.describe.arn, aws_iam_role.keeper.arn, aws_iam_role.admin.arn])
 }

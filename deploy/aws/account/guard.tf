@@ -8,10 +8,21 @@ locals {
   )
   guarded_policies = ["${local.iam}:policy/${var.name}-boundary-*"]
   guarded_rules    = ["arn:${local.partition}:events:*:${local.account}:rule/${var.name}-*"]
-  guarded_topics   = [aws_sns_topic.alarm.arn]
+  guarded_topics   = ["arn:${local.partition}:sns:*:${local.account}:${var.name}-*"]
   guarded_alarms   = ["arn:${local.partition}:cloudwatch:*:${local.account}:alarm:${var.name}-*"]
-  guarded_buckets  = concat([for one in aws_s3_bucket.states : one.arn], aws_s3_bucket.trail[*].arn)
-  guarded_objects  = [for one in aws_s3_bucket.trail[*].arn : "${one}/*"]
+  guarded_buckets  = ["arn:${local.partition}:s3:::${var.name}-*"]
+  guarded_objects  = [for one in ["trail", "spool", "memory"] : "arn:${local.partition}:s3:::${var.name}-${one}-*/*"]
+  # What the module above this one makes, where it is in the same account.
+  installation = [
+    "arn:${local.partition}:dynamodb:*:${local.account}:table/${var.name}",
+    "arn:${local.partition}:dynamodb:*:${local.account}:table/${var.name}/*",
+    "arn:${local.partition}:ecs:*:${local.account}:cluster/${var.name}",
+    "arn:${local.partition}:ecs:*:${local.account}:service/${var.name}/*",
+    "arn:${local.partition}:ecs:*:${local.account}:task/${var.name}/*",
+    "arn:${local.partition}:ecs:*:${local.account}:task-definition/${var.name}-*",
+    "arn:${local.partition}:logs:*:${local.account}:log-group:/${var.name}/*",
+    "arn:${local.partition}:sqs:*:${local.account}:${var.name}-trail",
+  ]
 
   workloads = ["${local.iam}:role/workload/*", "${local.iam}:policy/workload/*", "${local.iam}:instance-profile/workload/*"]
 
@@ -57,20 +68,28 @@ data "aws_iam_policy_document" "guard" {
     actions   = local.bucket_writes
     resources = local.guarded_buckets
   }
-  dynamic "statement" {
-    for_each = var.trail ? [1] : []
-    content {
-      sid       = "TheTrailsObjects"
-      effect    = "Deny"
-      actions   = ["s3:DeleteObject*", "s3:PutObject*"]
-      resources = local.guarded_objects
-    }
+  statement {
+    sid       = "WhatIsInThem"
+    effect    = "Deny"
+    actions   = ["s3:DeleteObject*", "s3:PutObject*"]
+    resources = local.guarded_objects
   }
   statement {
-    sid       = "TheKey"
+    sid       = "TheInstallation"
     effect    = "Deny"
-    actions   = ["kms:CreateGrant", "kms:DisableKey", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion"]
-    resources = [aws_kms_key.states.arn]
+    actions   = ["dynamodb:*", "ecs:*", "logs:*", "sqs:*"]
+    resources = local.installation
+  }
+  statement {
+    sid       = "TheKeys"
+    effect    = "Deny"
+    actions   = ["kms:CreateGrant", "kms:DisableKey*", "kms:PutKeyPolicy", "kms:ScheduleKeyDeletion", "kms:UpdateAlias", "kms:DeleteAlias"]
+    resources = ["*"]
+    condition {
+      test     = "ForAnyValue:StringLike"
+      variable = "kms:ResourceAliases"
+      values   = ["alias/${var.name}-*"]
+    }
   }
   # A way past session policies: an access point has a policy of its own.
   statement {

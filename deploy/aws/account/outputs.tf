@@ -39,5 +39,5 @@ output "boundaries" {
 
 output "writers" {
   description = "For the organization module: patterns of those who may write in this account."
-  value       = concat([for one in aws_iam_role.apply : one.arn], [aws_iam_role.emergency.arn, aws_iam_role.closer.arn], ["${local.iam}:role/workload/*", "${local.iam}:role/aws-service-role/*"])
+  value       = concat([for one in aws_iam_role.apply : one.arn], [aws_iam_role.emergency.arn, aws_iam_role.closer.arn], [for one in aws_iam_role.events : one.arn], ["${local.iam}:role/workload/*"])
 }

@@ -78,8 +78,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "states" {
       prefix = ""
     }
     noncurrent_version_expiration {
-      noncurrent_days           = var.retention_days
-      newer_noncurrent_versions = 20
+      noncurrent_days = var.retention_days
     }
     abort_incomplete_multipart_upload {
       days_after_initiation = 7

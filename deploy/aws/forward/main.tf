@@ -88,3 +88,8 @@ resource "aws_cloudwatch_event_target" "this" {
   arn      = local.bus
   role_arn = aws_iam_role.this.arn
 }
+
+output "writers" {
+  description = "For the organization module: the role by which rules send."
+  value       = [aws_iam_role.this.arn]
+}

@@ -6,10 +6,10 @@ locals {
     "Get,List,Describe" = [
       "acm", "apigateway", "application-autoscaling", "autoscaling", "backup", "budgets", "cloudformation", "cloudfront", "cloudtrail", "cloudwatch",
       "codebuild", "codepipeline", "cognito-idp", "config", "ec2", "ecr", "ecs", "eks", "elasticache", "elasticfilesystem", "elasticloadbalancing",
-      "es", "events", "firehose", "glue", "guardduty", "health", "iam", "kafka", "lambda", "organizations", "pipes", "ram", "rds", "redshift", "route53",
-      "scheduler", "securityhub", "servicequotas", "shield", "sns", "states", "sts", "support", "tag", "wafv2",
+      "es", "events", "firehose", "glue", "guardduty", "health", "iam", "kafka", "lambda", "organizations", "pipes", "ram", "rds", "route53",
+      "scheduler", "securityhub", "servicequotas", "shield", "sns", "sts", "support", "tag", "wafv2",
     ]
-    "List,Describe" = ["athena", "dynamodb", "kinesis", "kms", "secretsmanager", "ssm"]
+    "List,Describe" = ["athena", "dynamodb", "kinesis", "kms", "redshift", "secretsmanager", "ssm", "states"]
   }
   more = [
     "ce:Get*", "cloudtrail:LookupEvents", "dynamodb:GetResourcePolicy", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "logs:Describe*",
@@ -28,7 +28,7 @@ locals {
 }
 
 output "reads" {
-  description = "Actions that change nothing and show nothing secret."
+  description = "Actions that change nothing, and show no secret that is kept as one."
   value       = local.reads
 }
 
