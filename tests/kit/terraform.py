@@ -108,11 +108,11 @@ class Terraform:
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
-    def run(self, *arguments: str, expect: int = 0) -> str:
+    def run(self, *arguments: str, expect: int = 0, seconds: float = 90) -> str:
         """Both streams of a command that ended with the code `expect`."""
         with self.start(*arguments) as process:
             try:
-                output, errors = process.communicate(timeout=90)
+                output, errors = process.communicate(timeout=seconds)
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
@@ -125,10 +125,10 @@ class Terraform:
     def apply(self, *options: str, expect: int = 0) -> str:
         return self.run("apply", "-auto-approve", "-input=false", "-no-color", *options, expect=expect)
 
-    def differs(self) -> bool:
+    def differs(self, *options: str, seconds: float = 90) -> bool:
         """Does a plan find anything to do?"""
-        with self.start("plan", "-detailed-exitcode", "-input=false", "-no-color") as process:
-            output, errors = process.communicate(timeout=90)
+        with self.start("plan", "-detailed-exitcode", "-input=false", "-no-color", *options) as process:
+            output, errors = process.communicate(timeout=seconds)
         assert process.returncode in (0, 2), output + errors
         return process.returncode == 2
 

@@ -71,7 +71,7 @@ data "aws_iam_policy_document" "guard" {
   statement {
     sid       = "WhatIsInThem"
     effect    = "Deny"
-    actions   = ["s3:DeleteObject*", "s3:PutObject*"]
+    actions   = ["s3:DeleteObject*", "s3:GetObject*", "s3:PutObject*"]
     resources = local.guarded_objects
   }
   statement {
@@ -89,6 +89,17 @@ data "aws_iam_policy_document" "guard" {
       test     = "ForAnyValue:StringLike"
       variable = "kms:ResourceAliases"
       values   = ["alias/${var.name}-*"]
+    }
+  }
+  statement {
+    sid       = "NorWhatTheyOpen"
+    effect    = "Deny"
+    actions   = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+    resources = ["*"]
+    condition {
+      test     = "ForAnyValue:StringLike"
+      variable = "kms:ResourceAliases"
+      values   = ["alias/${var.name}-memory", "alias/${var.name}-shared"]
     }
   }
   # A way past session policies: an access point has a policy of its own.

@@ -1,0 +1,261 @@
+"""deploy/aws: applied from nothing with the real AWS provider, no second change, nothing left; and in between who may do what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto.organizations.models import organizations_backends
+
+from reconciler.config import load_controller, load_runner
+from tests.kit import iamrules
+from tests.kit.aws import ACCOUNT, REGION, serving
+from tests.kit.deployed import CERTIFICATE, KINDS, PEOPLE, Deployed, example, inventory, mended
+from tests.kit.enforced import Decisions, enforced, policies_of
+from tests.kit.wishlist import (
+    ADMIN, APPLY, APPLY_TASK, CI, CLOSER, CONTROLLER, DESCRIBE, DEVELOPER, EMERGENCY, EVERYBODY, KEEPER, PLAN, PLAN_TASK, USERS, Place, rows,
+)  # fmt: skip
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "403"})
+
+
+@pytest.fixture(scope="module")
+def deployed(engine: Path, aws_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployed, dict[str, set[str]]]]:
+    """The module, applied; and what was in the account before."""
+    with serving() as aws, mended():
+        made = example(aws, engine, aws_mirror, tmp_path_factory.mktemp("deploy"))
+        before = inventory(aws)
+        made.apply()
+        yield made, before
+
+
+def test_a_second_plan_is_empty(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    made, before = deployed
+    assert made.is_empty()
+    added = {kind for kind, there in inventory(made.aws).items() if there - before[kind]}
+    assert added == {kind for kind, (_, types) in KINDS.items() if types}
+    assert made.types() == {one for _, types in KINDS.values() for one in types}
+
+
+def test_its_outputs_are_the_planes_configurations(deployed: tuple[Deployed, dict[str, set[str]]], tmp_path: Path) -> None:
+    said = deployed[0].outputs()
+    controller, runner = tmp_path / "reconciler.yaml", tmp_path / "runner.yaml"
+    controller.write_text(said["reconciler_yaml"])
+    runner.write_text(said["runner_yaml"])
+    asks, answers = load_controller(controller), load_runner(runner)
+    assert asks.executor.fargate is not None
+    assert answers.task.spool == asks.executor.fargate.spool
+    assert answers.environments["prod"].credentials.apply is not None
+    told = yaml.safe_load(said["reconciler_yaml"])["out_of_band"]
+    assert told["break_glass"] == [said["roles"]["break_glass"]]
+    assert said["roles"]["apply"]["prod"] in told["allowed"]
+    assert said["roles"]["plan"]["prod"] not in told["allowed"]
+
+
+def test_the_table_is_the_one_of_deploy_dynamodb(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    wanted = json.loads((ROOT / "deploy" / "dynamodb" / "table.json").read_text())
+    table = deployed[0].aws.client("dynamodb").describe_table(TableName="reconciler")["Table"]
+    assert sorted(table["AttributeDefinitions"], key=str) == sorted(wanted["AttributeDefinitions"], key=str)
+    assert table["KeySchema"] == wanted["KeySchema"]
+    index = {key: table["GlobalSecondaryIndexes"][0][key] for key in wanted["GlobalSecondaryIndexes"][0]}
+    assert [index] == wanted["GlobalSecondaryIndexes"]
+    assert table["BillingModeSummary"]["BillingMode"] == wanted["BillingMode"]
+    identity, _ = policies_of(f"arn:aws:iam::{ACCOUNT}:role/reconciler-controller")
+    (store,) = [one for one in identity[0]["Statement"] if one["Sid"] == "Store"]
+    (policy,) = json.loads((ROOT / "deploy" / "dynamodb" / "policy.json").read_text())["Statement"]
+    assert sorted(store["Action"]) == sorted(policy["Action"])
+    assert [one.partition("table/")[2] for one in store["Resource"]] == ["reconciler", "reconciler/index/by-unit"]
+
+
+# --- who may do what
+
+
+def test_nobody_may_more_or_less_than_they_should(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    made, _ = deployed
+    at, sessions = place(made), {who: session(made, role) for who, role in roles(made).items()}
+    wrong, tried = [], 0
+    with enforced(made.aws) as decisions:
+        for who in EVERYBODY:
+            client = cache(sessions[who])
+            for row in rows():
+                may = attempt(lambda: row.call(client, at), row.right, decisions)  # noqa: B023
+                tried += 1
+                if may is not (who in row.may):
+                    wrong.append(f"{who} {'may' if may else 'may not'} {row.what}: {decisions.made[-1]}")
+    assert wrong == []
+    assert tried == len(EVERYBODY) * len(rows()) > 1000
+
+
+def test_people_take_roles_with_mfa_alone(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    made, _ = deployed
+    people, targets = users(made), roles(made)
+    with enforced(made.aws) as decisions:
+        for target, (plainly, with_mfa) in USERS.items():
+            for name, client in people.items():
+                for shown, may in (({}, plainly), ({"SerialNumber": f"{PEOPLE[name]}/mfa", "TokenCode": "123456"}, with_mfa)):
+                    asked = {"RoleArn": targets[target], "RoleSessionName": name, **shown}
+                    found = attempt(lambda: client("sts").assume_role(**asked), "sts:AssumeRole", decisions)  # noqa: B023
+                    assert found is (name in may), (name, target, shown)
+
+
+def test_a_role_is_taken_for_an_installation_and_a_commit(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    made, _ = deployed
+    client = session(made, roles(made)[APPLY_TASK])("sts")
+    with enforced(made.aws) as decisions:
+        for more, may in (({}, False), ({"SourceIdentity": "mallory"}, False), ({"SourceIdentity": "reconciler@0123"}, True)):
+            asked = {"RoleArn": roles(made)[APPLY], "RoleSessionName": "j", **more}
+            assert attempt(lambda: client.assume_role(**asked), "sts:AssumeRole", decisions) is may  # noqa: B023
+
+
+def test_break_glass_is_closed_by_when_a_session_began(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    """By the documents: the server has no notion of when a session was given."""
+    made, _ = deployed
+    arn = roles(made)[EMERGENCY]
+    identity, boundary = policies_of(arn)
+    client = made.aws.client("iam")
+    closed = json.loads(json.dumps(client.get_role_policy(RoleName="reconciler-break-glass", PolicyName="closed")["PolicyDocument"]))
+    closed["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = "2026-11-30T12:00:00Z"
+    for began, more, may in (
+        ("2026-11-30T11:59:59Z", [], True),
+        ("2026-11-30T11:59:59Z", [closed], False),
+        ("2026-11-30T12:00:00Z", [closed], True),
+    ):
+        context = {"aws:PrincipalArn": arn, "aws:TokenIssueTime": began}
+        found = iamrules.allowed("ec2:RunInstances", "*", context, identity=[*identity, *more], boundary=boundary)
+        assert found is may, (began, more)
+    role = client.get_role(RoleName="reconciler-break-glass")["Role"]
+    assert role["MaxSessionDuration"] == 3600
+    ages = [one["Condition"]["NumericLessThan"] for one in role["AssumeRolePolicyDocument"]["Statement"]]
+    assert ages == [{"aws:MultiFactorAuthAge": "3600"}]
+
+
+def test_whoever_takes_break_glass_is_told(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    made, _ = deployed
+    events = made.aws.client("events")
+    rule = events.describe_rule(Name="reconciler-break-glass")
+    assert rule["State"] == "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"  # AssumeRole is no write
+    detail = {
+        "eventSource": "sts.amazonaws.com", "eventName": "AssumeRole", "readOnly": True,
+        "requestParameters": {"roleArn": roles(made)[EMERGENCY]},
+    }  # fmt: skip
+    event = {
+        "id": "1", "account": ACCOUNT, "source": "aws.sts", "time": "2026-11-30T12:00:00Z", "region": REGION, "resources": [],
+        "detail-type": "AWS API Call via CloudTrail", "detail": detail,
+    }  # fmt: skip
+    for role, told in ((EMERGENCY, True), (PLAN, False)):
+        detail["requestParameters"] = {"roleArn": roles(made)[role]}
+        found = events.test_event_pattern(EventPattern=rule["EventPattern"], Event=json.dumps(event))["Result"]
+        assert found is told
+    writes = events.describe_rule(Name="reconciler-writes")["EventPattern"]
+    for read_only in (True, False):
+        detail["readOnly"] = read_only
+        assert events.test_event_pattern(EventPattern=writes, Event=json.dumps(event))["Result"] is not read_only
+    targets = events.list_targets_by_rule(Rule="reconciler-break-glass")["Targets"]
+    assert [one["Arn"] for one in targets] == [place(made).topic]
+    alarm = made.aws.client("cloudwatch").describe_alarms(AlarmNames=["reconciler-break-glass"])["MetricAlarms"][0]
+    assert (alarm["MetricName"], alarm["AlarmActions"]) == ("MatchedEvents", [place(made).topic])
+
+
+def test_the_organizations_policy_leaves_the_pipeline_alone(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    """By the document, as a member account would be bound: the server enforces none, and its only account is the one that none binds."""
+    made, _ = deployed
+    arns = roles(made)
+    listed = organizations_backends[ACCOUNT]["aws"].policies
+    policy = next(json.loads(one.content) for one in listed if one.name == "reconciler-only-path")
+    full = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    somebody = f"arn:aws:iam::{ACCOUNT}:role/"
+    free = [arns[APPLY], arns[EMERGENCY], arns[CONTROLLER], f"{somebody}workload/app", PEOPLE["installer"]]
+    bound = [f"{somebody}AWSReservedSSO_AdministratorAccess_1", f"{somebody}OrganizationAccountAccessRole", f"arn:aws:iam::{ACCOUNT}:root"]
+    changes = ("ec2:RunInstances", "s3:PutObject", "iam:CreateUser", "dynamodb:PutItem", "lambda:InvokeFunction", "kms:Encrypt", "new:DoIt")
+    looks = ("ec2:DescribeInstances", "s3:GetObject", "iam:ListRoles", "sts:AssumeRole", "secretsmanager:GetSecretValue", "kms:Decrypt")
+    for who in (*free, *bound):
+        for action in (*changes, *looks):
+            found = iamrules.allowed(action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy])
+            assert found is (who in free or action in looks), (who, action)
+        for action in ("cloudtrail:StopLogging", "organizations:LeaveOrganization"):
+            found = iamrules.allowed(action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy])
+            assert found is (who == PEOPLE["installer"]), (who, action)
+
+
+def test_destroy_leaves_nothing(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+    """The last one of this file: there is nothing afterwards. Buckets are emptied before, as the README says."""
+    made, before = deployed
+    empty(made)
+    made.destroy()
+    left = {kind: there - before[kind] for kind, there in inventory(made.aws).items()}
+    assert {kind: there for kind, there in left.items() if there} == {}
+
+
+# --- the account, looked at
+
+
+def roles(made: Deployed) -> dict[str, str]:
+    said = made.outputs()["roles"]
+    return {
+        DEVELOPER: said["developer"], CI: said["ci"], ADMIN: said["admin"], CLOSER: said["closer"], EMERGENCY: said["break_glass"],
+        CONTROLLER: said["controller"], PLAN_TASK: said["jobs"]["prod-plan"], APPLY_TASK: said["jobs"]["prod-apply"],
+        DESCRIBE: said["describe"], KEEPER: said["keeper"], PLAN: said["plan"]["prod"], APPLY: said["apply"]["prod"],
+    }  # fmt: skip
+
+
+def place(made: Deployed) -> Place:
+    said, kms = made.outputs(), made.aws.client("kms")
+    keys = {name: kms.describe_key(KeyId=f"alias/reconciler-{name}")["KeyMetadata"]["KeyId"] for name in ("memory", "shared", "states")}
+    network = said["network"]
+    return Place(network["subnet_ids"], network["job_security_group"], roles(made), said["boundaries"], keys, CERTIFICATE)
+
+
+def session(made: Deployed, role: str) -> Any:
+    """Clients of a session of the role, which is given while identities do not count."""
+    keys = made.aws.client("sts").assume_role(RoleArn=role, RoleSessionName="tries")["Credentials"]
+    return clients(made, keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
+
+
+def users(made: Deployed) -> dict[str, Any]:
+    """Clients of people, who may take whichever role lets them."""
+    iam, found = made.aws.client("iam"), {}
+    anything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}
+    for name in PEOPLE:
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps(anything))
+        keys = iam.create_access_key(UserName=name)["AccessKey"]
+        found[name] = clients(made, keys["AccessKeyId"], keys["SecretAccessKey"])
+    return found
+
+
+def clients(made: Deployed, *keys: str) -> Any:
+    named = dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), keys, strict=False))
+    once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, parameter_validation=False)
+    return cache(lambda service: boto3.client(service, region_name=REGION, endpoint_url=made.aws.endpoint, config=once, **named))
+
+
+def attempt(call: Any, right: str, decisions: Decisions) -> bool:
+    """Whether it was let through; what became of it then is not looked at. It must have been asked for this right, or nothing was tried."""
+    seen, refused = len(decisions.made), False
+    try:
+        call()
+    except ClientError as error:
+        refused = error.response["Error"]["Code"] in REFUSED
+    decided = decisions.made[seen:]
+    assert decided, right
+    assert decided[0][1] == right, decided
+    assert refused is not all(may for *_, may in decided), (refused, decided)
+    return not refused
+
+
+def empty(made: Deployed) -> None:
+    s3 = made.aws.client("s3")
+    for bucket in [one["Name"] for one in s3.list_buckets()["Buckets"]]:
+        listed = s3.list_object_versions(Bucket=bucket)
+        for one in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
+            s3.delete_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
