@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,29 +25,37 @@ from tests.kit.wishlist import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
+Inventory = dict[str, set[str]]
 REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "403"})
 
 
-@pytest.fixture(scope="module")
-def deployed(engine: Path, aws_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployed, dict[str, set[str]]]]:
-    """The module, applied; and what was in the account before."""
+def test_the_accounts_side(engine: Path, aws_mirror: Path, tmp_path: Path) -> None:
+    """One apply for all of it: a test of its own for each would be an apply for each, wherever tests run beside each other."""
     with serving() as aws, mended():
-        made = example(aws, engine, aws_mirror, tmp_path_factory.mktemp("deploy"))
+        made = example(aws, engine, aws_mirror, tmp_path)
         before = inventory(aws)
         made.apply()
-        yield made, before
+        a_second_plan_is_empty(made, before)
+        its_outputs_are_the_planes_configurations(made, tmp_path)
+        the_table_is_the_one_of_deploy_dynamodb(made)
+        nobody_may_more_or_less_than_they_should(made)
+        a_role_is_taken_for_an_installation_and_a_commit(made)
+        people_take_roles_with_mfa_alone(made)
+        break_glass_is_closed_by_when_a_session_began(made)
+        whoever_takes_break_glass_is_told(made)
+        the_organizations_policy_leaves_the_pipeline_alone(made)
+        destroy_leaves_nothing(made, before)
 
 
-def test_a_second_plan_is_empty(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    made, before = deployed
+def a_second_plan_is_empty(made: Deployed, before: Inventory) -> None:
     assert made.is_empty()
     added = {kind for kind, there in inventory(made.aws).items() if there - before[kind]}
     assert added == {kind for kind, (_, types) in KINDS.items() if types}
     assert made.types() == {one for _, types in KINDS.values() for one in types}
 
 
-def test_its_outputs_are_the_planes_configurations(deployed: tuple[Deployed, dict[str, set[str]]], tmp_path: Path) -> None:
-    said = deployed[0].outputs()
+def its_outputs_are_the_planes_configurations(made: Deployed, tmp_path: Path) -> None:
+    said = made.outputs()
     controller, runner = tmp_path / "reconciler.yaml", tmp_path / "runner.yaml"
     controller.write_text(said["reconciler_yaml"])
     runner.write_text(said["runner_yaml"])
@@ -62,9 +69,9 @@ def test_its_outputs_are_the_planes_configurations(deployed: tuple[Deployed, dic
     assert said["roles"]["plan"]["prod"] not in told["allowed"]
 
 
-def test_the_table_is_the_one_of_deploy_dynamodb(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+def the_table_is_the_one_of_deploy_dynamodb(made: Deployed) -> None:
     wanted = json.loads((ROOT / "deploy" / "dynamodb" / "table.json").read_text())
-    table = deployed[0].aws.client("dynamodb").describe_table(TableName="reconciler")["Table"]
+    table = made.aws.client("dynamodb").describe_table(TableName="reconciler")["Table"]
     assert sorted(table["AttributeDefinitions"], key=str) == sorted(wanted["AttributeDefinitions"], key=str)
     assert table["KeySchema"] == wanted["KeySchema"]
     index = {key: table["GlobalSecondaryIndexes"][0][key] for key in wanted["GlobalSecondaryIndexes"][0]}
@@ -80,8 +87,7 @@ def test_the_table_is_the_one_of_deploy_dynamodb(deployed: tuple[Deployed, dict[
 # --- who may do what
 
 
-def test_nobody_may_more_or_less_than_they_should(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    made, _ = deployed
+def nobody_may_more_or_less_than_they_should(made: Deployed) -> None:
     at, sessions = place(made), {who: session(made, role) for who, role in roles(made).items()}
     wrong, tried = [], 0
     with enforced(made.aws) as decisions:
@@ -96,8 +102,7 @@ def test_nobody_may_more_or_less_than_they_should(deployed: tuple[Deployed, dict
     assert tried == len(EVERYBODY) * len(rows()) > 1000
 
 
-def test_people_take_roles_with_mfa_alone(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    made, _ = deployed
+def people_take_roles_with_mfa_alone(made: Deployed) -> None:
     people, targets = users(made), roles(made)
     with enforced(made.aws) as decisions:
         for target, (plainly, with_mfa) in USERS.items():
@@ -108,8 +113,7 @@ def test_people_take_roles_with_mfa_alone(deployed: tuple[Deployed, dict[str, se
                     assert found is (name in may), (name, target, shown)
 
 
-def test_a_role_is_taken_for_an_installation_and_a_commit(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    made, _ = deployed
+def a_role_is_taken_for_an_installation_and_a_commit(made: Deployed) -> None:
     client = session(made, roles(made)[APPLY_TASK])("sts")
     with enforced(made.aws) as decisions:
         for more, may in (({}, False), ({"SourceIdentity": "mallory"}, False), ({"SourceIdentity": "reconciler@0123"}, True)):
@@ -117,9 +121,8 @@ def test_a_role_is_taken_for_an_installation_and_a_commit(deployed: tuple[Deploy
             assert attempt(lambda: client.assume_role(**asked), "sts:AssumeRole", decisions) is may  # noqa: B023
 
 
-def test_break_glass_is_closed_by_when_a_session_began(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+def break_glass_is_closed_by_when_a_session_began(made: Deployed) -> None:
     """By the documents: the server has no notion of when a session was given."""
-    made, _ = deployed
     arn = roles(made)[EMERGENCY]
     identity, boundary = policies_of(arn)
     client = made.aws.client("iam")
@@ -139,8 +142,7 @@ def test_break_glass_is_closed_by_when_a_session_began(deployed: tuple[Deployed,
     assert ages == [{"aws:MultiFactorAuthAge": "3600"}]
 
 
-def test_whoever_takes_break_glass_is_told(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    made, _ = deployed
+def whoever_takes_break_glass_is_told(made: Deployed) -> None:
     events = made.aws.client("events")
     rule = events.describe_rule(Name="reconciler-break-glass")
     assert rule["State"] == "ENABLED_WITH_ALL_CLOUDTRAIL_MANAGEMENT_EVENTS"  # AssumeRole is no write
@@ -166,9 +168,8 @@ def test_whoever_takes_break_glass_is_told(deployed: tuple[Deployed, dict[str, s
     assert (alarm["MetricName"], alarm["AlarmActions"]) == ("MatchedEvents", [place(made).topic])
 
 
-def test_the_organizations_policy_leaves_the_pipeline_alone(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
+def the_organizations_policy_leaves_the_pipeline_alone(made: Deployed) -> None:
     """By the document, as a member account would be bound: the server enforces none, and its only account is the one that none binds."""
-    made, _ = deployed
     arns = roles(made)
     listed = organizations_backends[ACCOUNT]["aws"].policies
     policy = next(json.loads(one.content) for one in listed if one.name == "reconciler-only-path")
@@ -187,9 +188,8 @@ def test_the_organizations_policy_leaves_the_pipeline_alone(deployed: tuple[Depl
             assert found is (who == PEOPLE["installer"]), (who, action)
 
 
-def test_destroy_leaves_nothing(deployed: tuple[Deployed, dict[str, set[str]]]) -> None:
-    """The last one of this file: there is nothing afterwards. Buckets are emptied before, as the README says."""
-    made, before = deployed
+def destroy_leaves_nothing(made: Deployed, before: Inventory) -> None:
+    """Buckets are emptied before, and people removed, as the README says."""
     empty(made)
     made.destroy()
     left = {kind: there - before[kind] for kind, there in inventory(made.aws).items()}
