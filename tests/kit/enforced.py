@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import requests
 from moto.ecs.models import ecs_backends
@@ -139,8 +138,7 @@ def _words(request: Any) -> dict[str, Any]:
     body = request._body.decode() if isinstance(request._body, bytes) else request._body or ""
     if body.startswith("{"):
         return dict(json.loads(body))
-    query = parse_qs(body) or parse_qs(urlsplit(request._path).query)
-    return {name: values[0] for name, values in query.items()}
+    return {name: value[0] if isinstance(value, list) else value for name, value in request._data.items()}
 
 
 Kind = Callable[[str, Words], Iterator[Asked]]

@@ -71,8 +71,8 @@ def _on_s3(verb: str, bucket: str, key: str, **more: Any) -> Callable[[Client, P
     return lambda client, _: getattr(client("s3"), verb)(Bucket=bucket, Key=key, **body, **more)
 
 
-def _plain(service: str, verb: str, **words: Any) -> Callable[[Client, Place], Any]:
-    return lambda client, _: getattr(client(service), verb)(**words)
+def _plain(at: str, verb: str, /, **words: Any) -> Callable[[Client, Place], Any]:
+    return lambda client, _: getattr(client(at), verb)(**words)
 
 
 def _store() -> list[Row]:

@@ -22,8 +22,7 @@ PREPARE = DEPLOY / "prepare.py"
 
 @pytest.mark.parametrize("path", ["deploy/aws", "deploy/aws/account", "deploy/aws/forward", "deploy/aws/organization"])
 def test_it_enters_a_catalog_as_any_module_does(path: str) -> None:
-    """The example is a root, with providers of its own, and is released with nothing."""
-    found = [one for one in DEPLOY.rglob("*") if one.is_file() and ".terraform" not in one.parts and "example" not in one.parts]
+    found = [one for one in DEPLOY.rglob("*") if one.is_file() and ".terraform" not in one.parts]
     files = {one.relative_to(ROOT).as_posix(): (FILE, one.read_bytes()) for one in found if one.suffix in (".tf", ".py", ".md")}
     assert f"{path}/versions.tf" in files
     assert vet(files, path, frozenset({"hashicorp/aws"})) == ()
