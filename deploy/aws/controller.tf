@@ -183,6 +183,7 @@ resource "aws_ecs_task_definition" "controller" {
       entryPoint       = ["/opt/reconciler/bin/python", "-I", "-c", "import signal; signal.sigwait({signal.SIGTERM})"]
       user             = "0"
       linuxParameters  = { initProcessEnabled = true }
+      environment      = [{ name = "RECONCILER_ADMIN_SOCKET", value = "${local.controller.run}/admin.sock" }]
       mountPoints      = [for one in local.mounts.controller : one if contains(["config", "run"], one.sourceVolume)]
       dependsOn        = [{ containerName = "prepare", condition = "SUCCESS" }]
       logConfiguration = local.logs.controller

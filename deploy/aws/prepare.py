@@ -6,18 +6,18 @@ It runs as root in a container of its own, which ends; the volumes are all that 
 import json
 import os
 import sys
+from pathlib import Path
 
 said = json.loads(sys.argv[1])
 os.umask(0o077)
 for folder, (user, mode) in said["folders"].items():
-    os.makedirs(folder, exist_ok=True)
-    os.chown(folder, user, user)
-    os.chmod(folder, int(mode, 8))
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    os.chown(place, user, user)
+    place.chmod(int(mode, 8))
 for path, (user, text) in said["texts"].items():
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+    Path(path).write_text(text, encoding="utf-8")
     os.chown(path, user, user)
 for path, (user, variable) in said["secrets"].items():
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(os.environ[variable])
+    Path(path).write_text(os.environ[variable], encoding="utf-8")
     os.chown(path, user, user)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from moto.events.models import EventPatternParser
+from moto.events.models import EventPattern
 from moto.organizations.models import organizations_backends
 
 from reconciler.config import load_controller, load_runner
@@ -21,7 +21,22 @@ from tests.kit.aws import ACCOUNT, REGION, serving
 from tests.kit.deployed import CERTIFICATE, KINDS, PEOPLE, Deployed, example, inventory, mended
 from tests.kit.enforced import Decisions, enforced, policies_of
 from tests.kit.wishlist import (
-    ADMIN, APPLY, APPLY_TASK, CI, CLOSER, CONTROLLER, DESCRIBE, DEVELOPER, EMERGENCY, EVERYBODY, KEEPER, PLAN, PLAN_TASK, USERS, Place, rows,
+    ADMIN,
+    APPLY,
+    APPLY_TASK,
+    CI,
+    CLOSER,
+    CONTROLLER,
+    DESCRIBE,
+    DEVELOPER,
+    EMERGENCY,
+    EVERYBODY,
+    KEEPER,
+    PLAN,
+    PLAN_TASK,
+    USERS,
+    Place,
+    rows,
 )  # fmt: skip
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -108,7 +123,10 @@ def people_take_roles_with_mfa_alone(made: Deployed) -> None:
     with enforced(made.aws) as decisions:
         for target, (plainly, with_mfa) in USERS.items():
             for name, client in people.items():
-                for shown, may in (({}, plainly), ({"SerialNumber": f"{PEOPLE[name]}/mfa", "TokenCode": "123456"}, with_mfa)):
+                for shown, may in (
+                    ({}, plainly),
+                    ({"SerialNumber": f"{PEOPLE[name]}/mfa", "TokenCode": "123456"}, with_mfa),
+                ):
                     asked = {"RoleArn": targets[target], "RoleSessionName": name, **shown}
                     found = attempt(lambda: client("sts").assume_role(**asked), "sts:AssumeRole", decisions)  # noqa: B023
                     assert found is (name in may), (name, target, shown)
@@ -117,7 +135,11 @@ def people_take_roles_with_mfa_alone(made: Deployed) -> None:
 def a_role_is_taken_for_an_installation_and_a_commit(made: Deployed) -> None:
     client = session(made, roles(made)[APPLY_TASK])("sts")
     with enforced(made.aws) as decisions:
-        for more, may in (({}, False), ({"SourceIdentity": "mallory"}, False), ({"SourceIdentity": "reconciler@0123"}, True)):
+        for more, may in (
+            ({}, False),
+            ({"SourceIdentity": "mallory"}, False),
+            ({"SourceIdentity": "reconciler@0123"}, True),
+        ):
             asked = {"RoleArn": roles(made)[APPLY], "RoleSessionName": "j", **more}
             assert attempt(lambda: client.assume_role(**asked), "sts:AssumeRole", decisions) is may  # noqa: B023
 
@@ -127,7 +149,9 @@ def break_glass_is_closed_by_when_a_session_began(made: Deployed) -> None:
     arn = roles(made)[EMERGENCY]
     identity, boundary = policies_of(arn)
     client = made.aws.client("iam")
-    closed = json.loads(json.dumps(client.get_role_policy(RoleName="reconciler-break-glass", PolicyName="closed")["PolicyDocument"]))
+    closed = json.loads(
+        json.dumps(client.get_role_policy(RoleName="reconciler-break-glass", PolicyName="closed")["PolicyDocument"])
+    )
     closed["Statement"][0]["Condition"]["DateLessThan"]["aws:TokenIssueTime"] = "2026-11-30T12:00:00Z"
     for began, more, may in (
         ("2026-11-30T11:59:59Z", [], True),
@@ -151,17 +175,17 @@ def whoever_takes_break_glass_is_told(made: Deployed) -> None:
         "eventSource": "sts.amazonaws.com", "eventName": "AssumeRole", "readOnly": True,
         "requestParameters": {"roleArn": roles(made)[EMERGENCY]},
     }  # fmt: skip
-    event = {
+    event: Any = {
         "id": "1", "account": ACCOUNT, "source": "aws.sts", "time": "2026-11-30T12:00:00Z", "region": REGION, "resources": [],
         "detail-type": "AWS API Call via CloudTrail", "detail": detail,
     }  # fmt: skip
     for role, told in ((EMERGENCY, True), (PLAN, False)):
         detail["requestParameters"] = {"roleArn": roles(made)[role]}
-        assert EventPatternParser(rule["EventPattern"]).parse().matches_event(event) is told
+        assert EventPattern.load(rule["EventPattern"]).matches_event(event) is told
     writes = events.describe_rule(Name="reconciler-writes")["EventPattern"]
     for read_only in (True, False):
         detail["readOnly"] = read_only
-        assert EventPatternParser(writes).parse().matches_event(event) is not read_only
+        assert EventPattern.load(writes).matches_event(event) is not read_only
     targets = events.list_targets_by_rule(Rule="reconciler-break-glass")["Targets"]
     assert [one["Arn"] for one in targets] == [place(made).topic]
     alarm = made.aws.client("cloudwatch").describe_alarms(AlarmNames=["reconciler-break-glass"])["MetricAlarms"][0]
@@ -172,19 +196,42 @@ def the_organizations_policy_leaves_the_pipeline_alone(made: Deployed) -> None:
     """By the document, as a member account would be bound: the server enforces none, and its only account is the one that none binds."""
     arns = roles(made)
     listed = organizations_backends[ACCOUNT]["aws"].policies
-    policy = next(json.loads(one.content) for one in listed if one.name == "reconciler-only-path")
+    policy = next(json.loads(str(one.content)) for one in listed if one.name == "reconciler-only-path")
     full = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     somebody = f"arn:aws:iam::{ACCOUNT}:role/"
     free = [arns[APPLY], arns[EMERGENCY], arns[CONTROLLER], f"{somebody}workload/app", PEOPLE["installer"]]
-    bound = [f"{somebody}AWSReservedSSO_AdministratorAccess_1", f"{somebody}OrganizationAccountAccessRole", f"arn:aws:iam::{ACCOUNT}:root"]
-    changes = ("ec2:RunInstances", "s3:PutObject", "iam:CreateUser", "dynamodb:PutItem", "lambda:InvokeFunction", "kms:Encrypt", "new:DoIt")
-    looks = ("ec2:DescribeInstances", "s3:GetObject", "iam:ListRoles", "sts:AssumeRole", "secretsmanager:GetSecretValue", "kms:Decrypt")
+    bound = [
+        f"{somebody}AWSReservedSSO_AdministratorAccess_1",
+        f"{somebody}OrganizationAccountAccessRole",
+        f"arn:aws:iam::{ACCOUNT}:root",
+    ]
+    changes = (
+        "ec2:RunInstances",
+        "s3:PutObject",
+        "iam:CreateUser",
+        "dynamodb:PutItem",
+        "lambda:InvokeFunction",
+        "kms:Encrypt",
+        "new:DoIt",
+    )
+    looks = (
+        "ec2:DescribeInstances",
+        "s3:GetObject",
+        "iam:ListRoles",
+        "sts:AssumeRole",
+        "secretsmanager:GetSecretValue",
+        "kms:Decrypt",
+    )
     for who in (*free, *bound):
         for action in (*changes, *looks):
-            found = iamrules.allowed(action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy])
+            found = iamrules.allowed(
+                action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy]
+            )
             assert found is (who in free or action in looks), (who, action)
         for action in ("cloudtrail:StopLogging", "organizations:LeaveOrganization"):
-            found = iamrules.allowed(action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy])
+            found = iamrules.allowed(
+                action, "*", {"aws:PrincipalArn": who}, identity=[full], organization=[full, policy]
+            )
             assert found is (who == PEOPLE["installer"]), (who, action)
 
 
@@ -210,9 +257,14 @@ def roles(made: Deployed) -> dict[str, str]:
 
 def place(made: Deployed) -> Place:
     said, kms = made.outputs(), made.aws.client("kms")
-    keys = {name: kms.describe_key(KeyId=f"alias/reconciler-{name}")["KeyMetadata"]["KeyId"] for name in ("memory", "shared", "states")}
+    keys = {
+        name: kms.describe_key(KeyId=f"alias/reconciler-{name}")["KeyMetadata"]["KeyId"]
+        for name in ("memory", "shared", "states")
+    }
     network = said["network"]
-    return Place(network["subnet_ids"], network["job_security_group"], roles(made), said["boundaries"], keys, CERTIFICATE)
+    return Place(
+        network["subnet_ids"], network["job_security_group"], roles(made), said["boundaries"], keys, CERTIFICATE
+    )
 
 
 def session(made: Deployed, role: str) -> Any:
@@ -224,7 +276,10 @@ def session(made: Deployed, role: str) -> Any:
 def users(made: Deployed) -> dict[str, Any]:
     """Clients of people, who may take whichever role lets them."""
     iam, found = made.aws.client("iam"), {}
-    anything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}
+    anything = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}],
+    }
     for name in PEOPLE:
         iam.create_user(UserName=name)
         iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps(anything))
@@ -236,18 +291,20 @@ def users(made: Deployed) -> dict[str, Any]:
 def clients(made: Deployed, *keys: str) -> Any:
     named = dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), keys, strict=False))
     once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, parameter_validation=False)
-    return cache(lambda service: boto3.client(service, region_name=REGION, endpoint_url=made.aws.endpoint, config=once, **named))
+    return cache(
+        lambda service: boto3.client(service, region_name=REGION, endpoint_url=made.aws.endpoint, config=once, **named)
+    )
 
 
 def attempt(call: Any, right: str, decisions: Decisions) -> bool:
     """Whether it was let through; what became of it then is not looked at. It must have been asked for this right, or nothing was tried."""
-    seen, refused = len(decisions.made), False
+    seen, refused, said = len(decisions.made), False, ""
     try:
         call()
     except ClientError as error:
-        refused = error.response["Error"]["Code"] in REFUSED
+        refused, said = error.response["Error"]["Code"] in REFUSED, str(error)
     decided = decisions.made[seen:]
-    assert decided, right
+    assert decided, (right, said)
     assert decided[0][1] == right, decided
     assert refused is not all(may for *_, may in decided), (refused, decided)
     return not refused

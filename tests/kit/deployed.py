@@ -13,13 +13,17 @@ from typing import Any
 import boto3
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.ecs.responses import EC2ContainerServiceResponse
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket
 
 from tests.kit.aws import ACCOUNT, REGION, Aws
 from tests.kit.terraform import Terraform, write_cli_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "aws"
 GLOBAL = "us-east-1"
-PEOPLE = {role: f"arn:aws:iam::{ACCOUNT}:user/{role}" for role in ("developer", "admin", "emergency", "ci", "installer")}
+PEOPLE = {
+    role: f"arn:aws:iam::{ACCOUNT}:user/{role}" for role in ("developer", "admin", "emergency", "ci", "installer")
+}
 CERTIFICATE, TOKENS = (
     f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf" for name in ("trigger", "forge")
 )
@@ -37,7 +41,9 @@ provider "aws" {
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """moto's server with what it lacks of two calls: a trail is deleted by its ARN, too, and a service keeps what it was made with."""
+    """moto's server, mended: a trail is deleted by its ARN, too, a service keeps what it was made with, and policies of buckets are left
+    to whoever knows conditions (`enforced`): the server itself takes each condition of a deny for one that holds."""
+    permission = FakeBucket.get_permission
     trail, service = CloudTrailResponse.delete_trail, EC2ContainerServiceResponse.create_service
 
     def delete_trail(self: Any) -> str:
@@ -46,17 +52,19 @@ def mended() -> Iterator[None]:
         return json.dumps({})
 
     def create_service(self: Any) -> Any:
-        answer = service(self)
+        answer: Any = service(self)
         made = answer._result["service"]
         made.enable_execute_command = bool(self._get_param("enableExecuteCommand"))
         made.availability_zone_rebalancing = self._get_param("availabilityZoneRebalancing") or "DISABLED"
         return answer
 
+    FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL  # type: ignore[method-assign]
     CloudTrailResponse.delete_trail = delete_trail  # type: ignore[method-assign]
     EC2ContainerServiceResponse.create_service = create_service  # type: ignore[method-assign]
     try:
         yield
     finally:
+        FakeBucket.get_permission = permission  # type: ignore[method-assign]
         CloudTrailResponse.delete_trail = trail  # type: ignore[method-assign]
         EC2ContainerServiceResponse.create_service = service  # type: ignore[method-assign]
 
@@ -111,7 +119,9 @@ def example(aws: Aws, engine: Path, mirror: Path, folder: Path) -> Deployed:
 
 
 def variables(organization: str) -> dict[str, Any]:
-    images = {plane: f"registry.example.com/{plane}@sha256:{'0' * 63}{n}" for n, plane in enumerate(("controller", "runner"))}
+    images = {
+        plane: f"registry.example.com/{plane}@sha256:{'0' * 63}{n}" for n, plane in enumerate(("controller", "runner"))
+    }
     return {
         "account_id": ACCOUNT,
         "region": REGION,
@@ -123,7 +133,10 @@ def variables(organization: str) -> dict[str, Any]:
             "installers": [PEOPLE["installer"]],
         },
         "ci": {"principals": [PEOPLE["ci"]], "secret_arn": CERTIFICATE},
-        "secrets": {"controller": TOKENS, "runner": TOKENS},
+        "secrets": {
+            "controller": dict.fromkeys(("forge-token", "trigger.crt", "trigger.key", "clients.crt"), TOKENS),
+            "runner": {"forge-token": TOKENS},
+        },
         "deletion_protection": False,
         "organization_targets": [organization],
     }
@@ -255,7 +268,7 @@ KINDS: Mapping[str, tuple[Listed, frozenset[str]]] = {
         _security_group_rules,
         frozenset({"aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"}),
     ),
-    "interfaces": (_ec2("network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"), frozenset()),
+    "interfaces": (_ec2("network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"), frozenset({"aws_nat_gateway"})),
     "buckets": (
         _each("s3", "list_buckets", "Buckets", "Name"),
         frozenset({

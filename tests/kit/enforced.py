@@ -241,13 +241,7 @@ KINDS: Mapping[str, Kind] = {
     **{f"iam:{verb}": _bounded for verb in ("CreateRole", "PutRolePermissionsBoundary")},
     **{f"kms:{verb}": _key for verb in ("Decrypt", "GenerateDataKey", "ScheduleKeyDeletion", "PutKeyPolicy")},
     **{f"logs:{verb}": _LOG for verb in ("GetLogEvents", "DeleteLogGroup")},
-    **{
-        one: _ANY
-        for one in (
-            "ec2:DescribeInstances", "ec2:RunInstances", "iam:ListRoles", "organizations:LeaveOrganization",
-            "organizations:DetachPolicy", "ecs:RegisterTaskDefinition",
-        )
-    },
+    **dict.fromkeys(("ec2:DescribeInstances", "ec2:RunInstances", "iam:ListRoles", "organizations:LeaveOrganization", "organizations:DetachPolicy", "ecs:RegisterTaskDefinition"), _ANY),
     "iam:CreateUser": _on(lambda words: _iam(f"user/{words['UserName']}")),
     "iam:CreatePolicyVersion": _on(lambda words: str(words["PolicyArn"])),
     "iam:CreateAccessKey": _on(lambda words: _iam(f"user/{words['UserName']}")),

@@ -77,7 +77,7 @@ def _listed(one: Mapping[str, Any], element: str, text: str, as_it_counts: Calla
 
 def _principal(one: Mapping[str, Any], context: Context) -> bool:
     said = one.get("Principal")
-    if said is None or said == "*" or said == {"AWS": "*"}:
+    if said is None or said in ("*", {"AWS": "*"}):
         return True
     if not isinstance(said, Mapping) or said.keys() - {"AWS", "Service"}:
         raise NotImplementedError(f"{said}")

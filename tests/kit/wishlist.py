@@ -26,7 +26,9 @@ LOOKERS = frozenset({DEVELOPER, PLAN, *WRITERS})
 TASKS = frozenset({PLAN_TASK, APPLY_TASK, DESCRIBE})
 
 NAME = "reconciler"
-SPOOL, MEMORY, STATES, TRAIL = (f"{NAME}-{one}-{ACCOUNT}-{REGION}" for one in ("spool", "memory", "states-prod", "trail"))
+SPOOL, MEMORY, STATES, TRAIL = (
+    f"{NAME}-{one}-{ACCOUNT}-{REGION}" for one in ("spool", "memory", "states-prod", "trail")
+)
 JOURNAL = {"pk": {"S": "e"}, "sk": {"N": "1"}}
 ITEM = {"Item": JOURNAL}
 COMMIT = "0" * 12
@@ -225,12 +227,34 @@ def _jobs() -> list[Row]:
         Row("plan with the role of prod's applies", run, NOBODY, _run("prod-plan", overrides=_as(APPLY))),
         Row("keep with the role of applies", run, NOBODY, _run("keeper", overrides=_as(APPLY_TASK))),
         Row("stop a job", "ecs:StopTask", mine, _plain("ecs", "stop_task", cluster=NAME, task="t1")),
-        Row("look at a job", "ecs:DescribeTasks", watchers, _plain("ecs", "describe_tasks", cluster=NAME, tasks=["t1"])),
+        Row(
+            "look at a job", "ecs:DescribeTasks", watchers, _plain("ecs", "describe_tasks", cluster=NAME, tasks=["t1"])
+        ),
         Row("find the controller", "ecs:ListTasks", LOOKERS | {ADMIN}, _plain("ecs", "list_tasks", cluster=NAME)),
-        Row("enter to pause", "ecs:ExecuteCommand", frozenset({ADMIN}), _plain("ecs", "execute_command", container="admin", **container)),
-        Row("enter the controller", "ecs:ExecuteCommand", NOBODY, _plain("ecs", "execute_command", container="controller", **container)),
-        Row("enter a job", "ecs:ExecuteCommand", NOBODY, _plain("ecs", "execute_command", container="reconciler", **container)),
-        Row("stop the controller", "ecs:UpdateService", NOBODY, _plain("ecs", "update_service", cluster=NAME, service="controller", desiredCount=0)),
+        Row(
+            "enter to pause",
+            "ecs:ExecuteCommand",
+            frozenset({ADMIN}),
+            _plain("ecs", "execute_command", container="admin", **container),
+        ),
+        Row(
+            "enter the controller",
+            "ecs:ExecuteCommand",
+            NOBODY,
+            _plain("ecs", "execute_command", container="controller", **container),
+        ),
+        Row(
+            "enter a job",
+            "ecs:ExecuteCommand",
+            NOBODY,
+            _plain("ecs", "execute_command", container="reconciler", **container),
+        ),
+        Row(
+            "stop the controller",
+            "ecs:UpdateService",
+            NOBODY,
+            _plain("ecs", "update_service", cluster=NAME, service="controller", desiredCount=0),
+        ),
     ]
 
 
@@ -313,7 +337,9 @@ def _rest() -> list[Row]:
 TAKEN: Mapping[str, frozenset[str]] = {
     PLAN: frozenset({PLAN_TASK, APPLY_TASK}),
     APPLY: frozenset({APPLY_TASK}),
-    **dict.fromkeys((DEVELOPER, CI, ADMIN, CLOSER, EMERGENCY, CONTROLLER, PLAN_TASK, APPLY_TASK, DESCRIBE, KEEPER), NOBODY),
+    **dict.fromkeys(
+        (DEVELOPER, CI, ADMIN, CLOSER, EMERGENCY, CONTROLLER, PLAN_TASK, APPLY_TASK, DESCRIBE, KEEPER), NOBODY
+    ),
 }
 
 

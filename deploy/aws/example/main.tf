@@ -43,8 +43,8 @@ variable "ci" {
 }
 
 variable "secrets" {
-  description = "ARNs of secrets: tokens that read the forge, one for each plane."
-  type        = object({ controller = string, runner = string })
+  description = "Files of each plane -> ARNs of their secrets: `forge-token` of both, `trigger.crt`, `trigger.key` and `clients.crt` of the controller."
+  type        = object({ controller = map(string), runner = map(string) })
 }
 
 variable "daemons" {
@@ -84,14 +84,23 @@ module "reconciler" {
   environments        = { prod = { account_id = var.account_id } }
   images              = var.images
   daemons             = var.daemons
-  controller_secrets  = { "forge-token" = var.secrets.controller }
-  runner_secrets      = { "forge-token" = var.secrets.runner }
+  controller_secrets  = var.secrets.controller
+  runner_secrets      = var.secrets.runner
   admins              = var.people.admins
   ci                  = var.ci
   rules               = [module.prod.rule_arn]
   deletion_protection = var.deletion_protection
 
-  settings = { environments_repo = local.environments_repo, catalog_repos = local.catalog_repos }
+  settings = {
+    environments_repo = local.environments_repo
+    catalog_repos     = local.catalog_repos
+    trigger = {
+      listen  = "0.0.0.0:8081"
+      tls     = { cert_file = "/run/secrets/trigger.crt", key_file = "/run/secrets/trigger.key", client_ca_file = "/run/secrets/clients.crt" }
+      clients = [{ name = "ci", san = "ci.acme.example", scopes = ["prod"] }]
+    }
+  }
+  listeners = { trigger = { port = 8081, cidrs = ["10.0.0.0/8"] } }
   runner_settings = {
     environments_repo = local.environments_repo
     catalog_repos     = local.catalog_repos

@@ -23,7 +23,11 @@ PREPARE = DEPLOY / "prepare.py"
 @pytest.mark.parametrize("path", ["deploy/aws", "deploy/aws/account", "deploy/aws/forward", "deploy/aws/organization"])
 def test_it_enters_a_catalog_as_any_module_does(path: str) -> None:
     found = [one for one in DEPLOY.rglob("*") if one.is_file() and ".terraform" not in one.parts]
-    files = {one.relative_to(ROOT).as_posix(): (FILE, one.read_bytes()) for one in found if one.suffix in (".tf", ".py", ".md")}
+    files = {
+        one.relative_to(ROOT).as_posix(): (FILE, one.read_bytes())
+        for one in found
+        if one.suffix in (".tf", ".py", ".md")
+    }
     assert f"{path}/versions.tf" in files
     assert vet(files, path, frozenset({"hashicorp/aws"})) == ()
 
@@ -36,14 +40,18 @@ def prepare(folder: Path, environ: dict[str, str]) -> None:
         "secrets": {str(folder / "etc" / "token"): [me, "SECRET_0"]},
     }
     more = ["--job", "j1"]  # what whoever starts the task adds: it is not looked at
-    subprocess.run([sys.executable, "-I", "-c", PREPARE.read_text(), json.dumps(said), *more], env=environ, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-I", "-c", PREPARE.read_text(), json.dumps(said), *more], env=environ, check=True, timeout=60
+    )
 
 
 def test_a_task_finds_its_folders_and_files_and_nobody_else_reads_them(tmp_path: Path) -> None:
     prepare(tmp_path, {"SECRET_0": "hush\n"})
     assert (tmp_path / "etc" / "reconciler.yaml").read_text() == "store: {}\n"
     assert (tmp_path / "etc" / "token").read_text() == "hush\n"
-    modes = {name: (tmp_path / name).stat().st_mode & 0o7777 for name in ("etc", "tmp", "etc/token", "etc/reconciler.yaml")}
+    modes = {
+        name: (tmp_path / name).stat().st_mode & 0o7777 for name in ("etc", "tmp", "etc/token", "etc/reconciler.yaml")
+    }
     assert modes == {"etc": 0o700, "tmp": 0o1777, "etc/token": 0o600, "etc/reconciler.yaml": 0o600}
 
 
@@ -56,7 +64,11 @@ ME = {"aws:PrincipalArn": "arn:aws:iam::1:role/me"}
 
 
 def one(effect: str, **more: Any) -> dict[str, Any]:
-    given = {"Effect": effect, **({} if "NotAction" in more else {"Action": "*"}), **({} if "NotResource" in more else {"Resource": "*"})}
+    given = {
+        "Effect": effect,
+        **({} if "NotAction" in more else {"Action": "*"}),
+        **({} if "NotResource" in more else {"Resource": "*"}),
+    }
     return {"Version": "2012-10-17", "Statement": [given | more]}
 
 
@@ -112,7 +124,13 @@ def test_the_evaluator(policies: list[dict[str, Any]], may: bool) -> None:
 )
 def test_each_kind_of_policy_has_to_let_it(boundary: Any, organization: Any, of_resource: Any, may: bool) -> None:
     found = iamrules.allowed(
-        "s3:PutObject", "arn:aws:s3:::b/k", ME, identity=[ALL], boundary=boundary, organization=organization, of_resource=of_resource
+        "s3:PutObject",
+        "arn:aws:s3:::b/k",
+        ME,
+        identity=[ALL],
+        boundary=boundary,
+        organization=organization,
+        of_resource=of_resource,
     )
     assert found is may
 
