@@ -114,7 +114,7 @@ def nobody_may_more_or_less_than_they_should(made: Deployed) -> None:
                 tried += 1
                 if may is not (who in row.may):
                     wrong.append(f"{who} {'may' if may else 'may not'} {row.what}: {decisions.made[-1]}")
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
     assert tried == len(EVERYBODY) * len(rows()) > 1000
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+from botocore.parsers import RpcV2CBORParser
 from moto.ecs.models import ecs_backends
 from moto.iam.access_control import IAMRequestBase
 from moto.iam.models import iam_backends
@@ -61,6 +62,7 @@ def _may(request: Any, resource: str, decisions: Decisions) -> bool:
     me = _principal(request)
     if request._action == "sts:GetCallerIdentity":
         return True
+    request._action = request._action.replace("monitoring:", "cloudwatch:")  # a service may sign by another name
     for action, on, more in _asked(request, resource):
         may = _judged(me, action, on, {"aws:PrincipalArn": me, "aws:SecureTransport": "true", **more})
         decisions.made.append((me.rpartition(":")[2], action, on, may))
@@ -135,9 +137,11 @@ def _of_s3(request: Any) -> dict[str, str]:
 
 
 def _words(request: Any) -> dict[str, Any]:
-    body = request._body.decode() if isinstance(request._body, bytes) else request._body or ""
-    if body.startswith("{"):
+    body = request._body if isinstance(request._body, bytes) else (request._body or "").encode()
+    if body.startswith(b"{"):
         return dict(json.loads(body))
+    if request._headers.get("Smithy-Protocol") == "rpc-v2-cbor":
+        return dict(RpcV2CBORParser().parse_data_item(RpcV2CBORParser().get_peekable_stream_from_bytes(body)))
     return {name: value[0] if isinstance(value, list) else value for name, value in request._data.items()}
 
 
@@ -254,7 +258,7 @@ KINDS: Mapping[str, Kind] = {
     "events:RemoveTargets": _on(lambda words: _arn("events", f"rule/{words['Rule']}")),
     "sns:SetTopicAttributes": _on(lambda words: str(words["TopicArn"])),
     "sns:DeleteTopic": _on(lambda words: str(words["TopicArn"])),
-    "cloudwatch:DeleteAlarms": _on(lambda words: _arn("cloudwatch", f"alarm:{words['AlarmNames.member.1']}")),
+    "cloudwatch:DeleteAlarms": _on(lambda words: _arn("cloudwatch", f"alarm:{words['AlarmNames'][0]}")),
     "sts:AssumeRole": _takes,
     "ecs:RunTask": _runs,
     "ecs:ExecuteCommand": _enters,
