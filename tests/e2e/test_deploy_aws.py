@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import yaml
-from botocore.config import Config
-from botocore.exceptions import ClientError
 from moto.events.models import EventPattern
 from moto.organizations.models import organizations_backends
 
 from reconciler.config import load_controller, load_runner
 from tests.kit import iamrules
 from tests.kit.aws import ACCOUNT, REGION, serving
+from tests.kit.caller import Caller, attempt, session, users
 from tests.kit.deployed import CERTIFICATE, KINDS, PEOPLE, Deployed, example, inventory, mended
-from tests.kit.enforced import Decisions, enforced, policies_of
+from tests.kit.enforced import enforced, policies_of
 from tests.kit.wishlist import (
     ADMIN,
     APPLY,
@@ -42,7 +40,6 @@ from tests.kit.wishlist import (
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 Inventory = dict[str, set[str]]
-REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "403"})
 
 
 def test_the_accounts_side(engine: Path, aws_mirror: Path, tmp_path: Path) -> None:
@@ -104,44 +101,46 @@ def the_table_is_the_one_of_deploy_dynamodb(made: Deployed) -> None:
 
 
 def nobody_may_more_or_less_than_they_should(made: Deployed) -> None:
-    at, sessions = place(made), {who: session(made, role) for who, role in roles(made).items()}
+    at, tries, caller = place(made), rows(), Caller(made.aws)
+    sessions = {who: session(made.aws, role) for who, role in roles(made).items()}
     wrong, tried = [], 0
     with enforced(made.aws) as decisions:
         for who in EVERYBODY:
-            client = cache(sessions[who])
-            for row in rows():
-                may = attempt(lambda: row.call(client, at), row.right, decisions)  # noqa: B023
+            caller.become(*sessions[who])
+            for row in tries:
+                may = attempt(partial(row.call, caller.client, at), row.right, decisions)
                 tried += 1
                 if may is not (who in row.may):
                     wrong.append(f"{who} {'may' if may else 'may not'} {row.what}: {decisions.made[-1]}")
     assert wrong == [], "\n".join(wrong)
-    assert tried == len(EVERYBODY) * len(rows()) > 1000
+    assert tried == len(EVERYBODY) * len(tries) > 1000
 
 
 def people_take_roles_with_mfa_alone(made: Deployed) -> None:
-    people, targets = users(made), roles(made)
+    people, targets, caller = users(made.aws, PEOPLE), roles(made), Caller(made.aws)
     with enforced(made.aws) as decisions:
-        for target, (plainly, with_mfa) in USERS.items():
-            for name, client in people.items():
-                for shown, may in (
-                    ({}, plainly),
-                    ({"SerialNumber": f"{PEOPLE[name]}/mfa", "TokenCode": "123456"}, with_mfa),
-                ):
-                    asked = {"RoleArn": targets[target], "RoleSessionName": name, **shown}
-                    found = attempt(lambda: client("sts").assume_role(**asked), "sts:AssumeRole", decisions)  # noqa: B023
-                    assert found is (name in may), (name, target, shown)
+        for name, keys in people.items():
+            caller.become(*keys)
+            mfa = {"SerialNumber": f"{PEOPLE[name]}/mfa", "TokenCode": "123456"}
+            for target, (plainly, with_mfa) in USERS.items():
+                for shown, may in (({}, plainly), (mfa, with_mfa)):
+                    take = partial(
+                        caller.client("sts").assume_role, RoleArn=targets[target], RoleSessionName=name, **shown
+                    )
+                    assert attempt(take, "sts:AssumeRole", decisions) is (name in may), (name, target, shown)
 
 
 def a_role_is_taken_for_an_installation_and_a_commit(made: Deployed) -> None:
-    client = session(made, roles(made)[APPLY_TASK])("sts")
+    caller = Caller(made.aws)
+    caller.become(*session(made.aws, roles(made)[APPLY_TASK]))
     with enforced(made.aws) as decisions:
         for more, may in (
             ({}, False),
             ({"SourceIdentity": "mallory"}, False),
             ({"SourceIdentity": "reconciler@0123"}, True),
         ):
-            asked = {"RoleArn": roles(made)[APPLY], "RoleSessionName": "j", **more}
-            assert attempt(lambda: client.assume_role(**asked), "sts:AssumeRole", decisions) is may  # noqa: B023
+            take = partial(caller.client("sts").assume_role, RoleArn=roles(made)[APPLY], RoleSessionName="j", **more)
+            assert attempt(take, "sts:AssumeRole", decisions) is may, more
 
 
 def break_glass_is_closed_by_when_a_session_began(made: Deployed) -> None:
@@ -265,49 +264,6 @@ def place(made: Deployed) -> Place:
     return Place(
         network["subnet_ids"], network["job_security_group"], roles(made), said["boundaries"], keys, CERTIFICATE
     )
-
-
-def session(made: Deployed, role: str) -> Any:
-    """Clients of a session of the role, which is given while identities do not count."""
-    keys = made.aws.client("sts").assume_role(RoleArn=role, RoleSessionName="tries")["Credentials"]
-    return clients(made, keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
-
-
-def users(made: Deployed) -> dict[str, Any]:
-    """Clients of people, who may take whichever role lets them."""
-    iam, found = made.aws.client("iam"), {}
-    anything = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}],
-    }
-    for name in PEOPLE:
-        iam.create_user(UserName=name)
-        iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=json.dumps(anything))
-        keys = iam.create_access_key(UserName=name)["AccessKey"]
-        found[name] = clients(made, keys["AccessKeyId"], keys["SecretAccessKey"])
-    return found
-
-
-def clients(made: Deployed, *keys: str) -> Any:
-    named = dict(zip(("aws_access_key_id", "aws_secret_access_key", "aws_session_token"), keys, strict=False))
-    once = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, parameter_validation=False)
-    return cache(
-        lambda service: boto3.client(service, region_name=REGION, endpoint_url=made.aws.endpoint, config=once, **named)
-    )
-
-
-def attempt(call: Any, right: str, decisions: Decisions) -> bool:
-    """Whether it was let through; what became of it then is not looked at. It must have been asked for this right, or nothing was tried."""
-    seen, refused, said = len(decisions.made), False, ""
-    try:
-        call()
-    except ClientError as error:
-        refused, said = error.response["Error"]["Code"] in REFUSED, str(error)
-    decided = decisions.made[seen:]
-    assert decided, (right, said)
-    assert decided[0][1] == right, decided
-    assert refused is not all(may for *_, may in decided), (refused, decided)
-    return not refused
 
 
 def empty(made: Deployed) -> None:

@@ -69,12 +69,13 @@ def mended() -> Iterator[None]:
         EC2ContainerServiceResponse.create_service = service  # type: ignore[method-assign]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deployed:
     """The example in a folder of its own."""
 
     aws: Aws
     terraform: Terraform
+    _said: dict[str, Any] | None = None
 
     def apply(self) -> None:
         self.terraform.run("apply", "-auto-approve", *QUIETLY, seconds=300)
@@ -87,8 +88,10 @@ class Deployed:
         self.terraform.run("destroy", "-auto-approve", *QUIETLY, seconds=300)
 
     def outputs(self) -> dict[str, Any]:
-        said = json.loads(self.terraform.run("output", "-json"))
-        return {name: one["value"] for name, one in said.items()}
+        if self._said is None:
+            said = json.loads(self.terraform.run("output", "-json"))
+            self._said = {name: one["value"] for name, one in said.items()}
+        return self._said
 
     def types(self) -> set[str]:
         """The types of resources that its state has."""
