@@ -198,10 +198,19 @@ def _security_group_rules(client: Callable[[str], Any]) -> set[str]:
 
 
 def _keys(client: Callable[[str], Any]) -> set[str]:
-    """A key that is deleted is there for a month, on AWS as here, and can do nothing; AWS's own keys nobody deletes."""
+    """A key that is deleted is there for a month, on AWS as here, and can do nothing; AWS's own, of which there is one once a table is
+    encrypted, nobody deletes."""
     kms = client("kms")
     described = [kms.describe_key(KeyId=one["KeyId"])["KeyMetadata"] for one in kms.list_keys()["Keys"]]
-    return {one["KeyId"] for one in described if one["KeyManager"] != "AWS" and one["KeyState"] != "PendingDeletion"}
+    own = {one.get("TargetKeyId") for one in kms.list_aliases()["Aliases"] if one["AliasName"].startswith("alias/aws/")}
+    return {one["KeyId"] for one in described if one["KeyId"] not in own and one["KeyState"] != "PendingDeletion"}
+
+
+def _interfaces(client: Callable[[str], Any]) -> set[str]:
+    """moto forgets to remove a NAT gateway's interface with it, and lets its subnet go all the same, which AWS would not."""
+    subnets = {one["SubnetId"] for one in client("ec2").describe_subnets()["Subnets"]}
+    listed = client("ec2").describe_network_interfaces()["NetworkInterfaces"]
+    return {one["NetworkInterfaceId"] for one in listed if one["SubnetId"] in subnets}
 
 
 def _aliases(client: Callable[[str], Any]) -> set[str]:
@@ -265,13 +274,13 @@ KINDS: Mapping[str, tuple[Listed, frozenset[str]]] = {
         _ec2("route_tables", "RouteTables", "RouteTableId"),
         frozenset({"aws_route_table", "aws_route", "aws_route_table_association"}),
     ),
-    "endpoints": (_ec2("vpc_endpoints", "VpcEndpoints", "VpcEndpointId"), frozenset({"aws_vpc_endpoint"})),
+    "endpoints": (_ec2("vpc_endpoints", "VpcEndpoints", "VpcEndpointId", State={"available", "pending"}), frozenset({"aws_vpc_endpoint"})),
     "groups": (_security_groups, frozenset({"aws_security_group"})),
     "rules of groups": (
         _security_group_rules,
         frozenset({"aws_vpc_security_group_egress_rule", "aws_vpc_security_group_ingress_rule"}),
     ),
-    "interfaces": (_ec2("network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"), frozenset({"aws_nat_gateway"})),
+    "interfaces": (_interfaces, frozenset({"aws_nat_gateway"})),
     "buckets": (
         _each("s3", "list_buckets", "Buckets", "Name"),
         frozenset({
