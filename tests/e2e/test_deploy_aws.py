@@ -16,7 +16,7 @@ from reconciler.config import load_controller, load_runner
 from tests.kit import iamrules
 from tests.kit.aws import ACCOUNT, REGION, serving
 from tests.kit.caller import Caller, attempt, session, users
-from tests.kit.deployed import CERTIFICATE, KINDS, PEOPLE, Deployed, example, inventory, mended
+from tests.kit.deployed import CERTIFICATE, DEPLOY, KINDS, PEOPLE, Deployed, example, inventory, mended
 from tests.kit.enforced import enforced, policies_of
 from tests.kit.wishlist import (
     ADMIN,
@@ -46,6 +46,7 @@ def test_the_accounts_side(engine: Path, aws_mirror: Path, tmp_path: Path) -> No
     """One apply for all of it: a test of its own for each would be an apply for each, wherever tests run beside each other."""
     with serving() as aws, mended():
         made = example(aws, engine, aws_mirror, tmp_path)
+        made.terraform.run("fmt", "-check", "-recursive", "-no-color", str(DEPLOY))
         before = inventory(aws)
         made.apply()
         a_second_plan_is_empty(made, before)
