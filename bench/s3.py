@@ -53,7 +53,13 @@ def _play(home: FargateHouse, asked: list[Asked]) -> None:
     time.sleep(LONG)
     _told("a controller without a job, a minute", asked[first:])
     (home.ground.world / "go").unlink()
+    home.agent.holds = True
     home.ground.merge({at("prod/long"): entry("slow", {"path": "long", "content": "two"})})
+    home.until(lambda: home.cloud.tasks[-1].last_status == "PROVISIONING", "its task is asked for", PATIENCE)
+    first = len(asked)
+    time.sleep(LONG)
+    _told("a minute of a task that starts", asked[first:])
+    home.agent.holds = False
     home.until(lambda: made(home, "update", "waiting"), "the long one applies", PATIENCE)
     first = len(asked)
     time.sleep(LONG)
