@@ -54,7 +54,7 @@ def saved(home: House, name: str) -> Path:
 
 # What is fetched, looked up or made again; and what only lives while a process does.
 LEFT_OUT = re.compile(
-    r".*[./]lock|.*\.sock|(?:work|engine|probes|spool|locks|claims|modules|vetted|providers)/.*|seen\.json|fetched|fetch-failed|reconciler\.db(?:-wal|-shm)?"
+    r".*[./]lock|.*\.sock|(?:work|engine|probes|spool|locks|claims|modules|vetted|providers|initialized)/.*|seen\.json|fetched|fetch-failed|reconciler\.db(?:-wal|-shm)?"
 )
 
 
