@@ -112,7 +112,7 @@ format: venv
 	$(BIN)/ruff format .
 
 bench: needs
-	$(BIN)/python -m bench $(ARGS)
+	RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" $(BIN)/python -m bench $(ARGS)
 
 dashboards: venv
 	$(BIN)/python deploy/monitoring/dashboards.py
