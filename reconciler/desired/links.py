@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from reconciler.desired.paths import environment_path
-from reconciler.desired.template import spell
+from reconciler.desired.template import named, spell
 from reconciler.desired.wording import close_to
 from reconciler.errors import Place
+from reconciler.layered import Index, Layered, reindexed
 from reconciler.model import Entry, Environment, EnvironmentClass, Presence, Problem, Reference, UnitId
 
 
@@ -18,37 +18,48 @@ from reconciler.model import Entry, Environment, EnvironmentClass, Presence, Pro
 class Tree:
     """Everything that one commit holds, whether it is sound or not.
 
-    `members` are the units of each environment; `sources` the entries that take the state of a former name, `adopters` those that take
-    one that others made.
+    `members` are the units of each environment that there is a file for; `sources` the entries that take the state of a former name,
+    `adopters` those that take one that others made. `namers` are the entries that name a unit, whether it exists or not; `users` those
+    of a module.
     """
 
-    environments: Mapping[str, Environment]
-    entries: Mapping[UnitId, Entry]
-    members: Mapping[str, frozenset[UnitId]]
-    sources: Mapping[UnitId, list[UnitId]]
-    adopters: Mapping[str, list[UnitId]]
+    environments: Mapping[str, Environment] = field(default_factory=dict)
+    entries: Layered[UnitId, Entry] = field(default_factory=Layered)
+    members: Index[str, UnitId] = field(default_factory=Layered)
+    sources: Index[UnitId, UnitId] = field(default_factory=Layered)
+    adopters: Index[str, UnitId] = field(default_factory=Layered)
+    namers: Index[UnitId, UnitId] = field(default_factory=Layered)
+    users: Index[str, UnitId] = field(default_factory=Layered)
 
-    @classmethod
-    def of(
-        cls, environments: Mapping[str, Environment], entries: Mapping[UnitId, Entry], broken: Iterable[UnitId]
+    def after(
+        self,
+        environments: Mapping[str, Environment],
+        changes: Mapping[UnitId, Entry | None],
+        unread: Container[UnitId],
     ) -> Tree:
-        """Gather it. `broken` are the units whose files could not be read."""
-        members: dict[str, set[UnitId]] = defaultdict(set)
-        for unit in (*entries, *broken):
-            members[environment_of(unit)].add(unit)
-        sources: dict[UnitId, list[UnitId]] = defaultdict(list)
-        adopters: dict[str, list[UnitId]] = defaultdict(list)
-        for entry in entries.values():
-            if entry.moved_from is not None:
-                sources[entry.moved_from].append(entry.unit)
-            if entry.adopt is not None:
-                adopters[entry.adopt].append(entry.unit)
-        named = {name: frozenset(units) for name, units in members.items()}
-        return cls(environments, entries, named, sources, adopters)
+        """The tree with these entries instead; None: there is none that can be read. `unread`: there is a file all the same."""
+        old = [entry for unit in changes if (entry := self.entries.get(unit)) is not None]
+        new = [entry for entry in changes.values() if entry is not None]
+        had = {(environment_of(unit), unit) for unit in changes if self.has(unit)}
+        has = {(environment_of(unit), unit) for unit, one in changes.items() if one is not None or unit in unread}
+        return Tree(
+            environments,
+            self.entries.after(changes),
+            reindexed(self.members, had, has),
+            reindexed(self.sources, {*_moves(old)}, {*_moves(new)}),
+            reindexed(self.adopters, {*_adoptions(old)}, {*_adoptions(new)}),
+            reindexed(self.namers, {*_namings(old)}, {*_namings(new)}),
+            reindexed(self.users, {(one.module, one.unit) for one in old}, {(one.module, one.unit) for one in new}),
+        )
 
     def has(self, unit: UnitId) -> bool:
         """Whether there is a file for the unit."""
         return unit in self.members.get(environment_of(unit), ())
+
+    def sight(self, unit: UnitId) -> tuple[bool, Presence | None]:
+        """What others see of the unit that they name."""
+        entry = self.entries.get(unit)
+        return self.has(unit), entry.presence if entry is not None else None
 
     def is_sandbox(self, environment: str) -> bool:
         """Whether the environment is known to be a sandbox."""
@@ -61,19 +72,35 @@ def environment_of(unit: UnitId) -> str:
     return unit.partition("/")[0]
 
 
+def _moves(entries: Iterable[Entry]) -> Iterator[tuple[UnitId, UnitId]]:
+    return ((one.moved_from, one.unit) for one in entries if one.moved_from is not None)
+
+
+def _adoptions(entries: Iterable[Entry]) -> Iterator[tuple[str, UnitId]]:
+    return ((one.adopt, one.unit) for one in entries if one.adopt is not None)
+
+
+def _namings(entries: Iterable[Entry]) -> Iterator[tuple[UnitId, UnitId]]:
+    for one in entries:
+        yield from ((found.unit, one.unit) for found in named(one.inputs) if isinstance(found, Reference))
+        yield from ((unit, one.unit) for unit in one.depends_on)
+        if one.moved_from is not None:
+            yield one.moved_from, one.unit
+
+
 def problems_of_environment(tree: Tree, environment: Environment, broken: Iterable[str]) -> Iterator[Problem]:
     """What is wrong with the environments that this one follows. `broken` are those that could not be read."""
     known = {*tree.environments, *broken}
     # Only what the file says: what was in force before may name an environment that is gone, and then holds for good.
     rules = environment.says.promotion if environment.says else environment.promotion
-    named = [("depends_on", name) for name in environment.depends_on]
-    named += [("promotion.after", rule.after) for rule in rules]
-    for field, name in named:
+    follows = [("depends_on", name) for name in environment.depends_on]
+    follows += [("promotion.after", rule.after) for rule in rules]
+    for where, name in follows:
         if name not in known:
             hint = close_to(name, sorted(known - {environment.name}))
-            yield _of_environment(environment, "ReferenceMissing", f"{field}: there is no environment {name}{hint}")
+            yield _of_environment(environment, "ReferenceMissing", f"{where}: there is no environment {name}{hint}")
         elif environment.klass is EnvironmentClass.PROTECTED and tree.is_sandbox(name):
-            message = f"{field}: {name} is a sandbox, and a protected environment never follows one; remove it"
+            message = f"{where}: {name} is a sandbox, and a protected environment never follows one; remove it"
             yield _of_environment(environment, "ReadsSandbox", message)
 
 
@@ -141,14 +168,14 @@ def _move(tree: Tree, entry: Entry) -> Iterator[Problem]:
     if tree.has(source):
         message = f"{source} is still there; a move keeps one of the two: remove its file"
         yield Problem(entry.at("moved_from"), "MoveInvalid", message, entry.unit)
-    others = [unit for unit in tree.sources[source] if unit != entry.unit]
+    others = [unit for unit in tree.sources.get(source, ()) if unit != entry.unit]
     if others:
         message = f"{', '.join(sorted(others))} moves from {source} too; only one can have its state"
         yield Problem(entry.at("moved_from"), "MoveInvalid", message, entry.unit)
 
 
 def _adoption(tree: Tree, entry: Entry) -> Iterator[Problem]:
-    others = [unit for unit in tree.adopters[entry.adopt] if unit != entry.unit] if entry.adopt else []
+    others = [unit for unit in tree.adopters.get(entry.adopt, ()) if unit != entry.unit] if entry.adopt else []
     if others:
         message = f"{', '.join(sorted(others))} adopts the same state; only one can have its objects"
         yield Problem(entry.at("adopt.state"), "AdoptInvalid", message, entry.unit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.desired.entries import parse_entry, parse_environment
@@ -21,7 +21,9 @@ from reconciler.desired.pins import Refs
 from reconciler.desired.policy import before_the_first, judged_with
 from reconciler.desired.resolve import resolve
 from reconciler.desired.strict import FILE_LIMIT, LOCK_LIMIT
+from reconciler.desired.touched import NOTHING, Resolved
 from reconciler.errors import INTERNAL, Place, bug
+from reconciler.layered import Layered, differing
 from reconciler.model import Commit, Desired, Entry, Environment, Policy, Problem, UnitId
 
 # Answers with the content of each blob that it is asked for.
@@ -32,33 +34,32 @@ ResolveRefs = Callable[[frozenset[tuple[str, str]]], Refs]
 Parsed = Entry | Environment | LockFile | Sequence[Problem] | None
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file as it was last read."""
-
-    blob: str
-    parsed: Parsed
-
-
 class Loader:
     """Remembers what the files of the last commit meant."""
 
     def __init__(self) -> None:
-        self._files: dict[str, _File] = {}
-        self._desired: Desired | None = None
-        self._arguments: tuple[object, ...] = ()
+        self._blobs: Mapping[str, str] = {}
+        self._entries: Layered[UnitId, Entry] = Layered()
+        self._environments: dict[str, Environment] = {}
+        self._faults: dict[str, Sequence[Problem]] = {}  # by path
+        self._lock = missing_lock(LOCK_PATH)
+        self._floating: dict[UnitId, tuple[str, str]] = {}  # the module and branch that a sandbox's entry names
+        self._resolved: Resolved = NOTHING
+        self._arguments: tuple[object, ...] | None = None
         self._judged: dict[str, tuple[Environment, Policy | None, Environment]] = {}
 
     @property
     def lock(self) -> LockFile:
         """The lock of the last commit."""
-        found = (file.parsed for file in self._files.values() if isinstance(file.parsed, LockFile))
-        return next(found, missing_lock(LOCK_PATH))
+        return self._lock
 
     def fork(self) -> Loader:
         """Another one that knows the same, so that what might become of the last commit costs only what differs."""
         other = Loader()
-        other._files, other._desired = dict(self._files), self._desired
+        other._blobs, other._entries, other._lock = self._blobs, self._entries, self._lock
+        other._environments, other._faults = dict(self._environments), dict(self._faults)
+        other._floating, other._judged = dict(self._floating), dict(self._judged)
+        other._resolved, other._arguments = self._resolved, self._arguments
         return other
 
     def load(
@@ -71,36 +72,63 @@ class Loader:
         refs: ResolveRefs | None = None,
         before: Mapping[str, Policy | None] = MappingProxyType({}),
     ) -> Desired:
-        """What the commit means. `blobs` maps each path of its tree to the id of its content.
+        """What the commit means. `blobs` maps each path of its tree to the id of its content, and never changes.
 
         `read` is called once, for the blobs that are new. `tree_problems` are those of paths that are not in `blobs`
         (a link, a file too large). `refs` is asked for the branches that sandboxes use, at every load. `before` has what was
         in force of each environment whose file the commit changed; None: it is new.
         """
         self._read(blobs, read)
-        wanted = self._wanted()
+        wanted = frozenset(self._floating.values())
         pins = dict(refs(wanted)) if refs and wanted else {}
-        arguments = (dict(blobs), tuple(tree_problems), pins, dict(before))
-        if self._desired is not None and arguments == self._arguments:
-            self._desired = replace(self._desired, commit=commit)
+        arguments = (tuple(tree_problems), pins, dict(before))
+        if arguments == self._arguments:
+            self._resolved = replace(self._resolved, desired=replace(self._resolved.desired, commit=commit))
         else:
-            self._desired = self._resolve(commit, tree_problems, pins, before)
+            self._resolved = self._resolve(commit, tree_problems, pins, before)
             self._arguments = arguments
-        return self._desired
+        return self._resolved.desired
 
     def _read(self, blobs: Mapping[str, str], read: Read) -> None:
-        """Bring `_files` to what the commit holds, and to nothing else."""
-        new = {path: blob for path, blob in blobs.items() if path not in self._files or self._files[path].blob != blob}
-        asked = {path: blob for path, blob in new.items() if _has_content(path)}
-        contents = read(set(asked.values())) if asked else {}
-        files = {path: file for path, file in self._files.items() if path in blobs}
-        for path, blob in new.items():
-            files[path] = _File(blob, _parse(path, contents[blob] if path in asked else b""))
-        self._files = files
+        """Bring what is remembered to what the commit holds."""
+        old = self._blobs
+        changed = {path: blobs.get(path) for path in differing(old, blobs) if old.get(path) != blobs.get(path)}
+        asked = {blob for path, blob in changed.items() if blob is not None and _has_content(path)}
+        contents = read(asked) if asked else {}
+        parsed = {
+            path: None if blob is None else _parse(path, contents[blob] if _has_content(path) else b"")
+            for path, blob in sorted(changed.items())
+        }
+        if parsed:
+            self._arguments = None
+        self._keep(parsed)
+        self._blobs = blobs
 
-    def _wanted(self) -> frozenset[tuple[str, str]]:
-        parsed = (file.parsed for file in self._files.values())
-        return frozenset((one.module, one.ref) for one in parsed if isinstance(one, Entry) and one.ref is not None)
+    def _keep(self, parsed: Mapping[str, Parsed]) -> None:
+        """Put these files in the place of what stood at their paths; None is of files that mean nothing, or are gone."""
+        entries: dict[UnitId, Entry | None] = {}
+        for path, found in parsed.items():
+            self._faults.pop(path, None)
+            match classify(path):
+                case EntryPath(unit):
+                    entries[unit] = found if isinstance(found, Entry) else None
+                    self._floating.pop(unit, None)
+                case EnvironmentPath(name):
+                    self._environments.pop(name, None)
+                case LockPath():
+                    self._lock = missing_lock(LOCK_PATH)
+            match found:
+                case Entry(module=module, ref=str(ref)) as entry:
+                    self._floating[entry.unit] = module, ref
+                case Environment() as environment:
+                    self._environments[environment.name] = environment
+                case LockFile() as lock:
+                    self._lock = lock
+                case None | Entry():
+                    pass
+                case _:
+                    self._faults[path] = found
+        self._entries = self._entries.after(entries)
 
     def _judged_by(self, environment: Environment, before: Mapping[str, Policy | None]) -> Environment:
         """The environment as jobs are judged by it; the same object again while nothing changes."""
@@ -115,25 +143,13 @@ class Loader:
 
     def _resolve(
         self, commit: Commit, tree_problems: Sequence[Problem], pins: Refs, policies: Mapping[str, Policy | None]
-    ) -> Desired:
+    ) -> Resolved:
         problems = [_with_unit(problem) for problem in tree_problems]
-        environments: dict[str, Environment] = {}
-        entries: dict[UnitId, Entry] = {}
-        lock = missing_lock(LOCK_PATH)
-        for file in self._files.values():
-            match file.parsed:
-                case Entry() as entry:
-                    entries[entry.unit] = entry
-                case Environment() as environment:
-                    environments[environment.name] = self._judged_by(environment, policies)
-                case LockFile() as lock:
-                    problems += lock.problems
-                case None:
-                    pass
-                case found:
-                    problems += found
-        before = self._desired.units if self._desired else None
-        return resolve(commit, environments, entries, lock, problems, refs=pins, before=before)
+        problems += self._lock.problems
+        for path in sorted(self._faults):
+            problems += self._faults[path]
+        environments = {name: self._judged_by(one, policies) for name, one in sorted(self._environments.items())}
+        return resolve(commit, environments, self._entries, self._lock, problems, refs=pins, before=self._resolved)
 
 
 def most_bytes(path: str) -> int | float:

@@ -25,7 +25,9 @@ from reconciler.desired.order import components, cycle_in
 from reconciler.desired.paths import EnvironmentPath, classify, environment_path
 from reconciler.desired.pins import Refs, pin_of
 from reconciler.desired.template import named, spell
+from reconciler.desired.touched import NOTHING, Resolved, touched
 from reconciler.errors import INTERNAL, Place, bug
+from reconciler.layered import differing
 from reconciler.model import (
     Commit,
     Desired,
@@ -73,26 +75,40 @@ def resolve(
     problems: Sequence[Problem],
     *,
     refs: Refs | None = None,
-    before: Mapping[UnitId, Unit] | None = None,
-) -> Desired:
+    before: Resolved = NOTHING,
+) -> Resolved:
     """Tie everything together.
 
     `problems` are those of reading the files; one with a unit says that this unit is broken. `refs` gives the pin of
-    each (module, branch) that a sandbox entry names. `before` are the units of an earlier commit: what is unchanged
-    is taken from there.
+    each (module, branch) that a sandbox entry names. `before` is any earlier commit: what is unchanged is taken from there, and
+    the answer is the same whichever it is.
     """
-    broken = {problem.unit: problem for problem in reversed(problems) if problem.unit is not None}
-    tree = Tree.of(environments, {id_: entries[id_] for id_ in sorted(entries) if id_ not in broken}, broken)
+    refs = refs or {}
+    unread = {problem.unit: problem for problem in reversed(problems) if problem.unit is not None}
+    changed = differing(before.given, entries) | differing(before.unread, unread)
+    tree = before.tree.after(
+        environments, {id_: entries.get(id_) if id_ not in unread else None for id_ in changed}, unread
+    )
     found = list(problems)
     sound = _sound_environments(tree, found)
     if lock.unreadable and tree.entries and lock.unreadable not in found:
         found.append(lock.unreadable)
-    work = _Work(tree, sound, lock, refs or {}, before or {}, broken, found)
-    for entry in tree.entries.values():
-        work.add_or_break(entry)
-    order = work.untangle()
-    locked = frozenset((pin.module, pin.version) for pin in lock.lock.pins())
-    return Desired(commit, work.units, broken, sound, tuple(sorted(found, key=by_place)), order, locked)
+    work = _Work(tree, sound, lock, refs, before.units, dict(unread), found)
+    again = changed | touched(before, tree, changed, sound, lock, refs)
+    for id_ in sorted(again & tree.entries.keys()):
+        work.add_or_break(tree.entries[id_])
+    units = before.units.after({**dict.fromkeys(again), **work.units})
+    order: tuple[UnitId, ...] = before.desired.order
+    knots: tuple[Problem, ...] = ()
+    if before.knotted or any(_before_it(before.units.get(id_)) != _before_it(units.get(id_)) for id_ in again):
+        order, knots = _untangled(units, tree, sound)
+        work.give_up(knots)
+        units = units.after(dict.fromkeys(UnitId(str(knot.unit)) for knot in knots))
+    locked = (
+        before.desired.locked if lock is before.lock else frozenset((p.module, p.version) for p in lock.lock.pins())
+    )
+    desired = Desired(commit, units, work.broken, sound, tuple(sorted(found, key=by_place)), order, locked)
+    return Resolved(desired, tree, units, entries, unread, lock, refs, bool(knots))
 
 
 def by_place(problem: Problem) -> tuple[str, int, int, str]:
@@ -141,7 +157,7 @@ class _Work:
         try:
             self.add(entry)
         except Exception as error:  # noqa: BLE001 - see above; it is said where people look
-            self._break([Problem(entry.place, INTERNAL, bug(error), entry.unit)])
+            self.give_up([Problem(entry.place, INTERNAL, bug(error), entry.unit)])
 
     def add(self, entry: Entry) -> None:
         """Make a unit of the entry, or a problem."""
@@ -158,21 +174,17 @@ class _Work:
         hint = len(self.found) < _HINTS
         problems = [*islice(problems_of_entry(self.tree, entry, environment, names[0], hint=hint), _TOLD)]
         if isinstance(pin, Problem):
-            self._break([pin, *problems])
+            self.give_up([pin, *problems])
         elif problems:
-            self._break(problems)
+            self.give_up(problems)
         else:
             self.units[entry.unit] = self._unit(entry, environment, pin, *names)
 
-    def untangle(self) -> tuple[UnitId, ...]:
-        """The order of the units, upstream first. Units on a cycle become problems."""
-        graph = self._graph()
-        order: list[UnitId] = []
-        for component in components(graph):
-            if cycle := cycle_in(graph, component):
-                self._break([self._cyclic(UnitId(node), cycle) for node in sorted(component) if node in self.units])
-            order += (UnitId(node) for node in component if node in self.units)
-        return tuple(order)
+    def give_up(self, problems: Iterable[Problem]) -> None:
+        """The units of these problems are broken; each for the first of its own."""
+        for problem in problems:
+            self.broken.setdefault(UnitId(str(problem.unit)), problem)
+            self.found.append(problem)
 
     def _unit(
         self,
@@ -185,8 +197,7 @@ class _Work:
         upstream = self._upstream(entry, environment, references)
         old = self.before.get(entry.unit)
         if old and old.entry is entry and old.environment is environment and old.pin == pin:
-            same = isinstance(upstream, frozenset) and old.upstream == upstream  # comparing a Union takes long
-            return old if same else replace(old, upstream=upstream)
+            return old if _same(old.upstream, upstream) else replace(old, upstream=upstream)
         module = self.modules.get((pin.module, pin.version)) or fingerprint.module_part(pin)
         settings = self.settings.get(environment.name) or fingerprint.settings_part(environment)
         self.modules[pin.module, pin.version] = module
@@ -206,33 +217,60 @@ class _Work:
         rest = frozenset(unit for unit in own if self.tree.has(unit) and environment_of(unit) not in after)
         return Union((rest, *(self.tree.members[name] for name in after))) if after else rest
 
-    def _graph(self) -> dict[str, list[str]]:
-        """What comes before each unit; before an environment's end come all of its units."""
-        graph: dict[str, list[str]] = {}
-        for id_, unit in self.units.items():
-            graph[id_] = sorted({*unit.reads, *unit.entry.depends_on})
-            graph[id_] += (_AFTER + name for name in unit.environment.depends_on)
-        for name in sorted({name for one in self.environments.values() for name in one.depends_on}):
-            graph[_AFTER + name] = sorted(self.tree.members.get(name, ()))
-        return graph
 
-    def _cyclic(self, id_: UnitId, cycle: Sequence[str]) -> Problem:
-        unit = self.units[id_]
-        place = unit.environment.place
-        following = cycle[cycle.index(id_) + 1] if id_ in cycle[:-1] else ""
-        names = [*sorted(spell(one) for one in unit.references if one.unit == following)]
-        names += (f"depends_on[{n}]" for n, one in enumerate(unit.entry.depends_on) if one == following)
-        if not following.startswith(_AFTER):
-            place = unit.entry.at(names[0]) if names else unit.entry.place
-        message = f"this is a cycle, each waiting for the next: {' -> '.join(cycle)}; break it at one of them"
-        return Problem(place, "DependencyCycle", message, id_)
+def _same(old: AbstractSet[UnitId], new: frozenset[UnitId] | Union) -> bool:
+    """Whether both are the same units. Those of environments by identity: looking inside takes long."""
+    if isinstance(new, Union):
+        return (
+            isinstance(old, Union)
+            and old.sets[0] == new.sets[0]
+            and [*map(id, old.sets[1:])] == [*map(id, new.sets[1:])]
+        )
+    return old == new
 
-    def _break(self, problems: Sequence[Problem]) -> None:
-        for problem in problems:
-            unit = UnitId(str(problem.unit))
-            self.broken.setdefault(unit, problem)
-            self.units.pop(unit, None)
-            self.found.append(problem)
+
+def _before_it(unit: Unit | None) -> object:
+    """What the order of the units hangs on."""
+    return unit and (unit.reads | {*unit.entry.depends_on}, unit.environment.depends_on)
+
+
+def _untangled(
+    units: Mapping[UnitId, Unit], tree: Tree, environments: Mapping[str, Environment]
+) -> tuple[tuple[UnitId, ...], tuple[Problem, ...]]:
+    """The order of the units, upstream first, and the problems of those on a cycle, which are in no order."""
+    graph = _graph(units, tree, environments)
+    order: list[UnitId] = []
+    knots: list[Problem] = []
+    for component in components(graph):
+        nodes = [UnitId(node) for node in component if node in units]
+        if cycle := cycle_in(graph, component):
+            knots += (_cyclic(units[node], cycle) for node in sorted(nodes))
+        else:
+            order += nodes
+    return tuple(order), tuple(knots)
+
+
+def _graph(units: Mapping[UnitId, Unit], tree: Tree, environments: Mapping[str, Environment]) -> dict[str, list[str]]:
+    """What comes before each unit; before an environment's end come all of its units."""
+    graph: dict[str, list[str]] = {}
+    for id_ in sorted(units):
+        unit = units[id_]
+        graph[id_] = sorted({*unit.reads, *unit.entry.depends_on})
+        graph[id_] += (_AFTER + name for name in unit.environment.depends_on)
+    for name in sorted({name for one in environments.values() for name in one.depends_on}):
+        graph[_AFTER + name] = sorted(tree.members.get(name, ()))
+    return graph
+
+
+def _cyclic(unit: Unit, cycle: Sequence[str]) -> Problem:
+    place = unit.environment.place
+    following = cycle[cycle.index(unit.id) + 1] if unit.id in cycle[:-1] else ""
+    names = [*sorted(spell(one) for one in unit.references if one.unit == following)]
+    names += (f"depends_on[{n}]" for n, one in enumerate(unit.entry.depends_on) if one == following)
+    if not following.startswith(_AFTER):
+        place = unit.entry.at(names[0]) if names else unit.entry.place
+    message = f"this is a cycle, each waiting for the next: {' -> '.join(cycle)}; break it at one of them"
+    return Problem(place, "DependencyCycle", message, unit.id)
 
 
 def _environment_first(unit: UnitId) -> Problem:

@@ -134,7 +134,7 @@ def desired(
     for one in entries:
         name = one.unit.partition("/")[0]
         known.setdefault(name, environment(name))
-    return resolve(commit, known, {one.unit: one for one in entries}, locked or lock(), ())
+    return resolve(commit, known, {one.unit: one for one in entries}, locked or lock(), ()).desired
 
 
 def unit(name: str = "prod/net", *, environments: Iterable[Environment] = (), **words: object) -> Unit:

@@ -64,7 +64,9 @@ UPSTREAM = {ZONE: "z1", NAME: "n1"}
 
 def unit(entry: Entry = ENTRY, environment: Environment = PROD, pin: Pin = PIN) -> Unit:
     lock = LockFile(Lock({"acme/vpc": {"1.4.2": pin}}))
-    desired = resolve(Commit("c" * 40), {"prod": environment}, {one.unit: one for one in (entry, DNS)}, lock, [])
+    desired = resolve(
+        Commit("c" * 40), {"prod": environment}, {one.unit: one for one in (entry, DNS)}, lock, []
+    ).desired
     assert not desired.problems
     return desired.units[entry.unit]
 
