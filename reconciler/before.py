@@ -5,12 +5,12 @@ The merge before is the first parent. Commits of one pull request are one merge,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 
 from reconciler.desired.entries import parse_environment
-from reconciler.desired.paths import ROOT, EnvironmentPath, classify
+from reconciler.desired.paths import LOCK_PATH, ROOT, EnvironmentPath, classify
 from reconciler.desired.policy import policy_of
 from reconciler.errors import PassError
 from reconciler.git.source import EnvironmentsSource
@@ -73,8 +73,8 @@ class Before:
         return commits_back(self._source, newest, most, *paths)
 
 
-def changed_since(source: EnvironmentsSource, old: Commit, new: Commit) -> list[TreeChange]:
-    """The files of environments that differ between two commits.
+def changed_since(source: EnvironmentsSource, old: Commit, new: Commit) -> Sequence[TreeChange]:
+    """The files of environments, and the lock, that differ between two commits.
 
     Where `old` is too large to be compared, it is its newest ancestor on the chain that is not: nobody ever acted on a commit
     that is too large, and the one that puts it right must not fail for what stood before.
@@ -83,14 +83,14 @@ def changed_since(source: EnvironmentsSource, old: Commit, new: Commit) -> list[
         PassError: the mirror cannot be read, or `new` itself is too large (`TreeTooLarge`).
     """
     try:
-        return source.changed_paths(old, new, ENVIRONMENTS)
+        return source.changed_paths(old, new, ENVIRONMENTS, LOCK_PATH)
     except PassError as error:
         if error.reason != TOO_LARGE:
             raise
         too_large = error
     for one in islice(commits_back(source, old, MOST_TOO_LARGE), 1, None):
         with suppress(PassError):
-            return source.changed_paths(one, new, ENVIRONMENTS)
+            return source.changed_paths(one, new, ENVIRONMENTS, LOCK_PATH)
     raise too_large
 
 

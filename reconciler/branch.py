@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.before import ENVIRONMENTS, Before, PullOf
+from reconciler.before import Before, PullOf
 from reconciler.cabinet import Cabinet, FolderCabinet, cabinet_of
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
-from reconciler.desired.load import Loader, ResolveRefs, most_bytes
-from reconciler.desired.paths import LOCK_PATH
+from reconciler.desired.load import Loader, ResolveRefs
 from reconciler.desired.pins import Refs
-from reconciler.desired.strict import too_many_bytes
-from reconciler.errors import PassError, Place, ReconcilerError, UnitError
+from reconciler.errors import PassError, ReconcilerError, UnitError
+from reconciler.files import Files, files_of
 from reconciler.forge import open_forge
 from reconciler.git.catalog import CatalogRepo, digest_of
 from reconciler.git.head import AcceptedHead
@@ -24,9 +24,10 @@ from reconciler.git.provenance import Provenance, open_proofs
 from reconciler.git.remote import Patience, Remote
 from reconciler.git.signers import HostKeys
 from reconciler.git.source import EnvironmentsSource
-from reconciler.git.tree import TOO_LARGE, TreeEntry
+from reconciler.git.tree import TOO_LARGE
 from reconciler.git.vouching import Vouching
-from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem
+from reconciler.layered import differing, layered
+from reconciler.model import Commit, Desired, Digest, Pin, Policy, Problem, Unit, UnitId
 
 Pinned = tuple[str, str, Commit, str]  # module, version, commit and tag of a pin
 
@@ -157,12 +158,12 @@ class ProtectedBranch:
         self._policies: Mapping[str, Policy | None] = {}
         self.catalogs = catalogs
         self._loader = Loader()
-        self._commit: Commit | None = None
-        self._blobs: dict[str, str] = {}
-        self._problems: list[Problem] = []
+        self._files: Files | None = None  # of the commit that was asked for last
         self._hashed: dict[str, str] = {}
-        self._pins: tuple[Desired, dict[Pinned, Pin]] | None = None  # the different pins that a commit means
-        self._doubted: tuple[dict[Pinned, tuple[str, str]], Desired] = {}, Desired(Commit(""))
+        self._pins = Pins()
+        self._doubted: tuple[dict[Pinned, tuple[str, str]], Desired, Desired] | None = (
+            None  # why, of what, and what is left
+        )
         self._settled: Desired | None = None  # what the commit means, where no moving branch has a say in it
 
     def load(self, commit: Commit, *, offline: bool = False) -> Desired:
@@ -175,8 +176,7 @@ class ProtectedBranch:
         """
         if self._settled is not None and self._settled.commit == commit:
             return self._settled
-        if self._commit != commit:
-            self._list(commit)
+        files = self._list(commit)
         look_up, asked = self.catalogs.known_refs if offline else self.catalogs.refs, False
 
         def refs(wanted: frozenset[tuple[str, str]]) -> Refs:
@@ -184,7 +184,8 @@ class ProtectedBranch:
             asked = True
             return look_up(wanted)
 
-        desired = self._loader.load(commit, self._blobs, self._read, self._problems, refs=refs, before=self._policies)
+        problems, before = files.in_order(), self._policies
+        desired = self._loader.load(commit, files.blobs, self._read, problems, refs=refs, before=before)
         self._settled = None if asked else desired
         return desired
 
@@ -199,21 +200,16 @@ class ProtectedBranch:
             PassError: the mirror cannot be read.
         """
         desired = self.load(commit, offline=True)
-        if self._commit != commit:
-            self._list(commit)
-        return Basis(desired, dict(self._blobs), self._loader.fork(), self.catalogs.known_refs, self._policies)
+        return Basis(desired, self._list(commit).blobs, self._loader.fork(), self.catalogs.known_refs, self._policies)
 
     def proven(self, desired: Desired, *, offline: bool = False) -> Desired:
         """The same, but that units whose pin is not proven are broken, and say why. Every pin is proven once."""
-        if self._pins is None or self._pins[0] is not desired:
-            units = desired.units.values()
-            self._pins = desired, {_pinned(unit.pin): unit.pin for unit in units if not unit.pin.floating}
-            self._doubted = {}, desired
-        found = self.catalogs.unproven(self._pins[1].values(), offline=offline)
+        self._pins.follow(desired.units)
+        found = self.catalogs.unproven(self._pins.all(), offline=offline)
         reasons = {_pinned(pin): (error.reason, str(error)) for pin, error in found}
-        if reasons != self._doubted[0]:
-            self._doubted = reasons, _without(desired, reasons) if reasons else desired
-        return self._doubted[1]
+        if self._doubted is None or self._doubted[0] != reasons or self._doubted[1] is not desired:
+            self._doubted = reasons, desired, _without(desired, reasons) if reasons else desired
+        return self._doubted[2]
 
     def contains(self, commit: Commit, head: Commit) -> bool:
         """Whether `commit` is `head` or on its first-parent chain."""
@@ -225,30 +221,52 @@ class ProtectedBranch:
         Raises:
             PassError: the mirror cannot be read.
         """
-        if self._commit != commit:
-            self._list(commit)
-        blob = self._blobs.get(path)
+        blob = self._list(commit).blobs.get(path)
         if blob is None:
             return None
         if blob not in self._hashed:
             self._hashed = {blob: hashlib.sha256(self._read([blob])[blob]).hexdigest()}
         return self._hashed[blob]
 
-    def _list(self, commit: Commit) -> None:
+    def _list(self, commit: Commit) -> Files:
+        if self._files is not None and self._files.commit == commit:
+            return self._files
         try:
-            self._read_list(commit)
+            found = files_of(self.source, commit, self._files)
+            self._policies = self._before(commit)
         except PassError as error:  # the next fetch looks whether it is the mirror that is broken
             if error.reason != TOO_LARGE:
                 self.source.suspect()
             raise
-
-    def _read_list(self, commit: Commit) -> None:
-        blobs, problems = sorted_out(self.source.read_tree(commit, ENVIRONMENTS, LOCK_PATH))
-        self._policies = self._before(commit)
-        self._blobs, self._problems, self._commit = blobs, problems, commit
+        self._files = found
+        return found
 
     def _read(self, ids: Iterable[str]) -> Mapping[str, bytes]:
         return self.source.read_blobs(sorted(ids))
+
+
+class Pins:
+    """The different pins of a commit's units, kept from one commit to the next. A sandbox's branches are none."""
+
+    def __init__(self) -> None:
+        self._units: Mapping[UnitId, Unit] = {}
+        self._pins: dict[Pinned, Pin] = {}
+        self._uses: Counter[Pinned] = Counter()
+
+    def follow(self, units: Mapping[UnitId, Unit]) -> None:
+        """Bring it to what these units are pinned to."""
+        for id_ in differing(self._units, units):
+            for unit, step in ((units.get(id_), 1), (self._units.get(id_), -1)):
+                if unit is not None and not unit.pin.floating:
+                    self._uses[_pinned(unit.pin)] += step
+                    self._pins.setdefault(_pinned(unit.pin), unit.pin)
+        for pinned in [one for one in self._pins if self._uses[one] == 0]:
+            del self._pins[pinned], self._uses[pinned]
+        self._units = units
+
+    def all(self) -> Collection[Pin]:
+        """Each of them once."""
+        return self._pins.values()
 
 
 def _pinned(pin: Pin) -> Pinned:
@@ -261,23 +279,9 @@ def _without(desired: Desired, reasons: Mapping[Pinned, tuple[str, str]]) -> Des
     for unit in desired.units.values():
         if not unit.pin.floating and (why := reasons.get(_pinned(unit.pin))) is not None:
             broken[unit.id] = Problem(unit.entry.at("version"), *why, unit.id)
-    units = {name: unit for name, unit in desired.units.items() if name not in broken}
+    units = layered(desired.units).after(dict.fromkeys(broken))
     order = tuple(unit for unit in desired.order if unit in units)
     return replace(desired, units=units, broken={**desired.broken, **broken}, order=order)
-
-
-def sorted_out(entries: Iterable[TreeEntry]) -> tuple[dict[str, str], list[Problem]]:
-    """The files that may be read, path -> blob, and what is wrong with the others. None that is too large is ever read."""
-    blobs: dict[str, str] = {}
-    problems: list[Problem] = []
-    for entry in entries:
-        if entry.problem:
-            problems.append(Problem(Place(entry.path), "PathInvalid", entry.problem))
-        elif entry.size > (limit := most_bytes(entry.path)):
-            problems.append(too_many_bytes(entry.path, entry.size, limit))
-        else:
-            blobs[entry.path] = entry.blob_id
-    return blobs, problems
 
 
 def open_branch(

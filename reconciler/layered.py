@@ -132,6 +132,11 @@ class _Values(ValuesView[V], Generic[V]):
         return (value for _, value in self._mapping._pairs())  # noqa: SLF001 - its own
 
 
+def layered(whole: Mapping[K, V]) -> Layered[K, V]:
+    """The mapping itself, if it is one of these; a copy of it otherwise."""
+    return whole if isinstance(whole, Layered) else Layered(whole)
+
+
 def differing(old: Mapping[K, V], new: Mapping[K, V]) -> set[K]:
     """The keys whose values are not the same object in both. Costs what changed, where one is a version of the other."""
     if old is new:

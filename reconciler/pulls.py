@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.before import ENVIRONMENTS
-from reconciler.branch import Basis, remote_of, sorted_out
+from reconciler.branch import Basis, remote_of
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH, EnvironmentPath, classify
 from reconciler.errors import PassError
+from reconciler.files import sorted_out
 from reconciler.forge import open_forge
 from reconciler.forge.facts import Forge, Merged, Protection, Pull
 from reconciler.git.pulls import PullMirror

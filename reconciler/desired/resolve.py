@@ -97,7 +97,7 @@ def resolve(
     again = changed | touched(before, tree, changed, sound, lock, refs)
     for id_ in sorted(again & tree.entries.keys()):
         work.add_or_break(tree.entries[id_])
-    units = before.units.after({**dict.fromkeys(again), **work.units})
+    units = before.units.after({**dict.fromkeys(sorted(again)), **work.units})
     order: tuple[UnitId, ...] = before.desired.order
     knots: tuple[Problem, ...] = ()
     if before.knotted or any(_before_it(before.units.get(id_)) != _before_it(units.get(id_)) for id_ in again):

@@ -20,6 +20,7 @@ from reconciler.model import Commit
 from reconciler.trust import PROVING, REWRITTEN, ROLLED_BACK, Unproven, remedy
 
 _HEAD = "refs/reconciler/head"
+_KEPT_CHANGES = 1000  # of the last two commits that were compared: whoever asks next often asks the same
 _KEPT = "refs/reconciler/accepted"  # only so that no tidying takes it, once the branch has lost it
 
 
@@ -55,6 +56,7 @@ class EnvironmentsSource:
         self._place = f"{remote.url} ({branch})"
         self._accepted = accepted
         self._provers = tuple(provers)
+        self._compared: tuple[tuple[Commit, Commit, tuple[str, ...]], list[TreeChange]] | None = None
         self._dates: dict[Commit, datetime] = {}
         self._gone: tuple[Commit, Commit] | None = None  # a head that is nowhere any more, and the branch without it
 
@@ -228,13 +230,19 @@ class EnvironmentsSource:
             self._mirror.suspect()
             raise
 
-    def changed_paths(self, old: Commit, new: Commit, *prefixes: str) -> list[TreeChange]:
-        """The files that differ between two commits. Raises PassError as `read_tree` does."""
+    def changed_paths(self, old: Commit, new: Commit, *prefixes: str) -> Sequence[TreeChange]:
+        """The files that differ between two commits, never to be changed. Raises PassError as `read_tree` does."""
+        asked, last = (old, new, prefixes), self._compared
+        if last is not None and last[0] == asked:
+            return last[1]
         try:
-            return tree.changed_paths(self.git, old, new, *prefixes)
+            found = tree.changed_paths(self.git, old, new, *prefixes)
         except PassError as error:
             self._doubt(error)
             raise
+        if len(found) <= _KEPT_CHANGES:
+            self._compared = asked, found
+        return found
 
     def _doubt(self, error: PassError) -> None:
         """Let the next poll look at the mirror, unless it is the commit's own fault: it would look at each one, in vain."""
