@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -112,13 +113,14 @@ def expected(
     found: dict[UnitId, Fingerprint | None] = {}
     for unit_id, unit in desired.units.items():
         try:
-            found[unit_id] = _expected(unit, ledger, facts, known)
+            found[unit_id] = fingerprint_of(unit, ledger, facts, known)
         except Exception as error:  # noqa: BLE001 - `decide` holds the unit for it
             found[unit_id], faults[unit_id] = None, error
     return found
 
 
-def _expected(unit: Unit, ledger: Ledger, facts: RunnerFacts | None, known: Known) -> Fingerprint | None:
+def fingerprint_of(unit: Unit, ledger: Ledger, facts: RunnerFacts | None, known: Known) -> Fingerprint | None:
+    """As `expected`, of one unit."""
     host = facts.environments.get(unit.environment.name) if facts else None
     if facts is None or host is None:
         return None
@@ -153,45 +155,63 @@ def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
     holds: dict[UnitId, Hold | None] = {}
     world = replace(world, holds=holds)
     for unit_id in world.desired.order:
-        unit = world.desired.units[unit_id]
-        record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
-        hold, dispatch, fault = _one_or_fault(world, unit_id, unit, record)
+        record = record_of(world, unit_id)
+        view = look(world, world.desired.units[unit_id], record)
         if record.job is None:
-            holds[unit_id] = hold
-            if hold != record.hold:
-                yield Held(unit_id, hold, fault)
-        if dispatch is not None:
-            wanted.append(dispatch)
+            holds[unit_id] = view.hold
+            if view.hold != record.hold:
+                yield Held(unit_id, view.hold, view.fault)
+        if view.dispatch is not None:
+            wanted.append(view.dispatch)
     yield from _unwanted(world)
-    yield from _start(wanted, world.ledger, capacity)
+    running = [record for record in world.ledger.units.values() if record.job is not None]
+    yield from start(wanted, running, world.ledger, capacity)
 
 
-def _one_or_fault(
-    world: World, unit_id: UnitId, unit: Unit, record: UnitRecord
-) -> tuple[Hold | None, Dispatch | None, Exception | None]:
-    """As `_one`. A unit in which this program finds a bug of its own is held for that, and no other is."""
-    fault = world.faults.get(unit_id)
+def record_of(world: World, unit: UnitId) -> UnitRecord:
+    """What the ledger knows of the unit; nothing, if it never heard of it."""
+    return world.ledger.units.get(unit) or UnitRecord(unit)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Whether a unit is held, and the job that it wants. A held unit may want a plan, so that people see what waits.
+
+    `needs`: it needs something, so that what others do may decide otherwise for it. `fault`: a bug found in deciding.
+    """
+
+    hold: Hold | None = None
+    dispatch: Dispatch | None = None
+    needs: bool = True
+    fault: Exception | None = None
+
+
+_CONTENT = View(needs=False)
+
+
+def look(world: World, unit: Unit, record: UnitRecord) -> View:
+    """What is to become of a unit. One in which this program finds a bug of its own is held for that, and no other is."""
+    fault = world.faults.get(unit.id)
     if fault is None:
         try:
-            return *_one(world, unit, record), None
+            return _look(world, unit, record)
         except Exception as error:  # noqa: BLE001 - the one place where it is caught; whoever acts on the decision logs it whole
             fault = error
-    return Hold(INTERNAL, bug(fault)), None, fault
+    return View(Hold(INTERNAL, bug(fault)), fault=fault)
 
 
-def _one(world: World, unit: Unit, record: UnitRecord) -> tuple[Hold | None, Dispatch | None]:
-    """Whether the unit is held, and the job it wants. A held unit may want a plan, so that people see what waits."""
+def _look(world: World, unit: Unit, record: UnitRecord) -> View:
     need = need_of(world, unit, record)
     if need is None or record.job is not None:
-        return None, None
+        return _CONTENT
     hold = next((h for gate in GATES if (h := gate(world, unit, record, need))), None)
     if hold is None and need.fingerprint is not None:
-        return None, Dispatch(unit, need.operation, need.fingerprint, need.cause)
+        return View(None, Dispatch(unit, need.operation, need.fingerprint, need.cause))
     if hold is None or need.fingerprint is None:
-        return hold, None
+        return View(hold)
     if hold.plans and _unseen(unit, record, need, world.now):
-        return hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause)
-    return hold, None
+        return View(hold, Dispatch(unit, Operation.PLAN, need.fingerprint, need.cause))
+    return View(hold)
 
 
 def _unseen(unit: Unit, record: UnitRecord, need: Need, now: datetime) -> bool:
@@ -252,13 +272,17 @@ def corrects(unit: Unit) -> bool:
 
 def _unwanted(world: World) -> Iterator[Decision]:
     """Broken entries, and units whose file is gone: neither is touched, and both say why."""
-    for unit_id, problem in world.desired.broken.items():
-        record = world.ledger.units.get(unit_id) or UnitRecord(unit_id)
-        yield from _held_or_fault(world, record, partial(_broken, problem))
     claimed = claimed_by_moves(world.desired, world.ledger)
-    for record in world.ledger.units.values():
-        if record.unit in world.desired.units or record.unit in world.desired.broken or record.unit in claimed:
-            continue
+    for unit in (*world.desired.broken, *(one for one in world.ledger.units if one not in world.desired.broken)):
+        yield from unwanted(world, unit, claimed)
+
+
+def unwanted(world: World, unit: UnitId, claimed: Container[UnitId]) -> Iterator[Held]:
+    """The hold of a unit that is none, where it is another now. `claimed` are the names whose states are yet to move."""
+    problem, record = world.desired.broken.get(unit), record_of(world, unit)
+    if problem is not None:
+        yield from _held_or_fault(world, record, partial(_broken, problem))
+    elif unit not in world.desired.units and unit not in claimed:
         yield from _held_or_fault(world, record, partial(_orphaned, record, world.desired))
 
 
@@ -301,30 +325,30 @@ def _unlocked(applied: Applied, desired: Desired) -> bool:
     return is_version and (applied.module, applied.version) not in desired.locked
 
 
-def _start(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> Iterator[Decision]:
+def start(
+    wanted: Sequence[Dispatch], running: Sequence[UnitRecord], ledger: Ledger, capacity: Capacity
+) -> Iterator[Dispatch | Queued]:
     """Hand out the free slots: what others named first, then merges, drift, and plans of what waits.
 
     Where others named no unit, all of the environment's are looked at: those go before merges in half of its slots alone.
     """
-    busy: dict[str, int] = {}
-    for record in ledger.units.values():
-        if record.job is not None:
-            name = record.unit.partition("/")[0]
-            busy[name] = busy.get(name, 0) + 1
+    busy = Counter(record.unit.partition("/")[0] for record in running)
     free = capacity.workers - sum(busy.values())
-    for dispatch in sorted(wanted, key=partial(_rank, ahead=_ahead(wanted, ledger, capacity))):
+    for dispatch in sorted(wanted, key=partial(_rank, ahead=_ahead(wanted, running, ledger, capacity))):
         name = dispatch.unit.environment.name
-        if free <= 0 or busy.get(name, 0) >= capacity.per_environment:
+        if free <= 0 or busy[name] >= capacity.per_environment:
             yield Queued(dispatch.unit.id, name)
             continue
-        free, busy[name] = free - 1, busy.get(name, 0) + 1
+        free, busy[name] = free - 1, busy[name] + 1
         yield dispatch
 
 
-def _ahead(wanted: list[Dispatch], ledger: Ledger, capacity: Capacity) -> set[UnitId]:
+def _ahead(
+    wanted: Sequence[Dispatch], running: Sequence[UnitRecord], ledger: Ledger, capacity: Capacity
+) -> set[UnitId]:
     """The units that are looked at before anything else, since somebody else wrote in their account."""
     left: dict[str, int] = {}
-    for record in ledger.units.values():
+    for record in running:
         if record.job is not None and record.job.cause is Cause.OUT_OF_BAND:
             name = record.unit.partition("/")[0]
             left[name] = left.get(name, capacity.per_environment // 2) - 1

@@ -104,14 +104,23 @@ def _late(sight: Sight, record: UnitRecord, module_part: str, soak: timedelta) -
 
 def edges(desired: Desired, ledger: Ledger) -> Iterator[datetime]:
     """When a unit will have been in order for long enough, though nothing happens."""
-    rules = {rule for one in desired.environments.values() for rule in one.promotion}
+    rules = rules_of(desired)
     for record in ledger.units.values() if rules else ():
-        if record.steady_since is not None:
-            name = record.unit.partition("/")[0]
-            yield from (record.steady_since + rule.soak for rule in rules if rule.after == name)
-    for record in ledger.units.values() if rules else ():
-        if record.skip is not None and record.skip.at is not None and not record.skip.spent:
-            yield record.skip.at + SKIP_LIFE
+        yield from edges_of(record, rules)
+
+
+def rules_of(desired: Desired) -> frozenset[Promotion]:
+    """Every environment's."""
+    return frozenset(rule for one in desired.environments.values() for rule in one.promotion)
+
+
+def edges_of(record: UnitRecord, rules: frozenset[Promotion]) -> Iterator[datetime]:
+    """When the unit will have been in order for long enough, and when its line ends."""
+    if record.steady_since is not None:
+        name = record.unit.partition("/")[0]
+        yield from (record.steady_since + rule.soak for rule in rules if rule.after == name)
+    if rules and record.skip is not None and record.skip.at is not None and not record.skip.spent:
+        yield record.skip.at + SKIP_LIFE
 
 
 # --- the line that lets a module in without proof
@@ -124,21 +133,18 @@ def is_open(line: str | None, skip: Skip | None, now: datetime) -> bool:
     return now < skip.at + SKIP_LIFE
 
 
-def unseen(desired: Desired, ledger: Ledger, now: datetime) -> Iterator[tuple[UnitId, Skip | None]]:
-    """The lines that are other ones than were seen last. Where nothing is known at all, they are seen and open nothing."""
+def unseen(
+    desired: Desired, ledger: Ledger, now: datetime, among: Iterable[UnitId] | None = None
+) -> Iterator[tuple[UnitId, Skip | None]]:
+    """The lines that are other ones than were seen last. Where nothing is known at all, they are seen and open nothing.
+
+    `among`: nothing can be new of any other unit.
+    """
     first = not ledger.units
-    for unit in _with_line(desired.units.values(), ledger):
-        record = ledger.units.get(unit.id)
-        line, known = unit.entry.promotion_skip, record.skip if record else None
-        if line is None:
-            yield unit.id, None
-        elif known is None or known.reason != line:
-            yield unit.id, Skip(line, now, spent=first)
-
-
-def _with_line(units: Iterable[Unit], ledger: Ledger) -> Iterator[Unit]:
-    for unit in units:
-        record = ledger.units.get(unit.id)
+    for name in desired.units if among is None else sorted(among):
+        unit, record = desired.units.get(name), ledger.units.get(name)
         known = record.skip if record else None
-        if (known.reason if known else None) != unit.entry.promotion_skip:
-            yield unit
+        if unit is None or (known.reason if known else None) == unit.entry.promotion_skip:
+            continue
+        line = unit.entry.promotion_skip
+        yield name, None if line is None else Skip(line, now, spent=first)

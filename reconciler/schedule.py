@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,15 +48,25 @@ def ends_by(dispatched: Dispatched, timeouts: Timeouts) -> datetime:
 
 def next_due(world: World) -> datetime | None:
     """When the next decision changes although nothing happens: a check, a retry, the edge of a pause, a session or a freeze."""
-    times = [pause.until for pause in world.ledger.pauses] + [session.until for session in world.ledger.sessions]
-    edges = (_edge(one, world.now) for one in world.desired.environments.values() if one.freeze)
-    times += [edge for edge in edges if edge is not None]
-    times += promotion.edges(world.desired, world.ledger)
+    times = [*edges_for_all(world), *promotion.edges(world.desired, world.ledger)]
     for unit_id in world.desired.units:
         record = world.ledger.units.get(unit_id)
-        if record is not None and record.job is None:
-            times += [t for t in (record.next_check, record.failure and record.failure.retry_at) if t]
+        times += edges_of(record) if record is not None else ()
     return min((t for t in times if t > world.now), default=None)
+
+
+def edges_for_all(world: World) -> Iterator[datetime]:
+    """The times, past ones too, at which something changes for a scope or an environment."""
+    yield from (pause.until for pause in world.ledger.pauses)
+    yield from (session.until for session in world.ledger.sessions)
+    edges = (_edge(one, world.now) for one in world.desired.environments.values() if one.freeze)
+    yield from (edge for edge in edges if edge is not None)
+
+
+def edges_of(record: UnitRecord) -> Iterator[datetime]:
+    """The times, past ones too, at which a unit is to be looked at and tried again."""
+    if record.job is None:
+        yield from (t for t in (record.next_check, record.failure and record.failure.retry_at) if t)
 
 
 def _edge(environment: Environment, now: datetime) -> datetime | None:

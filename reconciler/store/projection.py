@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
 from typing import TypeVar
 
 from reconciler import breakglass, outofband
+from reconciler.layered import layered
 from reconciler.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
@@ -193,10 +193,10 @@ def _asked(record: UnitRecord, at: datetime) -> UnitRecord:
 
 
 class Projection:
-    """The ledger in memory. What it hands out never changes: the first change after that works on a copy."""
+    """The ledger in memory. What it hands out never changes."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._units = dict(ledger.units)
+        self._units = layered(ledger.units)
         self._pauses = {pause.scope: pause for pause in ledger.pauses}
         self._sessions = {session.scope: session for session in ledger.sessions}
         self._outside = {change.key: change for change in ledger.outside}
@@ -210,17 +210,14 @@ class Projection:
         if self._ledger is None:
             pauses = tuple(self._pauses[scope] for scope in sorted(self._pauses))
             sessions = tuple(self._sessions[scope] for scope in sorted(self._sessions))
-            units = MappingProxyType(self._units)
             outside = tuple(self._outside[key] for key in sorted(self._outside))
             trust = (self._frozen, self._base, self._frozen_at)
-            self._ledger = Ledger(self._head, units, pauses, *trust, sessions, outside, self._told)
+            self._ledger = Ledger(self._head, self._units, pauses, *trust, sessions, outside, self._told)
         return self._ledger
 
     def advance(self, delta: Delta) -> None:
         """Carry out what a batch of events changes."""
-        if self._ledger is not None and delta.units:
-            self._units = dict(self._units)
-        _merge(self._units, delta.units)
+        self._units = self._units.after(delta.units)
         _merge(self._pauses, delta.pauses)
         _merge(self._sessions, delta.sessions)
         _merge(self._outside, delta.outside)
