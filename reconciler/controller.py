@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from reconciler import breakglass
-from reconciler.decide import Capacity, Dispatch, Held, Known, Queued, decide, survey
+from reconciler.decide import Capacity, Dispatch, Held, Known, Queued
 from reconciler.errors import INTERNAL, PassError, bug
 from reconciler.gates import World, policy
 from reconciler.ledger import (
@@ -37,14 +37,17 @@ from reconciler.model import (
     Presence,
     Result,
     RunnerFacts,
+    Skip,
     TrustFacts,
     Unexplained,
+    UnitId,
     UnitRecord,
 )
+from reconciler.passes import Jobs, Passes
 from reconciler.ports import Clock, Executor, Lost, Running, Source, Store
 from reconciler.promotion import unseen
 from reconciler.reviewing import Reviewing
-from reconciler.schedule import next_due, schedule
+from reconciler.schedule import schedule
 
 FACTS_MAX_AGE = timedelta(seconds=15)
 ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer
@@ -100,7 +103,7 @@ class Runtime:
     `fence` is in every job: a runner that saw a higher one refuses. `led` is the one that the runner knows of: until that is
     ours, what it says of a job is not final. `still_leads` raises PassError once another process may lead in our place.
     `began`: this process has handed over a job.
-    `known` and `decided` are what the last pass found out, so that a pass over what has not changed costs nothing.
+    `known`, `passes` and `decided` are what the last pass found out, so that one costs what has changed; `jobs` those that run.
     """
 
     source: Source
@@ -120,6 +123,8 @@ class Runtime:
     cancelled: set[JobId] = field(default_factory=set)
     reviewing: Reviewing = field(default_factory=Reviewing)
     known: Known = field(default_factory=dict)
+    passes: Passes | None = None
+    jobs: Jobs = field(default_factory=Jobs)
     decided: Decided | None = None
 
 
@@ -165,20 +170,24 @@ def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | 
     """Journal what holds which unit, all of it at once, then start what can start."""
     if rt.decided is not None and rt.decided.stands(rt, desired, now):
         return rt.decided.due
-    if seen := [SkipSeen(unit, skip) for unit, skip in unseen(desired, rt.store.ledger(), now)]:
+    passes = rt.passes or Passes(rt.known)
+    rt.passes = None  # until all of this is journaled: what is not is decided again, by a look at everything
+    if seen := [SkipSeen(unit, skip) for unit, skip in _unseen(rt, passes, desired, now)]:
         rt.store.append(*seen)
-    world = survey(desired, rt.store.ledger(), rt.facts, now, answers=not rt.silent, known=rt.known)
-    decisions = list(decide(world, rt.capacity))
-    _hold(rt, [d for d in decisions if isinstance(d, Held)])
-    for decision in decisions:
+    turn = passes.turn(desired, rt.store.ledger(), rt.facts, now, rt.capacity, answers=not rt.silent)
+    _hold(rt, [d for d in turn.decisions if isinstance(d, Held)])
+    for decision in turn.decisions:
         if isinstance(decision, Dispatch):
             _dispatch(rt, desired, decision)
-    queued = [d for d in decisions if isinstance(d, Queued)]
+    queued = [d for d in turn.decisions if isinstance(d, Queued)]
     rt.watcher.queued(queued)
-    rt.decided = Decided(
-        world, next_due(world), bool(queued)
-    )  # at the end: what could not be journaled is decided again
-    return rt.decided.due
+    rt.passes, rt.decided = passes, Decided(turn.world, turn.due, bool(queued))
+    return turn.due
+
+
+def _unseen(rt: Runtime, passes: Passes, desired: Desired, now: datetime) -> Iterator[tuple[UnitId, Skip | None]]:
+    ledger = rt.store.ledger()
+    return unseen(desired, ledger, now, passes.unlike(desired, ledger))
 
 
 def _review(rt: Runtime, now: datetime) -> datetime | None:
@@ -280,7 +289,7 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
 
 
 def _running(rt: Runtime) -> Iterator[tuple[UnitRecord, Dispatched]]:
-    for record in list(rt.store.ledger().units.values()):
+    for record in rt.jobs.of(rt.store.ledger()):
         if record.job is not None:
             yield record, record.job
 

@@ -15,6 +15,7 @@ from reconciler.errors import INTERNAL, bug
 from reconciler.gates import GATES, Need, World, readers_of
 from reconciler.ledger import claimed_by_moves
 from reconciler.model import (
+    LONGEST_REST,
     Applied,
     Cause,
     Desired,
@@ -256,7 +257,25 @@ def _is_unknown(record: UnitRecord) -> bool:
 def _check_is_due(unit: Unit, record: UnitRecord, now: datetime) -> bool:
     """Whether it is time to look for drift; an interval that was made shorter counts from the next look on."""
     at = record.next_check
-    return at is None or has_come(at, now, A_DAY + 2 * unit.environment.drift_interval)
+    return at is None or has_come(at, now, _longest_interval(unit))
+
+
+def clock_of(unit: Unit, record: UnitRecord) -> Iterator[datetime]:
+    """Until when the unit's times are further away than they can have been set, so that they count as come: see `has_come`."""
+    if record.next_check is not None:
+        yield from _less(record.next_check, _longest_interval(unit))
+    if record.failure is not None and record.failure.retry_at is not None:
+        yield from _less(record.failure.retry_at, LONGEST_REST)
+
+
+def _less(at: datetime, longest: timedelta) -> Iterator[datetime]:
+    """Where there was a time so long before."""
+    if at - datetime.min.replace(tzinfo=at.tzinfo) > longest:
+        yield at - longest
+
+
+def _longest_interval(unit: Unit) -> timedelta:
+    return A_DAY + 2 * unit.environment.drift_interval
 
 
 def _checking(unit: Unit) -> Operation:

@@ -6,7 +6,7 @@ The order of `GATES` is the order in which they are asked; the first hold is the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -48,7 +48,7 @@ class World:
     ledger: Ledger
     facts: RunnerFacts | None
     expected: Mapping[UnitId, Fingerprint | None]
-    readers: Mapping[UnitId, tuple[UnitId, ...]]
+    readers: Mapping[UnitId, Collection[UnitId]]
     now: datetime
     answers: bool = True
     users: promotion_rules.Users = field(default_factory=dict)

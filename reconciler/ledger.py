@@ -31,6 +31,7 @@ from reconciler.model import (
     Result,
     Skip,
     Unexplained,
+    Unit,
     UnitId,
     UnitRecord,
 )
@@ -401,10 +402,14 @@ def take_over(record: UnitRecord, source: UnitRecord, job: JobId) -> UnitRecord:
 
 
 def claimed_by_moves(desired: Desired, ledger: Ledger) -> set[UnitId]:
-    """The former names whose states are yet to move. A unit that exists takes over nothing: it has a state of its own."""
-    moves = ((unit.id, unit.entry.moved_from) for unit in desired.units.values() if unit.entry.moved_from is not None)
-    records = ledger.units
-    return {old for new, old in moves if new not in records or records[new].applied is None}
+    """The former names whose states are yet to move."""
+    claims = (claim_of(unit, ledger.units.get(unit.id)) for unit in desired.units.values() if unit.entry.moved_from)
+    return {name for name in claims if name is not None}
+
+
+def claim_of(unit: Unit | None, record: UnitRecord | None) -> UnitId | None:
+    """The former name whose state is yet to move to the unit. One that exists takes over nothing: it has a state of its own."""
+    return unit.entry.moved_from if unit is not None and (record is None or record.applied is None) else None
 
 
 def is_pausing(pause: Pause, unit: UnitId, now: datetime) -> bool:

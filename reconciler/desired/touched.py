@@ -43,8 +43,7 @@ def touched(
 ) -> set[UnitId]:
     """The units of which something else may come than before, beside those of the files that `changed`."""
     old = before.tree
-    same = _classes(old) == _classes(tree) and old.members.keys() == tree.members.keys()
-    if not same or before.lock.unreadable != lock.unreadable:
+    if _classes(old) != _classes(tree):
         return {*old.entries, *tree.entries}
     found = before.desired.broken.keys() - before.unread.keys()  # what is wrong, and its words, may hang on everything
     for unit in changed:

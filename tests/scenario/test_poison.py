@@ -208,7 +208,7 @@ def test_quarantine_ends_with_new_input_or_when_an_admin_asks() -> None:
 def test_what_is_in_quarantine_stays_there_when_the_controller_starts_again() -> None:
     house = House(make.desired(make.entry(DIES)))
     house.run(timedelta(hours=1))
-    house.rt = replace(house.rt, facts=None, facts_at=None, decided=None, known={})
+    house.rt = replace(house.rt, facts=None, facts_at=None, decided=None, known={}, passes=None)
     house.run(timedelta(hours=6))
     assert house.started[DIES] == 3
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from reconciler import controller
 from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity, Known, decide, expected
+from reconciler.decide import Capacity, Known, expected
 from reconciler.errors import PassError
 from reconciler.ledger import CheckScheduled, Event, HoldChanged
 from reconciler.model import Desired, EnvironmentClass, Hold, HostPart, Job, JobId, Result, RunnerFacts
+from reconciler.passes import Passes
 from reconciler.ports import Lost, Running
 from tests.kit.sample import APP, NETWORK, NOW, FixedClock, desired, unit
 from tests.kit.synced import FAR, record_synced
@@ -89,11 +89,13 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Grows by each time that the units are looked at."""
     seen: list[object] = []
 
-    def counted(world: Any, capacity: Capacity) -> Any:
-        seen.append(world)
-        return decide(world, capacity)
+    turn = Passes.turn
 
-    monkeypatch.setattr(controller, "decide", counted)
+    def counted(*told: Any, **more: Any) -> Any:
+        seen.append(told)
+        return turn(*told, **more)
+
+    monkeypatch.setattr(Passes, "turn", counted)
     return seen
 
 
