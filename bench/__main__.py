@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import aws, deploy, jail, job, loop, page, poll
+from bench import aws, deploy, jail, job, loop, merge, page, poll
 from bench.row import Row, plain, show
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.graph import Graph
@@ -43,7 +43,7 @@ def main() -> int:
     """Measure, print, and write the file that was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
-    parser.add_argument("only", nargs="*", help="aws, deploy, jail, job, loop, page, poll; all of them unless named")
+    parser.add_argument("only", nargs="*", help="aws, deploy, jail, job, loop, merge, page, poll; all of them unless named")
     options = parser.parse_args()
     size = SIZES[os.environ.get("BENCH", "")]
     rows: list[Row] = []
@@ -64,6 +64,7 @@ def main() -> int:
 def _parts(folder: Path, size: Size) -> dict[str, Callable[[], Iterator[Row]]]:
     return {
         "loop": lambda: loop.rows(folder, size.units, size.rounds),
+        "merge": lambda: merge.rows(folder, size.units, size.rounds),
         "page": lambda: page.rows(folder, size.units, size.rounds),
         "poll": lambda: poll.rows(folder, 4 * size.rounds),
         "job": lambda: job.rows(folder, 1_000, size.jobs),
