@@ -263,15 +263,9 @@ def _check_is_due(unit: Unit, record: UnitRecord, now: datetime) -> bool:
 def clock_of(unit: Unit, record: UnitRecord) -> Iterator[datetime]:
     """Until when the unit's times are further away than they can have been set, so that they count as come: see `has_come`."""
     if record.next_check is not None:
-        yield from _less(record.next_check, _longest_interval(unit))
+        yield record.next_check - _longest_interval(unit)
     if record.failure is not None and record.failure.retry_at is not None:
-        yield from _less(record.failure.retry_at, LONGEST_REST)
-
-
-def _less(at: datetime, longest: timedelta) -> Iterator[datetime]:
-    """Where there was a time so long before."""
-    if at - datetime.min.replace(tzinfo=at.tzinfo) > longest:
-        yield at - longest
+        yield record.failure.retry_at - LONGEST_REST
 
 
 def _longest_interval(unit: Unit) -> timedelta:
