@@ -43,7 +43,9 @@ def main() -> int:
     """Measure, print, and write the file that was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
-    parser.add_argument("only", nargs="*", help="aws, deploy, jail, job, loop, merge, page, poll; all of them unless named")
+    parser.add_argument(
+        "only", nargs="*", help="aws, deploy, jail, job, loop, merge, page, poll; all of them unless named"
+    )
     options = parser.parse_args()
     size = SIZES[os.environ.get("BENCH", "")]
     rows: list[Row] = []
