@@ -12,7 +12,7 @@ data "aws_iam_policy_document" "controller" {
   statement {
     sid       = "StartJobs"
     actions   = ["ecs:RunTask"]
-    resources = [for one in concat(values(aws_ecs_task_definition.job), [aws_ecs_task_definition.describe]) : "${one.arn_without_revision}:*"]
+    resources = [for one in [for kind, task in aws_ecs_task_definition.task : task if kind != "keeper"] : "${one.arn_without_revision}:*"]
     condition {
       test     = "ArnEquals"
       variable = "ecs:cluster"
@@ -38,7 +38,7 @@ data "aws_iam_policy_document" "controller" {
   statement {
     sid       = "OfTheRolesOfJobs"
     actions   = ["iam:PassRole"]
-    resources = concat([for one in aws_iam_role.job : one.arn], [aws_iam_role.describe.arn, aws_iam_role.execution["runner"].arn])
+    resources = concat([for kind, one in aws_iam_role.task : one.arn if kind != "keeper"], [aws_iam_role.execution["runner"].arn])
     condition {
       test     = "StringEquals"
       variable = "iam:PassedToService"
@@ -64,7 +64,7 @@ data "aws_iam_policy_document" "controller" {
   statement {
     sid       = "ListSpool"
     actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.this["spool"].arn]
+    resources = [module.spool.arn]
   }
   statement {
     sid       = "SpoolKey"
@@ -119,7 +119,7 @@ resource "aws_iam_role_policy" "controller" {
 
 locals {
   tasks_arn = "arn:${local.partition}:ecs:${local.region}:${local.account}:task/${aws_ecs_cluster.this.name}/*"
-  spool_arn = "${aws_s3_bucket.this["spool"].arn}/${local.spool_prefix}"
+  spool_arn = "${module.spool.arn}/${local.spool_prefix}"
   topics    = [for one in try(var.settings.notify, []) : one.sns.topic if can(one.sns.topic)]
 
   controller_folders = [

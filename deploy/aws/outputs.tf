@@ -2,7 +2,7 @@ locals {
   fargate = {
     cluster         = aws_ecs_cluster.this.name
     region          = local.region
-    spool           = "s3://${aws_s3_bucket.this["spool"].id}/${local.spool_prefix}"
+    spool           = "s3://${module.spool.id}/${local.spool_prefix}"
     tasks           = { plan = "${var.name}-describe", apply = "${var.name}-describe" }
     environments    = { for name in keys(var.environments) : name => { plan = "${var.name}-${name}-plan", apply = "${var.name}-${name}-apply" } }
     subnets         = local.subnets
@@ -35,7 +35,7 @@ output "runner" {
   description = "What runner.yaml says of this installation, without `environments`, which the account modules know: see the README for how to put the two together."
   value = merge(var.runner_settings, {
     installation = var.name
-    memory       = { s3 = { bucket = aws_s3_bucket.this["memory"].id, region = local.region, prefix = local.memory_prefix, kms_key_id = aws_kms_key.memory.arn } }
+    memory       = { s3 = { bucket = module.memory.id, region = local.region, prefix = local.memory_prefix, kms_key_id = aws_kms_key.memory.arn } }
     work         = local.runner.folder
     task         = { spool = local.fargate.spool, region = local.region }
   })
@@ -45,10 +45,10 @@ output "jobs" {
   description = "For the account modules: environment -> who may take the role of its plans, and that of its applies."
   value = { for name in keys(var.environments) : name => {
     plan = concat(
-      [aws_iam_role.job["${name}-plan"].arn, aws_iam_role.job["${name}-apply"].arn],
-      flatten([for other in var.environments[name].readable_by : [for operation in ["plan", "apply"] : aws_iam_role.job["${other}-${operation}"].arn] if contains(keys(var.environments), other)]),
+      [aws_iam_role.task["${name}-plan"].arn, aws_iam_role.task["${name}-apply"].arn],
+      flatten([for other in var.environments[name].readable_by : [for operation in ["plan", "apply"] : aws_iam_role.task["${other}-${operation}"].arn] if contains(keys(var.environments), other)]),
     )
-    apply = [aws_iam_role.job["${name}-apply"].arn]
+    apply = [aws_iam_role.task["${name}-apply"].arn]
   } }
 }
 
@@ -63,9 +63,9 @@ output "roles" {
   description = "ARNs of the roles of this account."
   value = {
     controller = aws_iam_role.controller.arn
-    jobs       = { for kind, one in aws_iam_role.job : kind => one.arn }
-    describe   = aws_iam_role.describe.arn
-    keeper     = aws_iam_role.keeper.arn
+    jobs       = { for kind in keys(local.kinds) : kind => aws_iam_role.task[kind].arn }
+    describe   = aws_iam_role.task["describe"].arn
+    keeper     = aws_iam_role.task["keeper"].arn
     admin      = aws_iam_role.admin.arn
     ci         = one(aws_iam_role.ci[*].arn)
   }
@@ -83,5 +83,5 @@ output "network" {
 
 output "writers" {
   description = "For the organization module, where this account is bound by its policy, too."
-  value       = concat([for one in aws_iam_role.job : one.arn], [for one in aws_iam_role.execution : one.arn], [aws_iam_role.controller.arn, aws_iam_role.describe.arn, aws_iam_role.keeper.arn, aws_iam_role.admin.arn])
+  value       = concat([for one in aws_iam_role.task : one.arn], [for one in aws_iam_role.execution : one.arn], [aws_iam_role.controller.arn, aws_iam_role.admin.arn])
 }

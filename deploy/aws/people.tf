@@ -95,7 +95,7 @@ data "aws_iam_policy_document" "admin" {
   statement {
     sid       = "PauseTheRunner"
     actions   = ["ecs:RunTask"]
-    resources = ["${aws_ecs_task_definition.keeper.arn_without_revision}:*"]
+    resources = ["${aws_ecs_task_definition.task["keeper"].arn_without_revision}:*"]
     condition {
       test     = "ArnEquals"
       variable = "ecs:cluster"
@@ -106,7 +106,7 @@ data "aws_iam_policy_document" "admin" {
   statement {
     sid       = "OfTheKeepersRoles"
     actions   = ["iam:PassRole"]
-    resources = [aws_iam_role.keeper.arn, aws_iam_role.execution["runner"].arn]
+    resources = [aws_iam_role.task["keeper"].arn, aws_iam_role.execution["runner"].arn]
     condition {
       test     = "StringEquals"
       variable = "iam:PassedToService"

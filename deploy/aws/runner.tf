@@ -49,12 +49,12 @@ data "aws_iam_policy_document" "memory_of_runner" {
   statement {
     sid       = "Memory"
     actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
-    resources = ["${aws_s3_bucket.this["memory"].arn}/${local.memory_prefix}/*"]
+    resources = ["${module.memory.arn}/${local.memory_prefix}/*"]
   }
   statement {
     sid       = "ListMemory"
     actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.this["memory"].arn]
+    resources = [module.memory.arn]
   }
   statement {
     sid       = "MemoryKey"
@@ -91,7 +91,7 @@ data "aws_iam_policy_document" "spool_of_runner" {
   statement {
     sid       = "ListSpool"
     actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.this["spool"].arn]
+    resources = [module.spool.arn]
   }
   statement {
     sid       = "SpoolKey"
@@ -122,99 +122,48 @@ data "aws_iam_policy_document" "job" {
   }
 }
 
-resource "aws_iam_role" "job" {
-  for_each           = local.kinds
+# --- the tasks. `describe` is what the runner is without a job: the memory and the spool, and no environment; an environment without definitions of
+# its own would get it. By the keeper an admin does `runner pause`, `resume`, `accept-history` and `settle` on the memory.
+
+locals {
+  tasks = merge(
+    { for kind, one in local.kinds : kind => { containers = "job", description = "Jobs that ${one.operation} in ${one.environment}" } },
+    {
+      describe = { containers = "job", description = "Says what the runner is; no right in any environment" }
+      keeper   = { containers = "keeper", description = "The runner's own pause, and what else admins do to its memory" }
+    },
+  )
+  may = merge(
+    { for kind, one in data.aws_iam_policy_document.job : kind => one.json },
+    { describe = data.aws_iam_policy_document.spool_of_runner.json, keeper = data.aws_iam_policy_document.memory_of_runner.json },
+  )
+}
+
+resource "aws_iam_role" "task" {
+  for_each           = local.tasks
   name               = "${var.name}-${each.key}-task"
-  description        = "Jobs that ${each.value.operation} in ${each.value.environment}"
+  description        = each.value.description
   assume_role_policy = data.aws_iam_policy_document.tasks.json
   tags               = local.tags
 }
 
-resource "aws_iam_role_policy" "job" {
-  for_each = local.kinds
+resource "aws_iam_role_policy" "task" {
+  for_each = local.tasks
   name     = "own"
-  role     = aws_iam_role.job[each.key].id
-  policy   = data.aws_iam_policy_document.job[each.key].json
+  role     = aws_iam_role.task[each.key].id
+  policy   = local.may[each.key]
 }
 
-resource "aws_ecs_task_definition" "job" {
-  for_each                 = local.kinds
+resource "aws_ecs_task_definition" "task" {
+  for_each                 = local.tasks
   family                   = "${var.name}-${each.key}"
   requires_compatibilities = ["FARGATE"]
   network_mode             = "awsvpc"
   cpu                      = var.size.job.cpu
   memory                   = var.size.job.memory
   execution_role_arn       = aws_iam_role.execution["runner"].arn
-  task_role_arn            = aws_iam_role.job[each.key].arn
-  container_definitions    = jsonencode(local.runner_containers.job)
-  tags                     = local.tags
-
-  dynamic "volume" {
-    for_each = local.job_folders
-    content {
-      name = volume.value.volume
-    }
-  }
-}
-
-# --- what the runner is, without a job: the memory and the spool, and no environment. It is also what an environment without a definition would get.
-
-resource "aws_iam_role" "describe" {
-  name               = "${var.name}-describe-task"
-  description        = "Says what the runner is; no right in any environment"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
-  tags               = local.tags
-}
-
-resource "aws_iam_role_policy" "describe" {
-  name   = "own"
-  role   = aws_iam_role.describe.id
-  policy = data.aws_iam_policy_document.spool_of_runner.json
-}
-
-resource "aws_ecs_task_definition" "describe" {
-  family                   = "${var.name}-describe"
-  requires_compatibilities = ["FARGATE"]
-  network_mode             = "awsvpc"
-  cpu                      = var.size.job.cpu
-  memory                   = var.size.job.memory
-  execution_role_arn       = aws_iam_role.execution["runner"].arn
-  task_role_arn            = aws_iam_role.describe.arn
-  container_definitions    = jsonencode(local.runner_containers.job)
-  tags                     = local.tags
-
-  dynamic "volume" {
-    for_each = local.job_folders
-    content {
-      name = volume.value.volume
-    }
-  }
-}
-
-# --- the keeper: `runner pause`, `resume`, `accept-history`, `settle` on the memory, started by an admin
-
-resource "aws_iam_role" "keeper" {
-  name               = "${var.name}-keeper-task"
-  description        = "The runner's own pause, and what else admins do to its memory"
-  assume_role_policy = data.aws_iam_policy_document.tasks.json
-  tags               = local.tags
-}
-
-resource "aws_iam_role_policy" "keeper" {
-  name   = "own"
-  role   = aws_iam_role.keeper.id
-  policy = data.aws_iam_policy_document.memory_of_runner.json
-}
-
-resource "aws_ecs_task_definition" "keeper" {
-  family                   = "${var.name}-keeper"
-  requires_compatibilities = ["FARGATE"]
-  network_mode             = "awsvpc"
-  cpu                      = var.size.job.cpu
-  memory                   = var.size.job.memory
-  execution_role_arn       = aws_iam_role.execution["runner"].arn
-  task_role_arn            = aws_iam_role.keeper.arn
-  container_definitions    = jsonencode(local.runner_containers.keeper)
+  task_role_arn            = aws_iam_role.task[each.key].arn
+  container_definitions    = jsonencode(local.runner_containers[each.value.containers])
   tags                     = local.tags
 
   dynamic "volume" {

@@ -155,7 +155,7 @@ data "aws_iam_policy_document" "workload" {
     sid       = "NoStates"
     effect    = "Deny"
     actions   = ["s3:*"]
-    resources = flatten([for one in aws_s3_bucket.states : [one.arn, "${one.arn}/*"]])
+    resources = flatten([for one in local.states : [one, "${one}/*"]])
   }
   statement {
     sid       = "NoRoleOfOurs"

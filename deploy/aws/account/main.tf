@@ -17,4 +17,8 @@ locals {
   plan_names  = { for name in keys(var.environments) : name => "${var.name}-${name}-plan" }
   apply_names = { for name in keys(var.environments) : name => "${var.name}-${name}-apply" }
   emergency   = "${var.name}-break-glass"
+
+  # By their names, for policies: what guards a bucket can not wait for the whole of it.
+  state_names = { for name in keys(var.environments) : name => "${var.name}-states-${name}-${local.unique}" }
+  states      = { for name, bucket in local.state_names : name => "arn:${local.partition}:s3:::${bucket}" }
 }

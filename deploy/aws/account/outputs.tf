@@ -2,7 +2,7 @@ output "runner_environments" {
   description = "What runner.yaml says under `environments` of those of this account."
   value = { for name in keys(var.environments) : name => merge({
     class               = var.class
-    backend             = { s3 = { bucket = aws_s3_bucket.states[name].id, region = local.region, kms_key_id = aws_kms_key.states.arn } }
+    backend             = { s3 = { bucket = module.states[name].id, region = local.region, kms_key_id = aws_kms_key.states.arn } }
     allowed_account_ids = [local.account]
     credentials = {
       plan  = { assume_role = aws_iam_role.plan[name].arn }

@@ -56,17 +56,17 @@ data "aws_iam_policy_document" "plan" {
   statement {
     sid       = "ReadStates"
     actions   = ["s3:GetObject"]
-    resources = ["${aws_s3_bucket.states[each.key].arn}/*"]
+    resources = ["${local.states[each.key]}/*"]
   }
   statement {
     sid       = "ListStates"
     actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.states[each.key].arn]
+    resources = [local.states[each.key]]
   }
   statement {
     sid       = "Lock"
     actions   = ["s3:PutObject", "s3:DeleteObject"]
-    resources = ["${aws_s3_bucket.states[each.key].arn}/*.tflock"]
+    resources = ["${local.states[each.key]}/*.tflock"]
   }
 }
 
@@ -100,17 +100,17 @@ data "aws_iam_policy_document" "apply" {
   statement {
     sid           = "WhatModulesDo"
     actions       = ["*"]
-    not_resources = flatten([for one in aws_s3_bucket.states : [one.arn, "${one.arn}/*"]])
+    not_resources = flatten([for one in local.states : [one, "${one}/*"]])
   }
   statement {
     sid       = "States"
     actions   = ["s3:GetObject", "s3:GetObjectVersion", "s3:PutObject", "s3:DeleteObject"]
-    resources = ["${aws_s3_bucket.states[each.key].arn}/*"]
+    resources = ["${local.states[each.key]}/*"]
   }
   statement {
     sid       = "ListStates"
     actions   = ["s3:ListBucket", "s3:GetBucket*"]
-    resources = [aws_s3_bucket.states[each.key].arn]
+    resources = [local.states[each.key]]
   }
 }
 

@@ -1,44 +1,12 @@
 # What happens in the account, for the controller's `out_of_band`: CloudTrail -> the default bus -> the installation's queue.
-resource "aws_s3_bucket" "trail" {
-  count  = var.trail ? 1 : 0
-  bucket = "${var.name}-trail-${local.unique}"
-  tags   = local.tags
-}
-
-resource "aws_s3_bucket_public_access_block" "trail" {
-  count                   = var.trail ? 1 : 0
-  bucket                  = aws_s3_bucket.trail[0].id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_versioning" "trail" {
-  count  = var.trail ? 1 : 0
-  bucket = aws_s3_bucket.trail[0].id
-  versioning_configuration {
-    status = "Enabled"
-  }
-}
-
-resource "aws_s3_bucket_lifecycle_configuration" "trail" {
+module "trail" {
   count      = var.trail ? 1 : 0
-  bucket     = aws_s3_bucket.trail[0].id
-  depends_on = [aws_s3_bucket_versioning.trail]
-  rule {
-    id     = "old"
-    status = "Enabled"
-    filter {
-      prefix = ""
-    }
-    expiration {
-      days = var.retention_days
-    }
-    noncurrent_version_expiration {
-      noncurrent_days = 30
-    }
-  }
+  source     = "../bucket"
+  name       = "${var.name}-trail-${local.unique}"
+  expires    = { prefix = "", days = var.retention_days }
+  old_days   = 30
+  statements = data.aws_iam_policy_document.trail[0].json
+  tags       = local.tags
 }
 
 locals {
@@ -52,7 +20,7 @@ data "aws_iam_policy_document" "trail" {
   statement {
     sid       = "Look"
     actions   = ["s3:GetBucketAcl"]
-    resources = [aws_s3_bucket.trail[0].arn]
+    resources = [module.trail[0].arn]
     principals {
       type        = "Service"
       identifiers = ["cloudtrail.amazonaws.com"]
@@ -66,7 +34,7 @@ data "aws_iam_policy_document" "trail" {
   statement {
     sid       = "Write"
     actions   = ["s3:PutObject"]
-    resources = ["${aws_s3_bucket.trail[0].arn}/AWSLogs/${local.account}/*"]
+    resources = ["${module.trail[0].arn}/AWSLogs/${local.account}/*"]
     principals {
       type        = "Service"
       identifiers = ["cloudtrail.amazonaws.com"]
@@ -84,22 +52,15 @@ data "aws_iam_policy_document" "trail" {
   }
 }
 
-resource "aws_s3_bucket_policy" "trail" {
-  count      = var.trail ? 1 : 0
-  bucket     = aws_s3_bucket.trail[0].id
-  policy     = data.aws_iam_policy_document.trail[0].json
-  depends_on = [aws_s3_bucket_public_access_block.trail]
-}
-
 resource "aws_cloudtrail" "this" {
   count                         = var.trail ? 1 : 0
   name                          = var.name
-  s3_bucket_name                = aws_s3_bucket.trail[0].id
+  s3_bucket_name                = module.trail[0].id
   is_multi_region_trail         = true
   include_global_service_events = true
   enable_log_file_validation    = true
   tags                          = local.tags
-  depends_on                    = [aws_s3_bucket_policy.trail]
+  depends_on                    = [module.trail] # and its policy
 }
 
 resource "aws_cloudwatch_event_rule" "writes" {
