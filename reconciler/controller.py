@@ -51,6 +51,9 @@ from reconciler.schedule import schedule
 
 FACTS_MAX_AGE = timedelta(seconds=15)
 ASK_AGAIN = timedelta(seconds=5)  # when the runner did not answer
+AFRESH = timedelta(
+    minutes=10
+)  # after which the next pass looks at everything again, whatever the ones before may have overlooked
 OF_THE_RUNNER = ("RunnerUnavailable", "NotAllowed")  # it would say so whatever it is asked; all else is of one job
 
 
@@ -103,7 +106,8 @@ class Runtime:
     `fence` is in every job: a runner that saw a higher one refuses. `led` is the one that the runner knows of: until that is
     ours, what it says of a job is not final. `still_leads` raises PassError once another process may lead in our place.
     `began`: this process has handed over a job.
-    `known`, `passes` and `decided` are what the last pass found out, so that one costs what has changed; `jobs` those that run.
+    `known`, `passes` and `decided` are what the last pass found out, so that one costs what has changed; `jobs` those that run;
+    `afresh`: when one last looked at everything.
     """
 
     source: Source
@@ -124,6 +128,7 @@ class Runtime:
     reviewing: Reviewing = field(default_factory=Reviewing)
     known: Known = field(default_factory=dict)
     passes: Passes | None = None
+    afresh: datetime | None = None
     jobs: Jobs = field(default_factory=Jobs)
     decided: Decided | None = None
 
@@ -170,7 +175,9 @@ def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | 
     """Journal what holds which unit, all of it at once, then start what can start."""
     if rt.decided is not None and rt.decided.stands(rt, desired, now):
         return rt.decided.due
-    passes = rt.passes or Passes(rt.known)
+    passes = rt.passes
+    if passes is None or rt.afresh is None or not timedelta(0) <= now - rt.afresh < AFRESH:
+        passes, rt.afresh = Passes(rt.known), now
     rt.passes = None  # until all of this is journaled: what is not is decided again, by a look at everything
     if seen := [SkipSeen(unit, skip) for unit, skip in _unseen(rt, passes, desired, now)]:
         rt.store.append(*seen)

@@ -128,6 +128,20 @@ def test_a_new_record_a_new_commit_and_another_host_are_looked_at(rt: Runtime, t
     assert len(told.started) == 2  # what ran on another engine may plan otherwise
 
 
+def test_what_a_pass_overlooks_is_found_by_the_next_one_over_everything(
+    rt: Runtime, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Passes, "_touch", lambda *_: None)  # as if nothing were touched by anything
+    rt.store.append(HoldChanged(APP, Hold("Paused", "for a test")))
+    tick(rt)
+    assert rt.store.ledger().units[APP].hold is not None
+
+    later(rt, minutes=11)
+    rt.store.append(HoldChanged(NETWORK, Hold("Paused", "for a test")))
+    tick(rt)
+    assert [record.hold for record in rt.store.ledger().units.values()] == [None, None]
+
+
 def test_a_runner_that_falls_silent_and_comes_back_is_looked_at(rt: Runtime, told: Told, looks: list[object]) -> None:
     told.answers = False
     later(rt, minutes=1)
