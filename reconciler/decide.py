@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,8 +12,7 @@ import semver
 
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.errors import INTERNAL, bug
-from reconciler.gates import GATES, Need, World, readers_of
-from reconciler.ledger import claimed_by_moves
+from reconciler.gates import GATES, Need, World
 from reconciler.model import (
     LONGEST_REST,
     Applied,
@@ -34,7 +33,6 @@ from reconciler.model import (
     UnitRecord,
     has_come,
 )
-from reconciler.promotion import users_of
 
 A_DAY = timedelta(days=1)
 
@@ -75,21 +73,6 @@ class Queued:
 
 
 Decision = Dispatch | Held | Queued
-
-
-def survey(
-    desired: Desired,
-    ledger: Ledger,
-    facts: RunnerFacts | None,
-    now: datetime,
-    *,
-    answers: bool = True,
-    known: Known | None = None,
-) -> World:
-    """Gather what the gates look at. `answers`: whether the runner does, now. `known`: see `expected`."""
-    faults: dict[UnitId, Exception] = {}
-    wanted, users = expected(desired, ledger, facts, known, faults), users_of(desired, ledger)
-    return World(desired, ledger, facts, wanted, readers_of(ledger, faults), now, answers, users, faults=faults)
 
 
 # What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.
@@ -148,25 +131,6 @@ def _outputs(unit: Unit, ledger: Ledger) -> dict[Reference, str] | None:
             return None
         found[reference] = value
     return found
-
-
-def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
-    """One decision for every unit that needs anything, or whose hold has changed."""
-    wanted: list[Dispatch] = []
-    holds: dict[UnitId, Hold | None] = {}
-    world = replace(world, holds=holds)
-    for unit_id in world.desired.order:
-        record = record_of(world, unit_id)
-        view = look(world, world.desired.units[unit_id], record)
-        if record.job is None:
-            holds[unit_id] = view.hold
-            if view.hold != record.hold:
-                yield Held(unit_id, view.hold, view.fault)
-        if view.dispatch is not None:
-            wanted.append(view.dispatch)
-    yield from _unwanted(world)
-    running = [record for record in world.ledger.units.values() if record.job is not None]
-    yield from start(wanted, running, world.ledger, capacity)
 
 
 def record_of(world: World, unit: UnitId) -> UnitRecord:
@@ -281,13 +245,6 @@ def corrects(unit: Unit) -> bool:
     """Whether drift of the unit is put back. In a sandbox people may write directly, so there it never is."""
     environment = unit.environment
     return environment.drift is DriftMode.CORRECT and environment.klass is EnvironmentClass.PROTECTED
-
-
-def _unwanted(world: World) -> Iterator[Decision]:
-    """Broken entries, and units whose file is gone: neither is touched, and both say why."""
-    claimed = claimed_by_moves(world.desired, world.ledger)
-    for unit in (*world.desired.broken, *(one for one in world.ledger.units if one not in world.desired.broken)):
-        yield from unwanted(world, unit, claimed)
 
 
 def unwanted(world: World, unit: UnitId, claimed: Container[UnitId]) -> Iterator[Held]:

@@ -16,7 +16,7 @@ from reconciler.desired import freeze
 from reconciler.desired.policy import class_mismatch, class_of, from_the_next_merge_on
 from reconciler.desired.template import spell
 from reconciler.judge import REVIEW
-from reconciler.ledger import is_pausing, reads_now
+from reconciler.ledger import is_pausing
 from reconciler.model import (
     Aftermath,
     Cause,
@@ -83,23 +83,6 @@ def policy(unit: Unit) -> str:
     if environment.rules:  # without rules the digest is what it was before there were any
         facts += (environment.rules,)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-
-
-def readers_of(ledger: Ledger, faults: dict[UnitId, Exception] | None = None) -> dict[UnitId, tuple[UnitId, ...]]:
-    """For each unit that something is built on: what.
-
-    `faults` gets what nobody foresaw, by unit: what such a unit reads is unknown, so it counts as a reader of every unit.
-    """
-    faults = {} if faults is None else faults
-    readers: dict[UnitId, list[UnitId]] = {}
-    for record in ledger.units.values():
-        try:
-            reads = reads_now(record)
-        except Exception as error:  # noqa: BLE001 - `decide` holds the unit for it
-            reads, faults[record.unit] = frozenset({EVERY_UNIT}), error
-        for unit in reads:
-            readers.setdefault(unit, []).append(record.unit)
-    return {unit: tuple(sorted(who)) for unit, who in readers.items()}
 
 
 def history(world: World, unit: Unit, record: UnitRecord, need: Need) -> Hold | None:

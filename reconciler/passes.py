@@ -119,7 +119,7 @@ class Passes:
         *,
         answers: bool = True,
     ) -> Turn:
-        """As `survey` and `decide` would, and `next_due`; which of the holds comes first is of no meaning."""
+        """What is to be done about every unit, and when the clock alone changes that; which of the holds comes first is of no meaning."""
         if now < self._world.now or promotion.rules_of(self._world.desired) != promotion.rules_of(desired):
             self._begin()  # what the clock has passed is forgotten, and comes again
         old, first = self._world, self._world is _NOTHING
@@ -185,7 +185,7 @@ class Passes:
             self._unread.pop(unit, None)
             try:
                 reads = reads_now(record) if record is not None else frozenset()
-            except Exception as error:  # noqa: BLE001 - the unit is held for it; see `readers_of`
+            except Exception as error:  # noqa: BLE001 - the unit is held for it; as in `_work_out`
                 reads, self._unread[unit] = frozenset({EVERY_UNIT}), error
             if reads != before:
                 _relink(self._readers, unit, before, reads)

@@ -102,13 +102,6 @@ def _late(sight: Sight, record: UnitRecord, module_part: str, soak: timedelta) -
     return None if sight.now >= until else f"{record.unit} until {until:%Y-%m-%d %H:%M} UTC"
 
 
-def edges(desired: Desired, ledger: Ledger) -> Iterator[datetime]:
-    """When a unit will have been in order for long enough, though nothing happens."""
-    rules = rules_of(desired)
-    for record in ledger.units.values() if rules else ():
-        yield from edges_of(record, rules)
-
-
 def rules_of(desired: Desired) -> frozenset[Promotion]:
     """Every environment's."""
     return frozenset(rule for one in desired.environments.values() for rule in one.promotion)

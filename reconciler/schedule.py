@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler import promotion
 from reconciler.desired import freeze
 from reconciler.gates import World
 from reconciler.ledger import QUARANTINED_AFTER, deaths
@@ -44,15 +43,6 @@ def ends_by(dispatched: Dispatched, timeouts: Timeouts) -> datetime:
     """When the job has ended, whatever happens to it. One that has not by then runs on a host that stands still, or nowhere."""
     applies = timeouts.apply + GRACE if dispatched.job.operation is Operation.APPLY else timedelta()
     return dispatched.at + VERIFYING + PLANS * timeouts.plan + SLACK + applies
-
-
-def next_due(world: World) -> datetime | None:
-    """When the next decision changes although nothing happens: a check, a retry, the edge of a pause, a session or a freeze."""
-    times = [*edges_for_all(world), *promotion.edges(world.desired, world.ledger)]
-    for unit_id in world.desired.units:
-        record = world.ledger.units.get(unit_id)
-        times += edges_of(record) if record is not None else ()
-    return min((t for t in times if t > world.now), default=None)
 
 
 def edges_for_all(world: World) -> Iterator[datetime]:

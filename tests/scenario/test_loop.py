@@ -34,7 +34,6 @@ from reconciler.controller import Runtime, tick
 from reconciler.decide import Capacity
 from reconciler.desired.freeze import outlook
 from reconciler.desired.policy import judged_with, policy_of
-from reconciler.gates import readers_of
 from reconciler.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.model import (
     Cause,
@@ -62,6 +61,7 @@ from reconciler.model import (
 from reconciler.ports import Lost, Running, Store
 from reconciler.store.sqlite import SqliteStore
 from tests.kit import facts as make
+from tests.kit.whole import readers_of
 from tests.kit.world import Bystander, FakeClock, LiveJob, MemoryStore, Remembered, Repository, Runner
 
 NAMES = tuple(UnitId(f"{env}/{name}") for env in ("dev", "prod") for name in "abcd")

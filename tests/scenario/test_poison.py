@@ -37,10 +37,10 @@ from reconciler.model import (
     Window,
 )
 from reconciler.ports import Lost
-from reconciler.schedule import next_due
 from reconciler.schedule import schedule as scheduled
 from reconciler.status import overview
 from tests.kit import facts as make
+from tests.kit.whole import next_due
 from tests.kit.world import FakeClock, LiveJob, MemoryStore, Repository, Runner
 from tests.unit.test_controller import Watcher
 

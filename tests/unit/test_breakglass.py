@@ -11,7 +11,7 @@ import pytest
 
 from reconciler import breakglass, gates
 from reconciler.controller import ASK_AGAIN
-from reconciler.decide import Capacity, Dispatch, Held, decide, expected, survey
+from reconciler.decide import Capacity, Dispatch, Held, expected
 from reconciler.gates import Need, World
 from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, JobDispatched, JobEnded, LossAccepted, after
 from reconciler.model import (
@@ -31,10 +31,11 @@ from reconciler.model import (
     UnitId,
     UnitRecord,
 )
-from reconciler.schedule import next_due, schedule
+from reconciler.schedule import schedule
 from reconciler.status import unit_status
 from reconciler.store.projection import project
 from tests.kit import facts as make
+from tests.kit.whole import decide, next_due, survey
 from tests.unit.test_controller import FACTS, NET, TWO
 from tests.unit.test_controller import World as Running
 

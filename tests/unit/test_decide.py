@@ -9,21 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler import decide as deciding
-from reconciler import gates
-from reconciler.decide import (
-    Capacity,
-    Decision,
-    Dispatch,
-    Held,
-    Known,
-    Queued,
-    corrects,
-    decide,
-    expected,
-    need_of,
-    survey,
-    waits_for,
-)
+from reconciler.decide import Capacity, Decision, Dispatch, Held, Known, Queued, corrects, expected, need_of, waits_for
 from reconciler.desired.fingerprint import fingerprint as printed
 from reconciler.gates import Need
 from reconciler.ledger import JobEnded, after, reads_now
@@ -51,12 +37,13 @@ from reconciler.schedule import (
     LAST_RETRY,
     Schedule,
     jittered,
-    next_due,
     retry_after,
     schedule,
     sooner,
 )
 from tests.kit import facts as make
+from tests.kit import whole
+from tests.kit.whole import decide, next_due, survey
 
 FACTS = make.facts()
 PLENTY = Capacity(workers=99, per_environment=99)
@@ -612,7 +599,7 @@ def test_what_an_unreadable_record_reads_is_not_destroyed(monkeypatch: pytest.Mo
     def broken(record: UnitRecord) -> frozenset[UnitId]:
         return 1 / 0 if record.unit == "prod/z" else reads_now(record)  # type: ignore[return-value]
 
-    monkeypatch.setattr(gates, "reads_now", broken)
+    monkeypatch.setattr(whole, "reads_now", broken)
     gone = make.desired(make.entry(NET, presence=Presence.ABSENT), make.entry("prod/z"), make.entry("prod/y"))
     ledger = ORDERLY
     for name in ("prod/y", "prod/z"):

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler import gates
-from reconciler.decide import survey
 from reconciler.desired.policy import judged_with, policy_of
 from reconciler.errors import Place
-from reconciler.gates import GATES, Need, World, policy, readers_of
+from reconciler.gates import GATES, Need, World, policy
 from reconciler.model import (
     Allowances,
     Cause,
@@ -37,6 +36,7 @@ from reconciler.model import (
     Window,
 )
 from tests.kit import facts as make
+from tests.kit.whole import readers_of, survey
 
 FACTS = make.facts()
 WANTED = Need(Operation.APPLY, make.fingerprint(), Cause.DESIRED)

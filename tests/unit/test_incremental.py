@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from reconciler import decide as decide_module
-from reconciler import gates, passes
+from reconciler import passes
 from reconciler.alarms import Alarms
-from reconciler.decide import Capacity, Dispatch, Held, Queued, decide, expected, survey
+from reconciler.decide import Capacity, Dispatch, Held, Queued, expected
 from reconciler.desired import freeze
 from reconciler.desired.resolve import resolve
 from reconciler.desired.touched import NOTHING, Resolved
@@ -35,8 +35,9 @@ from reconciler.model import (
     Window,
 )
 from reconciler.passes import Jobs, Passes
-from reconciler.schedule import next_due
 from tests.kit import facts as make
+from tests.kit import whole
+from tests.kit.whole import decide, next_due, survey
 
 NAMES = [UnitId(f"{environment}/{name}") for environment in ("dev", "stage", "prod") for name in "abcd"]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -312,7 +313,7 @@ def test_a_bug_in_working_something_out_holds_its_unit_until_it_is_gone(monkeypa
     def broken(*_: object) -> Any:
         raise ZeroDivisionError
 
-    bugs = (("fingerprint_of", (passes, decide_module)), ("reads_now", (passes, gates)), ("outlook", (freeze,)))
+    bugs = (("fingerprint_of", (passes, decide_module)), ("reads_now", (passes, whole)), ("outlook", (freeze,)))
     for name, modules in bugs:
         for wrong in (True, False, True, False):
             with monkeypatch.context() as patch:
@@ -321,8 +322,8 @@ def test_a_bug_in_working_something_out_holds_its_unit_until_it_is_gone(monkeypa
                         patch.setattr(module, name, broken)
                 house.record(UnitId("prod/a"), drift_since=house.now)
                 turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots)
-                whole = list(decide(survey(house.desired, house.ledger, house.facts, house.now), slots))
-                found, wanted = sorted_apart(turn.decisions), sorted_apart(whole)
+                everything = list(decide(survey(house.desired, house.ledger, house.facts, house.now), slots))
+                found, wanted = sorted_apart(turn.decisions), sorted_apart(everything)
                 assert found == wanted, (name, wrong)
             journal(house, turn.decisions)
             house.now += MINUTE

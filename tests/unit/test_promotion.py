@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reconciler.decide import Capacity, Dispatch, decide, survey
+from reconciler.decide import Capacity, Dispatch
 from reconciler.gates import Need, promotion
 from reconciler.ledger import JobEnded, SkipSeen, after, take_over
 from reconciler.model import (
@@ -26,9 +26,9 @@ from reconciler.model import (
     UnitId,
     UnitRecord,
 )
-from reconciler.promotion import SKIP_LIFE, edges, is_open, unseen
-from reconciler.schedule import next_due
+from reconciler.promotion import SKIP_LIFE, is_open, unseen
 from tests.kit import facts as make
+from tests.kit.whole import decide, edges, next_due, survey
 
 NOW, HOUR = make.NOW, make.HOUR
 DAY = timedelta(days=1)
