@@ -62,8 +62,11 @@ def looks(house: FallingHouse, since: int) -> int:
     return len(started(house, "prod")) - since
 
 
-def drift_is_found(house: FallingHouse, *, removed: bool = False) -> None:
-    """What somebody changed or removed by hand is found by the clock alone. The same twice would be a `PerpetualDiff`."""
+def drift_is_found(house: FallingHouse, seconds: float, *names: str, removed: bool = False) -> None:
+    """What somebody changed or removed by hand is found once the clock is another, and by that alone.
+
+    By hand before the jump: each unit is looked at once for it. The same drift twice would be a `PerpetualDiff`.
+    """
     thing = house.ground.world / "net"
     wanted = thing.read_text(encoding="utf-8")
     thing.unlink()
@@ -71,6 +74,7 @@ def drift_is_found(house: FallingHouse, *, removed: bool = False) -> None:
         house.cast.lost["net"] += 1
     else:
         thing.write_text("meddled", encoding="utf-8")
+    jump(house, seconds, *names)
     house.until(lambda: thing.exists() and thing.read_text(encoding="utf-8") == wanted, "drift is put back", PATIENCE)
     house.synced(patience=PATIENCE)
 
@@ -78,16 +82,14 @@ def drift_is_found(house: FallingHouse, *, removed: bool = False) -> None:
 def test_years_forward_and_back(home: FallingHouse) -> None:
     units, before = len(home.cast.wishes), len(started(home, "prod"))
 
-    jump(home, 5 * YEAR)
-    drift_is_found(home)  # each unit's look is due
+    drift_is_found(home, 5 * YEAR)  # each unit's look is due
     home.until(lambda: looks(home, before) >= units, "every unit was looked at", PATIENCE)
     merge(home)
     assert looks(home, before) <= 2 * units + 2, "a storm"
 
     before = len(started(home, "prod"))
-    jump(home, 0)  # the next looks were planned for years from now
+    drift_is_found(home, 0, removed=True)  # the next looks were planned for years from now
     merge(home)
-    drift_is_found(home, removed=True)
     assert looks(home, before) <= 2 * units + 2, "a storm"
     home.stop()
     home.start()
@@ -99,10 +101,11 @@ def test_hours_of_one_plane(home: FallingHouse) -> None:
     """The runner's clock is another than the controller's: neither looks all the time nor never."""
     for plane, seconds in (("runner", 3 * HOUR), ("runner", -3 * HOUR), ("controller", 3 * HOUR), ("controller", 0)):
         before = len(started(home, "prod"))
-        jump(home, seconds, plane)
-        merge(home)
         if seconds > 0 and plane == "controller":
-            drift_is_found(home)
+            drift_is_found(home, seconds, plane)
+        else:
+            jump(home, seconds, plane)
+        merge(home)
         assert looks(home, before) <= 2 * len(home.cast.wishes) + 2, "a storm"
     assert home.check() == []
 
