@@ -22,12 +22,17 @@ from reconciler.layered import layered
 from reconciler.model import (
     Commit,
     Desired,
+    EnvironmentClass,
+    Hold,
+    HostPart,
     Ledger,
     Operation,
     Outside,
+    Planned,
     Presence,
     Problem,
     Promotion,
+    Reference,
     RunnerFacts,
     Skip,
     UnitId,
@@ -39,9 +44,9 @@ from tests.kit import facts as make
 from tests.kit import whole
 from tests.kit.whole import decide, next_due, survey
 
-NAMES = [UnitId(f"{environment}/{name}") for environment in ("dev", "stage", "prod") for name in "abcd"]
+NAMES = [UnitId(f"{environment}/{name}") for environment in ("dev", "stage", "prod") for name in "abcde"]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
-FREEZE = Window("0 12 * * *", timedelta(hours=2), "UTC", "lunch")
+FREEZE = Window("0 */4 * * *", timedelta(hours=2), "UTC", "lunch")
 LONGER = Window("30 12 * * *", timedelta(hours=3), "UTC", "a long one")
 
 
@@ -86,8 +91,12 @@ class House:
     # --- what may happen -------------------------------------------------------------------------------------------
 
     def an_entry(self) -> None:
+        """Of what there is, most of the time: what is named and is not there, and a circle, are broken."""
         draw, unit = self.draw, self.some()
         others = [one for one in NAMES if one != unit]
+        sound = [one for one in NAMES[: NAMES.index(unit)] if one in self.desired.units]
+        if len(sound) > 1 and draw.random() < 0.9:
+            others = sound
         self.problems.pop(unit, None)
         self.entries[unit] = make.entry(
             unit,
@@ -122,7 +131,8 @@ class House:
             destroy=draw.randint(0, 1),
             interval=draw.choice([make.HOUR, DAY]),
         )
-        rules = (Promotion("dev", timedelta(hours=2)),) if name != "dev" and draw.random() < 0.4 else ()
+        soak = draw.choice([10 * MINUTE, 2 * make.HOUR])
+        rules = (Promotion("dev", soak),) if name != "dev" and draw.random() < 0.6 else ()
         windows = draw.choice([(), (), (FREEZE,), (FREEZE, LONGER)])
         self.environments[name] = replace(made, promotion=rules, freeze=windows)
         self.merge()
@@ -152,6 +162,24 @@ class House:
                 unit.id, job=None, applied=done, failure=None, unfinished=None, steady_since=since, next_check=check
             )
 
+    def jobs_end(self) -> None:
+        """Most of them well."""
+        for unit, record in [*self.ledger.units.items()]:
+            wanted, job = self.desired.units.get(unit), record.job
+            if job is None or self.draw.random() < 0.2:
+                continue
+            if wanted is None or self.draw.random() < 0.1:
+                self.record(unit, job=None)
+            elif job.job.operation is Operation.PLAN:
+                plan = Planned(job.job.id, job.fingerprint, job.cause, make.plan(), self.now)
+                self.record(unit, job=None, planned=plan, next_check=self.now + make.HOUR)
+            else:
+                done, since = make.applied(wanted, job.fingerprint, at=self.now), self.draw.choice([None, self.now])
+                self.record(
+                    unit, job=None, applied=done, failure=None, unfinished=None, aftermath=None, drift_since=None,
+                    steady_since=since, next_check=self.now + make.HOUR,
+                )  # fmt: skip
+
     def a_failure(self) -> None:
         unit = self.desired.units.get(self.some())
         if unit is not None:
@@ -162,18 +190,42 @@ class House:
             failed = replace(failed, reason=reason, commit=self.draw.choice([None, self.desired.commit]))
             self.record(unit.id, job=None, failure=failed, steady_since=None)
 
+    def a_review_failure(self) -> None:
+        """Of something that is wanted as it stands, and that no clock ends: another commit does."""
+        unit = self.desired.units.get(self.some())
+        wanted = expected(self.desired, self.ledger, self.facts)[unit.id] if unit is not None else None
+        if unit is not None and wanted is not None:
+            failed = replace(make.failure(wanted, unit, retry_at=None), reason="ReviewMissing")
+            failed = replace(failed, commit=self.desired.commit)
+            self.record(unit.id, job=None, aftermath=None, failure=failed, steady_since=None)
+
+    def an_end(self) -> None:
+        """Of a unit that others are built on; they are to go on without it."""
+        built_on = sorted(unit for unit in gates.readers_of(self.ledger) if unit in self.entries)
+        if built_on:
+            unit = self.draw.choice(built_on)
+            for name, one in [*self.entries.items()]:
+                if unit in (*one.depends_on, *(value.unit for value in one.inputs.values() if isinstance(value, Reference))):
+                    self.entries[name] = make.entry(name, version=one.version)
+            self.entries[unit] = replace(self.entries[unit], presence=Presence.ABSENT)
+        self.merge()
+
     def a_job(self) -> None:
         unit = self.some()
         operation = self.draw.choice([*Operation])
         self.record(unit, job=make.dispatched(unit, operation=operation, reads=self.draw.sample(NAMES, 1)))
 
     def a_mark(self) -> None:
+        sources = [one.moved_from for one in self.entries.values() if one.moved_from is not None]
         draw, unit = self.draw, self.some()
+        if sources and draw.random() < 0.3:
+            unit = draw.choice(sources)
         marks: list[dict[str, object]] = [
             {"drift_since": self.now}, {"unfinished": frozenset(draw.sample(NAMES, 1))}, {"unfinished": None},
             {"aftermath": make.aftermath(looked=draw.random() < 0.5, accepted=draw.random() < 0.3)}, {"aftermath": None},
             {"outside": Outside(self.now, named=draw.random() < 0.5)}, {"outside": None}, {"drift_since": None},
             {"skip": Skip("urgent", self.now)}, {"next_check": self.now}, {"job": None}, {"steady_since": self.now - DAY},
+            {"job": make.dispatched(unit)},
         ]  # fmt: skip
         self.record(unit, **draw.choice(marks))
 
@@ -184,7 +236,8 @@ class House:
         scope, until = self.draw.choice(["all", "prod", self.some()]), self.now + self.draw.choice([MINUTE, make.HOUR])
         pauses = self.draw.choice([(), (make.pause(scope, until),)])
         sessions = self.draw.choice([(), (), (make.session(scope, until),)])
-        self.ledger = replace(self.ledger, pauses=pauses, sessions=sessions)
+        frozen = self.draw.choice([None] * 6 + [Hold("HistoryRewritten", "for a test")])
+        self.ledger = replace(self.ledger, pauses=pauses, sessions=sessions, frozen=frozen)
 
     def a_silence(self) -> None:
         self.answers = not self.answers
@@ -196,15 +249,21 @@ class House:
             new = self.draw.choice(
                 [one for one in NAMES if one.partition("/")[0] == old.partition("/")[0] and one != old]
             )
+            if self.draw.random() < 0.7:
+                self.ledger = replace(self.ledger, units=layered(self.ledger.units).after({new: None}))
             self.entries[new] = replace(make.entry(new, moved_from=old), version=self.entries.pop(old).version)
         self.merge()
 
     def a_host(self) -> None:
-        hosts = [make.facts(), make.facts(host="h2"), make.facts("prod"), make.facts(secrets={"key": "x"}), None]
+        other = HostPart(EnvironmentClass.SANDBOX, "h1", {})
+        hosts = [
+            *[make.facts()] * 4, make.facts(host="h2"), make.facts("prod"), make.facts(secrets={"key": "x"}), None,
+            replace(make.facts(), environments={**make.facts().environments, "dev": other}),
+        ]  # fmt: skip
         self.facts = self.draw.choice(hosts)
 
     def time(self) -> None:
-        self.now += self.draw.choice([timedelta(0), MINUTE, 20 * MINUTE, make.HOUR, DAY])
+        self.now += self.draw.choice([timedelta(0), MINUTE, 20 * MINUTE, make.HOUR, 2 * make.HOUR, DAY])
 
     def the_clock_goes_back(self) -> None:
         self.now -= self.draw.choice([MINUTE, 450 * DAY])
@@ -215,9 +274,10 @@ class House:
 
 
 STEPS: list[tuple[int, Callable[[House], None]]] = [
-    (6, House.an_entry), (2, House.a_file_goes), (1, House.a_file_breaks), (2, House.an_environment), (1, House.another_lock),
-    (1, House.an_empty_merge), (8, House.an_apply), (3, House.a_failure), (2, House.a_job), (4, House.a_mark),
-    (1, House.a_record_goes), (2, House.an_admin), (1, House.a_host), (1, House.a_silence), (2, House.a_move), (6, House.time), (1, House.all_in_order),
+    (4, House.an_entry), (1, House.a_file_goes), (1, House.a_file_breaks), (2, House.an_environment), (2, House.another_lock),
+    (3, House.an_empty_merge), (4, House.an_apply), (2, House.a_failure), (2, House.a_review_failure), (1, House.a_job),
+    (12, House.jobs_end), (4, House.a_mark), (1, House.a_record_goes), (2, House.an_admin), (2, House.a_host),
+    (1, House.a_silence), (2, House.a_move), (2, House.an_end), (8, House.time), (1, House.all_in_order),
 ]  # fmt: skip
 
 
@@ -240,8 +300,9 @@ def play(seed: int, steps: int) -> None:
     house, tick, jobs = House(Random(seed)), Passes(), Jobs()  # noqa: S311 - a test's
     for name in ("dev", "stage", "prod"):
         house.environments[name] = make.environment(name)
-    for _ in range(8):
+    for _ in range(24):
         house.an_entry()
+    for _ in range(4):
         house.an_environment()
     if house.draw.random() < 0.7:
         house.all_in_order()
