@@ -122,7 +122,7 @@ class Passes:
         """What is to be done about every unit, and when the clock alone changes that; which of the holds comes first is of no meaning."""
         if now < self._world.now or promotion.rules_of(self._world.desired) != promotion.rules_of(desired):
             self._begin()  # what the clock has passed is forgotten, and comes again
-        old, first = self._world, self._world is _NOTHING
+        old = self._world
         changed = _Changed(
             differing(old.desired.units, desired.units),
             differing(old.ledger.units, ledger.units),
@@ -130,13 +130,13 @@ class Passes:
         )
         doubtful = {*self._faults, *self._unread, *self._told}
         touched_reads = self._index(desired, ledger, changed)
-        moved = self._work_out(desired, ledger, facts, changed, doubtful, every=first or facts is not old.facts)
+        moved = self._work_out(desired, ledger, facts, changed, doubtful, every=facts is not old.facts)
         faults = {**self._faults, **self._unread}
         world = World(
             desired, ledger, facts, self._expected, self._readers, now, answers, holds=self._holds, faults=faults
         )
         sweep = _Sweep(world, self._needy, self._namers, self._places)
-        if first or self._all_may_differ(world):
+        if self._all_may_differ(world):
             sweep.touch(desired.units)
         self._touch(sweep, changed, moved | doubtful | faults.keys(), touched_reads)
         if any(desired.units[unit].environment.promotion for unit in sweep.queued):
@@ -155,8 +155,9 @@ class Passes:
         old = self._world
         one, other = old.ledger, world.ledger
         said = one.frozen == other.frozen and one.pauses == other.pauses and one.sessions == other.sessions
-        ends = [pause.until for pause in other.pauses] + [session.until for session in other.sessions]
-        passed = any(old.now < end <= world.now for end in ends)
+        passed = any(
+            old.now < pause.until <= world.now for pause in other.pauses
+        )  # a session is open until it is closed
         return world.facts is not old.facts or world.answers is not old.answers or not said or passed
 
     # --- what is known of all units, brought up to date ------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
@@ -39,7 +39,7 @@ from reconciler.model import (
     UnitRecord,
     Window,
 )
-from reconciler.passes import Jobs, Passes
+from reconciler.passes import Jobs, Passes, Turn
 from tests.kit import facts as make
 from tests.kit import whole
 from tests.kit.whole import decide, next_due, survey
@@ -205,7 +205,10 @@ class House:
         if built_on:
             unit = self.draw.choice(built_on)
             for name, one in [*self.entries.items()]:
-                if unit in (*one.depends_on, *(value.unit for value in one.inputs.values() if isinstance(value, Reference))):
+                if unit in (
+                    *one.depends_on,
+                    *(value.unit for value in one.inputs.values() if isinstance(value, Reference)),
+                ):
                     self.entries[name] = make.entry(name, version=one.version)
             self.entries[unit] = replace(self.entries[unit], presence=Presence.ABSENT)
         self.merge()
@@ -296,6 +299,15 @@ def sorted_apart(decisions: list[Held | Dispatch | Queued]) -> tuple[list[object
     return [*held], [one for one in decisions if not isinstance(one, Held)]
 
 
+def both(house: House, tick: Passes, slots: Capacity, which: object) -> Turn:
+    """A pass over what was touched, held against one over everything."""
+    turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots, answers=house.answers)
+    whole = survey(house.desired, house.ledger, house.facts, house.now, answers=house.answers)
+    assert sorted_apart(turn.decisions) == sorted_apart(list(decide(whole, slots))), which
+    assert turn.due == next_due(whole), which
+    return turn
+
+
 def play(seed: int, steps: int) -> None:
     house, tick, jobs = House(Random(seed)), Passes(), Jobs()  # noqa: S311 - a test's
     for name in ("dev", "stage", "prod"):
@@ -313,11 +325,7 @@ def play(seed: int, steps: int) -> None:
         if house.draw.random() < 0.02:
             house.the_clock_goes_back()
         slots = Capacity(house.draw.choice([0, 2, 5]), 2)
-        turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots, answers=house.answers)
-        whole = survey(house.desired, house.ledger, house.facts, house.now, answers=house.answers)
-        wanted = list(decide(whole, slots))
-        assert sorted_apart(turn.decisions) == sorted_apart(wanted), (seed, number)
-        assert turn.due == next_due(whole), (seed, number)
+        turn = both(house, tick, slots, (seed, number))
         running = [record for record in house.ledger.units.values() if record.job is not None]
         assert jobs.of(house.ledger) == sorted(running, key=lambda record: record.unit)
         journal(house, turn.decisions)
@@ -325,7 +333,147 @@ def play(seed: int, steps: int) -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_each_pass_decides_as_one_over_everything(seed: int) -> None:
-    play(seed, 40)
+    play(seed, 60)
+
+
+# --- what a history seldom comes to: each yields what the next pass shall say, of every unit that it says anything of ---
+
+Story = Iterator[dict[str, str | None]]
+A, B = UnitId("dev/a"), UnitId("dev/b")
+FAR = 20 * make.HOUR
+
+
+def in_order(house: House, *entries: Any) -> None:
+    house.entries = {one.unit: one for one in entries}
+    house.merge()
+    house.ledger = make.in_order(house.desired, make.facts(), next_check=house.now + FAR)
+
+
+def code_has_soaked(house: House) -> Story:
+    house.environments["stage"] = replace(house.environments["stage"], promotion=(Promotion("dev", 2 * make.HOUR),))
+    in_order(house, make.entry(A, version="1.1.0"), make.entry("stage/a"))
+    house.record(A, steady_since=house.now)
+    house.entries[UnitId("stage/a")] = make.entry("stage/a", version="1.1.0")
+    house.merge()
+    yield {"stage/a": "PromotionPending", "stage/a ": "plan"}
+    house.record(UnitId("stage/a"), planned=None, job=None)
+    house.now += 2 * make.HOUR
+    yield {"stage/a": None, "stage/a ": "apply"}
+
+
+def a_rule_comes(house: House) -> Story:
+    in_order(house, make.entry(A))
+    house.record(A, steady_since=house.now)
+    yield {}
+    house.environments["stage"] = replace(house.environments["stage"], promotion=(Promotion("dev", MINUTE),))
+    house.merge()
+    yield {}
+
+
+def a_freeze_ends_upstream(house: House) -> Story:
+    house.environments["dev"] = replace(house.environments["dev"], freeze=(FREEZE,))
+    in_order(house, make.entry(A))
+    house.now += 2 * make.HOUR
+    house.entries = {A: make.entry(A, size=2), UnitId("prod/b"): make.entry("prod/b", reads=[A])}
+    house.merge()
+    yield {A: "FreezeWindow", f"{A} ": "queued", "prod/b": "DependencyNotReady", "prod/b ": "queued"}
+    house.now += 2 * make.HOUR
+    yield {A: None, f"{A} ": "queued", "prod/b": "DependencyNotReady"}
+
+
+def the_lock_loses_what_an_orphan_needs(house: House) -> Story:
+    in_order(house, make.entry(A), make.entry(B, version="2.0.0"))
+    del house.entries[A]
+    house.merge()
+    yield {A: "Orphaned"}
+    house.locked = make.lock(make.pin("2.0.0"))
+    house.merge()
+    yield {A: "CatalogPinMissing"}
+
+
+def a_state_is_free_to_move(house: House) -> Story:
+    in_order(house, make.entry(A))
+    house.record(A, job=make.dispatched(A))
+    house.entries = {B: make.entry(B, moved_from=A)}
+    house.merge()
+    yield {B: "DependencyNotReady"}
+    house.record(A, job=None)
+    yield {B: None, f"{B} ": "apply"}
+
+
+def the_last_reader_lets_go(house: House) -> Story:
+    in_order(house, make.entry(A), make.entry(B, reads=[A]))
+    house.entries = {A: make.entry(A, presence=Presence.ABSENT), B: make.entry(B)}
+    house.merge()
+    yield {A: "StillReferenced", f"{B} ": "apply"}
+    unit = house.desired.units[B]
+    fingerprint = expected(house.desired, house.ledger, house.facts)[B] or make.fingerprint()
+    house.record(B, job=None, applied=make.applied(unit, fingerprint))
+    yield {A: None, f"{A} ": "apply"}
+
+
+def a_merge_may_have_shown_it(house: House) -> Story:
+    in_order(house, make.entry(A))
+    fingerprint = expected(house.desired, house.ledger, house.facts)[A] or make.fingerprint()
+    failed = make.failure(fingerprint, house.desired.units[A], retry_at=None)
+    house.record(A, failure=replace(failed, reason="ReviewMissing", commit=house.desired.commit))
+    yield {A: "ReviewMissing"}
+    house.merge()
+    yield {A: None, f"{A} ": "apply"}
+
+
+def a_check_is_no_longer_too_far_away(house: House) -> Story:
+    in_order(house, make.entry(A))
+    house.record(A, next_check=house.now + DAY + 3 * make.HOUR)
+    yield {f"{A} ": "queued"}
+    house.now += make.HOUR
+    yield {}
+
+
+def a_pause_ends(house: House) -> Story:
+    in_order(house, make.entry(A))
+    house.record(A, drift_since=house.now)
+    house.ledger = replace(house.ledger, pauses=(make.pause("dev", house.now + MINUTE),))
+    yield {A: "Paused", f"{A} ": "queued"}
+    house.now += MINUTE
+    yield {A: None, f"{A} ": "queued"}
+
+
+def the_host_is_of_another_class(house: House) -> Story:
+    in_order(house, make.entry(A))
+    house.record(A, drift_since=house.now)
+    house.answers = False
+    yield {A: "RunnerUnavailable"}
+    house.answers = True
+    other = HostPart(EnvironmentClass.SANDBOX, "h1", {})
+    house.facts = replace(make.facts(), environments={"dev": other})
+    yield {A: "PolicyMismatch"}
+    house.facts = make.facts()
+    yield {A: None, f"{A} ": "apply"}
+
+
+STORIES = [
+    (code_has_soaked, 5), (a_rule_comes, 5), (a_freeze_ends_upstream, 0), (the_lock_loses_what_an_orphan_needs, 5),
+    (a_state_is_free_to_move, 5), (the_last_reader_lets_go, 5), (a_merge_may_have_shown_it, 5),
+    (a_check_is_no_longer_too_far_away, 0), (a_pause_ends, 0), (the_host_is_of_another_class, 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("story", "workers"), STORIES, ids=[story.__name__ for story, _ in STORIES])
+def test_what_seldom_happens_is_looked_at_too(story: Callable[[House], Story], workers: int) -> None:
+    house, tick = House(Random(0)), Passes()  # noqa: S311 - a test's
+    house.environments = {name: make.environment(name) for name in ("dev", "stage", "prod")}
+    for number, wanted in enumerate(story(house)):
+        turn = both(house, tick, Capacity(workers, workers), number)
+        said: dict[str, str | None] = {}
+        for one in turn.decisions:
+            if isinstance(one, Held):
+                said[one.unit] = one.hold and one.hold.reason
+            else:
+                unit, what = (one.unit.id, one.operation.value) if isinstance(one, Dispatch) else (one.unit, "queued")
+                said[f"{unit} "] = what
+        assert said == wanted, number
+        journal(house, turn.decisions)
 
 
 def test_a_pass_looks_at_what_changed_and_at_nothing_else() -> None:
