@@ -155,9 +155,8 @@ class Passes:
         old = self._world
         one, other = old.ledger, world.ledger
         said = one.frozen == other.frozen and one.pauses == other.pauses and one.sessions == other.sessions
-        passed = any(
-            old.now < pause.until <= world.now for pause in other.pauses
-        )  # a session is open until it is closed
+        # A session is open until it is closed.
+        passed = any(old.now < pause.until <= world.now for pause in other.pauses)
         return world.facts is not old.facts or world.answers is not old.answers or not said or passed
 
     # --- what is known of all units, brought up to date ------------------------------------------------------------
@@ -284,17 +283,16 @@ class Passes:
         """Broken entries, and units whose file is gone."""
         again = changed.all() | doubtful
         for unit in changed.units | changed.records:
-            again |= self._claim(world, unit)
+            again |= self._reclaim(world, unit)
         if world.desired.locked is not self._world.desired.locked:
             again |= self._orphans
         for unit in sorted(again):
-            there = unit in world.desired.units or unit in world.desired.broken or unit not in world.ledger.units
-            (self._orphans.discard if there else self._orphans.add)(unit)
-            if not there or unit in world.desired.broken:
-                yield from unwanted(world, unit, self._claimed)
+            gone = unit in world.ledger.units and unit not in world.desired.units
+            (self._orphans.add if gone else self._orphans.discard)(unit)
+            yield from unwanted(world, unit, self._claimed)
 
-    def _claim(self, world: World, unit: UnitId) -> set[UnitId]:
-        """Note whose state is yet to move to the unit; returns the names of which that is another than before."""
+    def _reclaim(self, world: World, unit: UnitId) -> set[UnitId]:
+        """Note whose state is yet to move to the unit; returns the name of which that was so before."""
         before = self._claims.pop(unit, None)
         now = claim_of(world.desired.units.get(unit), world.ledger.units.get(unit))
         if now is not None:
@@ -304,7 +302,7 @@ class Passes:
             self._claimed[before] -= 1
             if not self._claimed[before]:
                 del self._claimed[before]
-        return {name for name in (before, now) if name is not None}
+        return set() if before is None else {before}
 
 
 class Jobs:

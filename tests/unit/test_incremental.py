@@ -423,16 +423,35 @@ def a_move_comes_and_another_name_is_left(house: House) -> Story:
     yield {}
 
 
-def one_of_two_readers_comes(house: House) -> Story:
+def a_reader_comes(house: House) -> Story:
     in_order(house, make.entry(A), make.entry(B))
     house.entries[A] = make.entry(A, presence=Presence.ABSENT)
     house.merge()
+    yield {f"{A} ": "queued"}
     house.record(B, unfinished=frozenset({A}))
-    house.facts = make.facts("prod")
-    yield {A: "EnvironmentNotHosted", B: "EnvironmentNotHosted"}
-    house.facts = make.facts()
-    house.record(B, unfinished=None)
-    yield {A: None, f"{A} ": "apply", B: None}
+    yield {A: "StillReferenced", f"{B} ": "queued"}
+
+
+def the_last_reader_of_a_former_name_lets_go(house: House) -> Story:
+    in_order(house, make.entry(A), make.entry("dev/c", reads=[A]))
+    house.entries = {B: make.entry(B, presence=Presence.ABSENT, moved_from=A)}
+    house.merge()
+    yield {B: "StillReferenced", "dev/c": "Orphaned"}
+    house.record(UnitId("dev/c"), applied=None)
+    yield {B: None, f"{B} ": "apply", "dev/c": None}
+
+
+def what_is_two_steps_upstream_gives_another_value(house: House) -> Story:
+    one, two, three = make.entry(A), make.entry(B, reads=[A]), make.entry("dev/c", reads=[B])
+    in_order(house, one, two, three)
+    wanted = expected(house.desired, house.ledger, house.facts)[B] or make.fingerprint()
+    house.record(B, applied=make.applied(house.desired.units[B], wanted), next_check=house.now + FAR)
+    house.record(UnitId("dev/c"), applied=None)
+    yield {"dev/c ": "queued"}
+    before = house.ledger.units[A].applied
+    assert before is not None
+    house.record(A, applied=replace(before, outputs={"id": "another"}))
+    yield {f"{B} ": "queued", "dev/c": "DependencyNotReady"}
 
 
 def the_last_reader_lets_go(house: House) -> Story:
@@ -488,7 +507,7 @@ def the_host_is_of_another_class(house: House) -> Story:
 
 STORIES = [
     (code_has_soaked, 0), (a_rule_comes, 5), (a_freeze_ends_upstream, 0), (the_lock_loses_what_an_orphan_needs, 5),
-    (a_state_is_free_to_move, 5), (the_last_reader_lets_go, 5), (one_follows_another_by_name, 5), (a_move_comes_and_another_name_is_left, 5), (one_of_two_readers_comes, 5), (a_merge_may_have_shown_it, 5),
+    (a_state_is_free_to_move, 5), (the_last_reader_lets_go, 5), (one_follows_another_by_name, 5), (a_move_comes_and_another_name_is_left, 5), (a_reader_comes, 0), (the_last_reader_of_a_former_name_lets_go, 5), (what_is_two_steps_upstream_gives_another_value, 0), (a_merge_may_have_shown_it, 5),
     (a_check_is_no_longer_too_far_away, 0), (a_pause_ends, 0), (the_host_is_of_another_class, 5),
 ]  # fmt: skip
 
@@ -556,22 +575,43 @@ def test_a_bug_in_working_something_out_holds_its_unit_until_it_is_gone(monkeypa
     house.merge()
     house.record(UnitId("prod/b"), next_check=house.now)
     house.record(UnitId("prod/c"), unfinished=frozenset({UnitId("prod/b")}))
-    tick, slots = Passes(), Capacity(0, 0)
+    slots = Capacity(0, 0)
 
     def broken(*_: object) -> Any:
         raise ZeroDivisionError
 
     bugs = (("fingerprint_of", (passes, decide_module)), ("reads_now", (passes, whole)), ("outlook", (freeze,)))
     for name, modules in bugs:
-        for wrong in (True, False, True, False):
+        tick = Passes()
+        for number, wrong in enumerate((True, True, False, False)):
             with monkeypatch.context() as patch:
                 if wrong:
                     for module in modules:
                         patch.setattr(module, name, broken)
-                house.record(UnitId("prod/a"), drift_since=house.now)
+                for unit in house.desired.units if number == 0 else ():
+                    house.record(unit, drift_since=house.now)
                 turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots)
                 everything = list(decide(survey(house.desired, house.ledger, house.facts, house.now), slots))
                 found, wanted = sorted_apart(turn.decisions), sorted_apart(everything)
                 assert found == wanted, (name, wrong)
             journal(house, turn.decisions)
             house.now += MINUTE
+
+
+def test_nothing_is_kept_of_what_is_gone() -> None:
+    house, tick = House(Random(0)), Passes()  # noqa: S311 - a test's
+    house.environments["dev"] = make.environment("dev")
+    in_order(house, make.entry(A), make.entry(B, moved_from="dev/gone"))
+    house.record(B, applied=None)
+    house.entries[UnitId("dev/c")] = make.entry("dev/c", reads=[A])
+    house.merge()
+    house.record(UnitId("dev/c"), job=make.dispatched("dev/c", reads=[A]))
+    for entries in (dict(house.entries), {}):
+        house.entries = entries
+        house.merge()
+        both(house, tick, Capacity(0, 0), len(entries))
+    house.ledger = Ledger(units=layered({}))
+    for _ in range(2):
+        both(house, tick, Capacity(0, 0), "gone")
+    kept = {name: value for name, value in vars(tick).items() if name not in ("_world", "_jobs", "_clock", "_turns")}
+    assert {name: value for name, value in kept.items() if "dev/" in repr(value)} == {}
