@@ -142,7 +142,7 @@ class Passes:
         if any(desired.units[unit].environment.promotion for unit in sweep.queued):
             sweep.world = world = _with_users(world)
         decisions: list[Held | Dispatch | Queued] = list(self._decide(sweep))
-        decisions += self._unwanted(world, changed, doubtful | faults.keys())
+        decisions += self._unwanted(world, changed, doubtful)
         wanted = [self._wanted[unit] for unit in sorted(self._wanted, key=self._places.__getitem__)]
         decisions += start(wanted, self._jobs.of(ledger), ledger, capacity)
         self._told = {_unit_of(one) for one in decisions if not isinstance(one, Queued)}

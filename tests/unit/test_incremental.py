@@ -19,6 +19,7 @@ from reconciler.desired.resolve import resolve
 from reconciler.desired.touched import NOTHING, Resolved
 from reconciler.gates import policy
 from reconciler.layered import layered
+from reconciler.ledger import reads_now
 from reconciler.model import (
     Commit,
     Desired,
@@ -521,7 +522,7 @@ def test_what_seldom_happens_is_looked_at_too(story: Callable[[House], Story], w
         said: dict[str, str | None] = {}
         for one in turn.decisions:
             if isinstance(one, Held):
-                said[one.unit] = one.hold and one.hold.reason
+                said[one.unit] = one.hold.reason if one.hold is not None else None
             else:
                 unit, what = (one.unit.id, one.operation.value) if isinstance(one, Dispatch) else (one.unit, "queued")
                 said[f"{unit} "] = what
@@ -615,3 +616,63 @@ def test_nothing_is_kept_of_what_is_gone() -> None:
         both(house, tick, Capacity(0, 0), "gone")
     kept = {name: value for name, value in vars(tick).items() if name not in ("_world", "_jobs", "_clock", "_turns")}
     assert {name: value for name, value in kept.items() if "dev/" in repr(value)} == {}
+
+
+def test_a_bug_in_what_one_reads_holds_others_and_goes_with_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unreadable has no file any more, so that it is held as an orphan once it can be read again."""
+    house, tick = House(Random(0)), Passes()  # noqa: S311 - a test's
+    house.environments["dev"] = make.environment("dev")
+    in_order(house, make.entry(A), make.entry(B))
+    house.entries = {A: make.entry(A, presence=Presence.ABSENT)}
+    house.merge()
+    read = reads_now
+
+    def broken(record: UnitRecord) -> frozenset[UnitId]:
+        if record.unit == B:
+            raise ZeroDivisionError
+        return read(record)
+
+    def holds() -> dict[UnitId, str | None]:
+        turn = both(house, tick, Capacity(0, 0), "")
+        journal(house, turn.decisions)
+        return {one.unit: one.hold.reason if one.hold else None for one in turn.decisions if isinstance(one, Held)}
+
+    assert holds() == {B: "Orphaned"}
+    assert holds() == {}
+    with monkeypatch.context() as patch:
+        patch.setattr(gates, "reads_now", broken)
+        patch.setattr(passes, "reads_now", broken)
+        house.record(B, steady_since=house.now)
+        assert holds() == {A: "StillReferenced", B: "InternalError"}
+        assert holds() == {}
+    assert holds() == {A: None, B: "Orphaned"}
+
+
+def test_a_bug_in_what_a_unit_shall_be_goes_with_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    house, tick = House(Random(0)), Passes()  # noqa: S311 - a test's
+    house.environments["dev"] = make.environment("dev")
+    in_order(house, make.entry(A))
+
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    for module in (passes, decide_module):
+        monkeypatch.setattr(module, "fingerprint_of", broken)
+    for entries, wanted in ((dict(house.entries), "InternalError"), ({}, "Orphaned")):
+        house.entries = entries
+        house.merge()
+        turn = both(house, tick, Capacity(0, 0), wanted)
+        assert [one.hold.reason for one in turn.decisions if isinstance(one, Held) and one.hold] == [wanted]
+        journal(house, turn.decisions)
+
+
+def test_alarms_come_in_order_whatever_was_thrown_out() -> None:
+    alarms, draw = Alarms(), Random(0)  # noqa: S311 - a test's
+    times = {}
+    for _ in range(2000):
+        unit = UnitId(f"dev/{draw.randrange(40)}")
+        times[unit] = make.NOW + draw.randrange(1, 1000) * MINUTE
+        alarms.set(unit, [times[unit]])
+        assert alarms.next() == min(times.values())
+    found = [*alarms.come(make.NOW + DAY)]
+    assert [times[unit] for unit in found] == sorted(times.values())
