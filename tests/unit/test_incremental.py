@@ -202,7 +202,7 @@ class House:
 
     def an_end(self) -> None:
         """Of a unit that others are built on; they are to go on without it."""
-        built_on = sorted(unit for unit in gates.readers_of(self.ledger) if unit in self.entries)
+        built_on = sorted(unit for unit in whole.readers_of(self.ledger) if unit in self.entries)
         if built_on:
             unit = self.draw.choice(built_on)
             for name, one in [*self.entries.items()]:
@@ -303,9 +303,9 @@ def sorted_apart(decisions: list[Held | Dispatch | Queued]) -> tuple[list[object
 def both(house: House, tick: Passes, slots: Capacity, which: object) -> Turn:
     """A pass over what was touched, held against one over everything."""
     turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots, answers=house.answers)
-    whole = survey(house.desired, house.ledger, house.facts, house.now, answers=house.answers)
-    assert sorted_apart(turn.decisions) == sorted_apart(list(decide(whole, slots))), which
-    assert turn.due == next_due(whole), which
+    everything = survey(house.desired, house.ledger, house.facts, house.now, answers=house.answers)
+    assert sorted_apart(turn.decisions) == sorted_apart(list(decide(everything, slots))), which
+    assert turn.due == next_due(everything), which
     return turn
 
 
@@ -640,7 +640,7 @@ def test_a_bug_in_what_one_reads_holds_others_and_goes_with_its_cause(monkeypatc
     assert holds() == {B: "Orphaned"}
     assert holds() == {}
     with monkeypatch.context() as patch:
-        patch.setattr(gates, "reads_now", broken)
+        patch.setattr(whole, "reads_now", broken)
         patch.setattr(passes, "reads_now", broken)
         house.record(B, steady_since=house.now)
         assert holds() == {A: "StillReferenced", B: "InternalError"}
