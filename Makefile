@@ -101,8 +101,8 @@ fast: venv
 	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow and not e2e' $(ARGS)
 
 # What decides is reached by its own tests alone, to the last branch.
-CORE = reconciler/desired/*,reconciler/alarms.py,reconciler/decide.py,reconciler/gates.py,reconciler/layered.py,reconciler/passes.py
-CORE_TESTS = tests/unit/desired $(patsubst %,tests/unit/test_%.py,breakglass decide gates incremental layered passes promotion waits)
+CORE = reconciler/desired/*,reconciler/deciding/*,reconciler/actual/breakglass.py,reconciler/layered.py
+CORE_TESTS = tests/unit/desired tests/unit/deciding tests/unit/actual tests/unit/test_layered.py
 cover: venv
 	$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS) $(CORE_TESTS)
 	$(BIN)/coverage report --fail-under=100 --include='$(CORE)'

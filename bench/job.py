@@ -16,11 +16,11 @@ from bench.loop import CAPACITY, LEAF
 from bench.row import Row, known, limited
 from bench.sample import Instant, Still, WallClock, graph
 from reconciler import __version__
+from reconciler.actual.ledger import CheckScheduled
 from reconciler.config import load_runner
-from reconciler.controller import Runtime, tick
+from reconciler.controller.tick import Runtime, tick
 from reconciler.demo.playground import Playground
 from reconciler.git.command import Git
-from reconciler.ledger import CheckScheduled
 from reconciler.logs import open_log
 from reconciler.model import Cause, Desired, Job, JobId, Operation, Outcome, Result, RunnerFacts, UnitId
 from reconciler.observe import Observer

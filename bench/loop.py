@@ -11,9 +11,9 @@ from pathlib import Path
 from bench.row import Row, cpu, known, limited
 from bench.sample import FACTS, Instant, Still, WallClock, desired, files
 from reconciler import __version__
-from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity
-from reconciler.ledger import CheckScheduled
+from reconciler.actual.ledger import CheckScheduled
+from reconciler.controller.tick import Runtime, tick
+from reconciler.deciding.decide import Capacity
 from reconciler.logs import open_log
 from reconciler.model import Desired, UnitId
 from reconciler.observe import Observer

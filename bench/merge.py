@@ -8,13 +8,13 @@ from pathlib import Path
 
 from bench.row import Row, compared, cpu
 from bench.sample import FACTS, AcceptedInMemory, desired, files
-from reconciler.branch import Catalogs, ProtectedBranch
-from reconciler.decide import Capacity
+from reconciler.branch.protected import Catalogs, ProtectedBranch
+from reconciler.deciding.decide import Capacity
+from reconciler.deciding.passes import Passes
 from reconciler.demo.forge import Forge
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
-from reconciler.passes import Passes
 from tests.kit.graph import ENVIRONMENT
 from tests.kit.synced import record_synced
 from tests.kit.world import MemoryStore

@@ -11,8 +11,8 @@ from pathlib import Path
 from starlette.requests import Request
 
 from bench.row import Row, cpu, known, limited
-from reconciler.decide import Known, expected
-from reconciler.ledger import CheckScheduled
+from reconciler.actual.ledger import CheckScheduled
+from reconciler.deciding.decide import Known, expected
 from reconciler.status import Outlook
 from reconciler.web.pages import Site, overview
 from tests.kit.crowd import fill

@@ -20,10 +20,10 @@ from reconciler.cli import cli
 from reconciler.codec import ACTIONS
 from reconciler.config import SCHEMAS
 from reconciler.desired.schema import draft7
-from reconciler.events import KINDS
 from reconciler.logs import open_log
 from reconciler.model import Ledger
 from reconciler.observe import Observer
+from reconciler.sinks.events import KINDS
 from reconciler.status import Outlook
 from reconciler.web.series import Metrics
 

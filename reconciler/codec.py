@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import orjson
 from pydantic import TypeAdapter
 
-from reconciler.ledger import (
+from reconciler.actual.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
     CheckScheduled,

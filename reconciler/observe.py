@@ -12,9 +12,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from structlog.typing import FilteringBoundLogger
 
-from reconciler.decide import Held, Queued
+from reconciler.actual.ledger import PullShown
+from reconciler.actual.outofband import Verdict
+from reconciler.deciding.decide import Held, Queued
 from reconciler.errors import PassError
-from reconciler.ledger import PullShown
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     AuditFacts,
@@ -33,7 +34,6 @@ from reconciler.model import (
     Unexplained,
     UnitId,
 )
-from reconciler.outofband import Verdict
 from reconciler.trust import AWAY, FREEZING, Unproven
 
 ACTIONS = ("create", "update", "delete", "replace", "forget")

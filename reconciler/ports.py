@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from reconciler.ledger import Event
+from reconciler.actual.ledger import Event
 from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from reconciler.decide import expected
+from reconciler.actual.ledger import PullShown
+from reconciler.branch.pulls import Proposal
+from reconciler.deciding.decide import expected
+from reconciler.deciding.schedule import retry_after
 from reconciler.errors import PassError
 from reconciler.forge.facts import Pull
-from reconciler.ledger import PullShown
 from reconciler.model import (
     Commit,
     Desired,
@@ -30,8 +32,6 @@ from reconciler.model import (
     UnitId,
 )
 from reconciler.ports import Executor, Lost, Running, Store
-from reconciler.pulls import Proposal
-from reconciler.schedule import retry_after
 
 AT_ONCE = 2  # plans of pull requests
 AGAIN = timedelta(days=7)  # until what was shown is looked at once more, though nothing changed

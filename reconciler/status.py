@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from reconciler import breakglass
-from reconciler.decide import Known
-from reconciler.decide import expected as fingerprints
+from reconciler.actual import breakglass
+from reconciler.actual.ledger import claimed_by_moves, is_pausing
+from reconciler.deciding.decide import Known
+from reconciler.deciding.decide import expected as fingerprints
 from reconciler.errors import INTERNAL, bug
-from reconciler.ledger import claimed_by_moves, is_pausing
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     BreakGlass,

@@ -186,7 +186,7 @@ def _verify_store(store: Path, as_json: bool) -> int:
 
 def _journal(store: Path) -> int:
     """How many records the journal has, once they fit. A daemon may be at work on it."""
-    from reconciler.daemon import SystemClock
+    from reconciler.controller.daemon import SystemClock
     from reconciler.store.opening import open_table
     from reconciler.store.sqlite import verify_file
 

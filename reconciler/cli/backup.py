@@ -19,7 +19,7 @@ from reconciler import __version__, archive, replacing
 from reconciler.cli.show import line, progress
 from reconciler.cli.who import actor
 from reconciler.config import ControllerConfig, RunnerConfig, load_controller, load_runner
-from reconciler.daemon import SystemClock
+from reconciler.controller.daemon import SystemClock
 from reconciler.errors import ConfigError, PassError
 
 F = TypeVar("F", bound=Callable[..., object])

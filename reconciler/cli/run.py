@@ -13,10 +13,10 @@ import click
 
 from reconciler import __version__
 from reconciler.config import load_controller
-from reconciler.daemon import Daemon, SystemClock, install_signals
+from reconciler.controller.daemon import Daemon, SystemClock, install_signals
+from reconciler.controller.poller import REPOSITORY
 from reconciler.logs import LibraryLog, open_log
 from reconciler.observe import Observer
-from reconciler.poller import REPOSITORY
 from reconciler.systemd import listening
 
 DEFAULT_CONFIG = "/etc/reconciler/reconciler.yaml"

@@ -176,7 +176,7 @@ def accept_history(old: str, new: str, config_path: Path, reason: str) -> None:
     OLD has not is proven first; allowances that are open are void. Works with the daemon dead. A runner that remembers nothing
     starts from the configured genesis: name that as OLD.
     """
-    from reconciler.branch import open_branch  # late, see `serve`
+    from reconciler.branch.protected import open_branch  # late, see `serve`
     from reconciler.runner.history import History
     from reconciler.runner.memory import Anew
     from reconciler.runner.opening import open_recorder

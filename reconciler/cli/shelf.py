@@ -11,7 +11,7 @@ from typing import NamedTuple
 import semver
 from pydantic import ValidationError
 
-from reconciler.branch import remote_of
+from reconciler.branch.protected import remote_of
 from reconciler.config import CatalogRepo as Configured
 from reconciler.config import load_controller
 from reconciler.errors import ConfigError, PassError, Place, UnitError

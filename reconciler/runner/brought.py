@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.judge import Shown
+from reconciler.deciding.judge import Shown
 from reconciler.model import Commit, Unit
 from reconciler.runner.host import Host
 from reconciler.runner.reviews import Review, shown, slipped_in

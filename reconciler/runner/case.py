@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from reconciler.decide import corrects
+from reconciler.deciding.decide import corrects
+from reconciler.deciding.judge import Bounds, Shown, judge, judge_letting_go, judge_review
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.policy import LIMITS, from_the_next_merge_on
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, ReconcilerError, SupersededError, UnitError
-from reconciler.judge import Bounds, Shown, judge, judge_letting_go, judge_review
 from reconciler.model import (
     Allowances,
     Applied,

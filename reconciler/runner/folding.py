@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from reconciler.before import ENVIRONMENTS, changed_since
+from reconciler.branch.before import ENVIRONMENTS, changed_since
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.paths import EntryPath, classify
 from reconciler.errors import PassError

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.branch import Basis, ProtectedBranch
+from reconciler.branch.protected import Basis, ProtectedBranch
 from reconciler.cabinet import ConflictError, again
 from reconciler.desired.entries import parse_entry
 from reconciler.durable import FileLock, write_atomic

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import __version__, codec
-from reconciler.branch import open_branch
+from reconciler.branch.protected import open_branch
+from reconciler.branch.pulls import forge_of, open_proposals
 from reconciler.config import Engine as EngineConfig
 from reconciler.config import HostEnvironment, RunnerConfig
 from reconciler.desired.paths import LOCK_PATH
@@ -22,7 +23,6 @@ from reconciler.forge.facts import Forge
 from reconciler.git.head import Head
 from reconciler.git.provenance import open_proofs
 from reconciler.model import AuditFacts, Commit, HostPart, Operation, Rule, RunnerFacts, TrustFacts, UnitId
-from reconciler.pulls import forge_of, open_proposals
 from reconciler.runner.access.keys import Renewing
 from reconciler.runner.access.policy import for_engine, for_runner, for_secrets
 from reconciler.runner.access.sources import Access, Asked, draw

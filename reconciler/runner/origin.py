@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from reconciler import codec
+from reconciler.deciding.judge import Bounds
 from reconciler.desired.paths import LOCK_PATH
-from reconciler.judge import Bounds
 from reconciler.model import Cause, Commit, Job, PlanSummary, Unit
 from reconciler.runner.host import Host
 from reconciler.runner.record import Origin

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler import codec
 from reconciler.cabinet import Cabinet, again, cabinet_of
-from reconciler.judge import Shown
+from reconciler.deciding.judge import Shown
 from reconciler.model import Change, Commit, Digest, UnitId
 
 LIFE = timedelta(days=30)  # of a review whose pull request is open; it is planned anew long before

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reconciler.deciding.judge import MOST_NAMED
 from reconciler.desired.rules import compiled
-from reconciler.judge import MOST_NAMED
 from reconciler.model import Over
 
 CPU = 20  # seconds, for all rules of a plan

@@ -10,14 +10,14 @@ import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from reconciler.branch import Basis
+from reconciler.branch.protected import Basis
+from reconciler.branch.pulls import Proposal, ineligible
+from reconciler.deciding.judge import Bounds, judge
 from reconciler.desired.fingerprint import fingerprint
 from reconciler.durable import FileLock
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
 from reconciler.forge.facts import Pull
-from reconciler.judge import Bounds, judge
 from reconciler.model import Allowances, Cause, Fingerprint, Hold, Job, Operation, Phase, PlanSummary, Presence, Unit
-from reconciler.pulls import Proposal, ineligible
 from reconciler.runner import adoption, caution, checks, overdue, values, versions
 from reconciler.runner.access.sts import Errand
 from reconciler.runner.allowances import Lines, fold, open_now

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.config.notify import Apprise
 from reconciler.errors import ConfigError
-from reconciler.events import PREFIX
+from reconciler.sinks.events import PREFIX
 from reconciler.sinks.sender import DEADLINE, FailedError
 
 # How it is marked where the receiver has marks; whatever is not here is for information.

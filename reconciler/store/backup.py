@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import snapshot
+from reconciler.actual.ledger import BreakGlassClosed, BreakGlassOpened, Event, Frozen, Paused, Restored
 from reconciler.archive import Archive, Piece
 from reconciler.errors import ReconcilerError
-from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Event, Frozen, Paused, Restored
 from reconciler.model import BreakGlass, Ledger, UnitId
 from reconciler.ports import Clock
 from reconciler.store import lease

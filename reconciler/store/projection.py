@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
-from reconciler import breakglass, outofband
-from reconciler.layered import layered
-from reconciler.ledger import (
+from reconciler.actual import breakglass, outofband
+from reconciler.actual.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
     CheckScheduled,
@@ -34,6 +33,7 @@ from reconciler.ledger import (
     take_over,
     unit_of,
 )
+from reconciler.layered import layered
 from reconciler.model import BreakGlass, Commit, Hold, Ledger, OutsideChange, Pause, UnitId, UnitRecord
 
 K = TypeVar("K")

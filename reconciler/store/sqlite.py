@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from reconciler.actual.ledger import Event
 from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
-from reconciler.ledger import Event
 from reconciler.model import BreakGlass, Commit, Hold, Ledger, OutsideChange, Pause, UnitRecord
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
 from reconciler.replacing import check_whole, under_way

@@ -14,10 +14,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from reconciler.actual.ledger import Event, OutOfBand
+from reconciler.actual.outofband import Rules, Seen, Verdict, fold, judge
 from reconciler.errors import PassError
-from reconciler.ledger import Event, OutOfBand
 from reconciler.model import Ledger, OutsideChange
-from reconciler.outofband import Rules, Seen, Verdict, fold, judge
 from reconciler.ports import Clock
 
 WAIT = 20.0  # seconds that a poll waits for the first message

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from reconciler.decide import corrects
-from reconciler.gates import policy
+from reconciler.deciding.decide import corrects
+from reconciler.deciding.gates import policy
 from reconciler.model import Commit, Desired, Failure, Health, Ledger, Presence, Sync, Unit, UnitId, UnitRecord
 from reconciler.status import WAITING, Picture, UnitStatus
 from reconciler.trigger.callers import ALL, within

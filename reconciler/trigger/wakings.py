@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reconciler.ledger import ReconcileRequested
+from reconciler.actual.ledger import ReconcileRequested
 from reconciler.model import Commit, UnitId
 from reconciler.ports import Clock, Store
 from reconciler.status import Picture

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from reconciler.codec import encode
-from reconciler.decide import waits_for
+from reconciler.deciding.decide import waits_for
 from reconciler.errors import PassError
 from reconciler.model import Commit, JobId, UnitId
 from reconciler.status import Picture, UnitStatus

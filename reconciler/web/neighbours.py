@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from reconciler.ledger import reads_now
+from reconciler.actual.ledger import reads_now
 from reconciler.model import Desired, Ledger, UnitId
 from reconciler.status import Picture, UnitStatus
 

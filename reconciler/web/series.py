@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconciler.ledger import QUARANTINED
+from reconciler.actual.ledger import QUARANTINED
 from reconciler.model import UNCERTAIN, Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending

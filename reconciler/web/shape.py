@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from reconciler import breakglass
-from reconciler.ledger import is_pausing, reads_now
+from reconciler.actual import breakglass
+from reconciler.actual.ledger import is_pausing, reads_now
+from reconciler.deciding.schedule import ends_by
 from reconciler.model import (
     Applied,
     Dispatched,
@@ -22,7 +23,6 @@ from reconciler.model import (
     UnitRecord,
 )
 from reconciler.reviewing import PullStatus, UnitShown
-from reconciler.schedule import ends_by
 from reconciler.status import Picture, UnitStatus, pending, written_about, written_lately
 from reconciler.trust import Standing
 from reconciler.web.view import Check

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from reconciler.actual.ledger import JobDispatched, JobEnded, PullShown
 from reconciler.codec import decode_event, encode
 from reconciler.errors import PassError
-from reconciler.ledger import JobDispatched, JobEnded, PullShown
 from reconciler.model import Dispatched, JobId, Phase, Result, UnitId, UnitRecord
 from reconciler.ports import Chosen, HistoryEvent
 from reconciler.status import Picture

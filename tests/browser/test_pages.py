@@ -14,8 +14,8 @@ from axe_playwright_python.sync_playwright import Axe
 from click.testing import CliRunner
 from playwright.sync_api import Page, expect
 
+from reconciler.actual.ledger import HoldChanged, JobEnded, Resumed
 from reconciler.cli.explain import command as explain
-from reconciler.ledger import HoldChanged, JobEnded, Resumed
 from reconciler.model import Hold
 from tests.browser.conftest import DESKTOP, PATIENCE, PHONE, Visit
 from tests.kit import facts

@@ -18,9 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.codec import decode_event, encode_event
-from reconciler.errors import PassError
-from reconciler.ledger import (
+from reconciler.actual.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
     CheckScheduled,
@@ -40,6 +38,8 @@ from reconciler.ledger import (
     Started,
     Thawed,
 )
+from reconciler.codec import decode_event, encode_event
+from reconciler.errors import PassError
 from reconciler.model import (
     Aftermath,
     Applied,
@@ -518,7 +518,7 @@ def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
 
 CRASHING = """
 import sys, pathlib, datetime
-from reconciler.ledger import HoldChanged
+from reconciler.actual.ledger import HoldChanged
 from reconciler.model import Hold
 from reconciler.store.sqlite import SqliteStore
 class Clock:

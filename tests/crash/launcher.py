@@ -146,12 +146,14 @@ def wrap_fork(fate: Fate) -> None:
 
 def arm(fate: Fate) -> None:
     """Wrap every function that is a point. A new one is a line here, and a line in `tests.crash.points`."""
-    from reconciler import controller, daemon, durable, wire
+    from reconciler import durable, wire
+    from reconciler.controller import daemon
+    from reconciler.controller import tick as controller
+    from reconciler.controller.poller import Poller
     from reconciler.executor.local import LocalExecutor
     from reconciler.git.mirror import Mirror
     from reconciler.git.pinned import CatalogStore
     from reconciler.git.source import EnvironmentsSource
-    from reconciler.poller import Poller
     from reconciler.runner import case, readying, service
     from reconciler.runner.audit.log import Writer
     from reconciler.runner.history import History

@@ -132,7 +132,9 @@ def watched(tmp_path: Path, aws: Aws) -> Iterator[Furnished]:
             )
         )
         home.before = {
-            "controller": hurried({"reconciler.protection:EVERY": LOOKS, "reconciler.notify:LAST_WAIT": 2, **QUEUE}),
+            "controller": hurried(
+                {"reconciler.controller.protection:EVERY": LOOKS, "reconciler.controller.notify:LAST_WAIT": 2, **QUEUE}
+            ),
             "runner": hurried({"reconciler.runner.holding:PATIENCE": 2}),
         }
         made = site.repository("acme/environments", home.ground.environments)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from reconciler.branch import open_branch
+from reconciler.branch.protected import open_branch
 from reconciler.config import load_controller
-from reconciler.daemon import SystemClock
+from reconciler.controller.daemon import SystemClock
+from reconciler.controller.poller import AcceptedInStore
 from reconciler.executor.local import LocalExecutor
-from reconciler.poller import AcceptedInStore
 from reconciler.store.sqlite import SqliteStore
 from tests.kit.graph import CATALOG, Graph
 from tests.kit.house import House, house

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.reports import marker
+from reconciler.controller.reports import marker
 from tests.e2e.test_reviews import ENTRIES, entry, living
 from tests.kit.forge import KINDS
 from tests.kit.plane import CATALOG, note

@@ -48,7 +48,7 @@ NEVER = {
     "other-abi",  # the kernel may be without it
     "crypto-socket",
     "machine-socket",
-    "through-the-proxy",  # there is none outside; tests/unit/test_jail_egress.py has the controls
+    "through-the-proxy",  # there is none outside; tests/unit/runner/jail/test_egress.py has the controls
     "metadata-through-the-proxy",
     "mapped-through-the-proxy",
     "plain-through-the-proxy",

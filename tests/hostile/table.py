@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from reconciler.admin import Desk
 from reconciler.config import load_controller
+from reconciler.controller.admin import Desk
 from reconciler.desired.paths import classify
 from reconciler.errors import ConfigError, PassError
 from reconciler.git.mirror import branch_ref

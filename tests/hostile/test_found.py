@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.before import changed_since
-from reconciler.branch import Catalogs, ProtectedBranch
+from reconciler.branch.before import changed_since
+from reconciler.branch.protected import Catalogs, ProtectedBranch
 from reconciler.desired import strict
 from reconciler.desired.document import Document
 from reconciler.desired.entries import parse_entry

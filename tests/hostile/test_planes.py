@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.branch import open_branch
+from reconciler.branch.protected import open_branch
 from reconciler.config import ControllerConfig, RunnerConfig
-from reconciler.daemon import SystemClock
+from reconciler.controller.daemon import SystemClock
+from reconciler.controller.poller import AcceptedInStore, Poller
 from reconciler.errors import PassError
 from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, Operation, UnitId
 from reconciler.observe import Observer
-from reconciler.poller import AcceptedInStore, Poller
 from reconciler.runner.history import History
 from reconciler.runner.memory import Memory
 from reconciler.store.sqlite import SqliteStore

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.branch import Catalogs, ProtectedBranch
+from reconciler.branch.protected import Catalogs, ProtectedBranch
 from reconciler.errors import PassError, UnitError
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.remote import Remote

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from reconciler.actual.ledger import Event, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
 from reconciler.git.proofs import Proof
-from reconciler.ledger import Event, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
 from reconciler.model import (
     Cause,
     Change,

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from reconciler.decide import expected
+from reconciler.deciding.decide import expected
+from reconciler.deciding.gates import policy
 from reconciler.desired.lock import LockFile
 from reconciler.desired.resolve import resolve
 from reconciler.errors import Place
-from reconciler.gates import policy
 from reconciler.model import (
     Aftermath,
     Allowances,

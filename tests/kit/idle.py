@@ -20,10 +20,10 @@ from urllib.request import urlopen
 
 from reconciler import __version__
 from reconciler.config import load_controller
-from reconciler.daemon import Daemon
+from reconciler.controller.daemon import Daemon
+from reconciler.controller.poller import REPOSITORY
 from reconciler.logs import open_log
 from reconciler.observe import Observer
-from reconciler.poller import REPOSITORY
 
 SCRAPE_EVERY = 20  # polls
 WINDOW = 200  # polls at either end in which memory is looked at

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import quote
 
+from reconciler.actual.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
 from reconciler.errors import Place
 from reconciler.forge.facts import Pull
 from reconciler.git.proofs import Proof
-from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
 from reconciler.model import Commit, Hold, JobId, Outcome, Pause, Problem, Stray, UnitId
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.trust import Seen, Unproven

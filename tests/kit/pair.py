@@ -16,11 +16,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity
+from reconciler.actual.ledger import Event, HeadAccepted, Started
+from reconciler.controller.leading import PASSING
+from reconciler.controller.tick import Runtime, tick
+from reconciler.deciding.decide import Capacity
 from reconciler.errors import PassError
-from reconciler.leading import PASSING
-from reconciler.ledger import Event, HeadAccepted, Started
 from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts, UnitId
 from reconciler.ports import Lost, Running, Term
 from reconciler.store.dynamodb.store import DynamoStore

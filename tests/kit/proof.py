@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reconciler.daemon import SystemClock
+from reconciler.controller.daemon import SystemClock
 from reconciler.demo.playground import Playground
 from reconciler.durable import is_locked
 from reconciler.model import Presence, UnitId

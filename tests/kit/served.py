@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from reconciler.admin import AdminServer
+from reconciler.actual.ledger import HistoryAccepted
+from reconciler.controller.admin import AdminServer
 from reconciler.errors import PassError
 from reconciler.git.proofs import Proof
-from reconciler.ledger import HistoryAccepted
 from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, Phase, RunnerFacts, UnitId
 from reconciler.observe import Observer

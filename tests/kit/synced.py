@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from reconciler.decide import expected
-from reconciler.gates import policy
-from reconciler.ledger import Event, JobDispatched, JobEnded
+from reconciler.actual.ledger import Event, JobDispatched, JobEnded
+from reconciler.deciding.decide import expected
+from reconciler.deciding.gates import policy
 from reconciler.model import (
     Applied,
     Cause,

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from reconciler.branch import open_branch
+from reconciler.branch.protected import open_branch
 from reconciler.config import ControllerConfig, RunnerConfig
-from reconciler.daemon import SystemClock
+from reconciler.controller.daemon import SystemClock
+from reconciler.controller.poller import AcceptedInStore, Poller
 from reconciler.errors import HeldError, PassError
 from reconciler.logs import open_log
 from reconciler.model import Commit, Operation
 from reconciler.observe import Observer
-from reconciler.poller import AcceptedInStore, Poller
 from reconciler.runner.history import History
 from reconciler.runner.memory import Anew, Memory
 from reconciler.store.sqlite import SqliteStore

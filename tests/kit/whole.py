@@ -6,13 +6,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from reconciler import promotion
-from reconciler.decide import Capacity, Decision, Dispatch, Held, Known, expected, look, record_of, start, unwanted
-from reconciler.gates import EVERY_UNIT, World
-from reconciler.ledger import claimed_by_moves, reads_now
+from reconciler.actual.ledger import claimed_by_moves, reads_now
+from reconciler.deciding import promotion
+from reconciler.deciding.decide import (
+    Capacity,
+    Decision,
+    Dispatch,
+    Held,
+    Known,
+    expected,
+    look,
+    record_of,
+    start,
+    unwanted,
+)
+from reconciler.deciding.gates import EVERY_UNIT, World
+from reconciler.deciding.promotion import rules_of, users_of
+from reconciler.deciding.schedule import edges_for_all, edges_of
 from reconciler.model import Desired, Hold, Ledger, RunnerFacts, UnitId
-from reconciler.promotion import rules_of, users_of
-from reconciler.schedule import edges_for_all, edges_of
 
 
 def survey(

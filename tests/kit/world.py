@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from reconciler.decide import Held, Queued, corrects
+from reconciler.actual.ledger import Event, PullShown
+from reconciler.deciding.decide import Held, Queued, corrects
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.freeze import outlook
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
-from reconciler.ledger import Event, PullShown
 from reconciler.model import (
     Applied,
     AuditFacts,

@@ -30,11 +30,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity
+from reconciler.actual.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
+from reconciler.controller.tick import Runtime, tick
+from reconciler.deciding.decide import Capacity
 from reconciler.desired.freeze import outlook
 from reconciler.desired.policy import judged_with, policy_of
-from reconciler.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.model import (
     Cause,
     Commit,

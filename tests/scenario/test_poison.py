@@ -13,14 +13,16 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reconciler import controller, gates
-from reconciler import decide as deciding
-from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity, Held
+from reconciler.actual.ledger import ReconcileRequested
+from reconciler.controller import tick as controller
+from reconciler.controller.tick import Runtime, tick
+from reconciler.deciding import decide as deciding
+from reconciler.deciding import gates
+from reconciler.deciding.decide import Capacity, Held
+from reconciler.deciding.gates import Need, World
+from reconciler.deciding.schedule import schedule as scheduled
 from reconciler.desired import resolve as resolving
 from reconciler.desired.fingerprint import fingerprint as printed
-from reconciler.gates import Need, World
-from reconciler.ledger import ReconcileRequested
 from reconciler.model import (
     Desired,
     Entry,
@@ -37,12 +39,11 @@ from reconciler.model import (
     Window,
 )
 from reconciler.ports import Lost
-from reconciler.schedule import schedule as scheduled
 from reconciler.status import overview
 from tests.kit import facts as make
 from tests.kit.whole import next_due
 from tests.kit.world import FakeClock, LiveJob, MemoryStore, Repository, Runner
-from tests.unit.test_controller import Watcher
+from tests.unit.controller.test_tick import Watcher
 
 MANY = 1000
 NAMES = [UnitId(f"prod/u{n:03}") for n in range(MANY)]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reconciler.actual.ledger import CheckScheduled, Event, HoldChanged, Thawed
 from reconciler.codec import ACTIONS, Newer, action_of, decode, decode_event, decode_kept, encode, encode_event
 from reconciler.errors import Place
-from reconciler.ledger import CheckScheduled, Event, HoldChanged, Thawed
 from reconciler.model import (
     Environment,
     EnvironmentClass,

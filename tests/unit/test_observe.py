@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.decide import Held, Queued
+from reconciler.actual.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, JobDispatched, JobEnded, Paused
+from reconciler.deciding.decide import Held, Queued
 from reconciler.errors import PassError
-from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, JobDispatched, JobEnded, Paused
 from reconciler.logs import LibraryLog, open_log
 from reconciler.model import (
     AuditFacts,

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from reconciler.actual.ledger import Event, PullShown
+from reconciler.branch.pulls import Proposal, Untold
+from reconciler.deciding.schedule import FIRST_RETRY
 from reconciler.errors import PassError
 from reconciler.forge.facts import Pull
-from reconciler.ledger import Event, PullShown
 from reconciler.model import Commit, Desired, Job, JobId, Operation, Outcome, Phase, Result, RunnerFacts, UnitId
 from reconciler.ports import Lost, Running
-from reconciler.pulls import Proposal, Untold
 from reconciler.reviewing import AGAIN, AT_ONCE, Reviewing
-from reconciler.schedule import FIRST_RETRY
 from tests.kit import facts as make
 from tests.kit.world import MemoryStore
 

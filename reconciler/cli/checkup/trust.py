@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from reconciler.branch import open_branch, remote_of
+from reconciler.branch.protected import open_branch, remote_of
 from reconciler.cabinet import FolderCabinet
 from reconciler.cli.checkup.finding import Finding, attempt, ok, problem, warning
 from reconciler.cli.checkup.host import Config

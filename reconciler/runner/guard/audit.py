@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.outofband import matches
+from reconciler.actual.outofband import matches
 from reconciler.runner.guard.policy import ASSUMES, Grant, Statement, granted, lets, writes
 
 LINKED = ":role/aws-service-role/"  # roles that nobody but a service can assume, as AWS itself wrote

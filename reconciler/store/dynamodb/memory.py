@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.actual.ledger import Event
 from reconciler.codec import ACTIONS, Newer, decode_kept
-from reconciler.ledger import Event
 from reconciler.model import Commit
 from reconciler.store.chain import Record, Tip, check
 from reconciler.store.dynamodb.folding import Meaning, unfold

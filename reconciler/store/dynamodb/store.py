@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC
 
+from reconciler.actual.ledger import Event
 from reconciler.codec import encode_event
 from reconciler.errors import PassError
-from reconciler.ledger import Event
 from reconciler.model import Commit, Ledger
 from reconciler.ports import ALL, Chosen, Clock, HistoryEvent, Term
 from reconciler.store import lease

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.actual.ledger import Started
 from reconciler.cli import main
-from reconciler.ledger import Started
 from reconciler.model import Cause, Commit, JobId, StateMark, UnitId
 from reconciler.runner.audit.anchor import FileAnchor
 from reconciler.runner.record import Change, Origin, Recorder, Vouched

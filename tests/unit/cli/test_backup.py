@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from reconciler import archive
+from reconciler.actual.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, Paused, Thawed
 from reconciler.cli import main
 from reconciler.durable import FileLock
 from reconciler.errors import ReconcilerError
-from reconciler.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, Paused, Thawed
 from reconciler.model import BreakGlass, Commit, Hold, Job, JobId, Operation, Pause, Phase, UnitId
 from reconciler.runner import backup as of_runner
 from reconciler.runner.audit.verify import segments_of, verify

@@ -15,11 +15,11 @@ from typing import Any
 import click
 import pytest
 
+from reconciler.actual.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
 from reconciler.cli import COMMANDS, cli, main
 from reconciler.cli.show import plain, printable
 from reconciler.cli.times import Moment, duration
 from reconciler.git.proofs import Proof
-from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, Started
 from reconciler.model import Commit, Hold, Outcome, Stray, UnitId
 from reconciler.trust import Seen, Standing, Unproven
 from reconciler.web.view import Check

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from reconciler.actual.ledger import HeadAccepted, Paused
 from reconciler.cli import cli, main
-from reconciler.ledger import HeadAccepted, Paused
 from reconciler.model import UnitId
 from tests.kit.sample import HEAD, desired, pause, unit
 from tests.kit.served import Served, serve

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.ledger import JobEnded
+from reconciler.actual.ledger import JobEnded
 from reconciler.model import Outcome
 from reconciler.store.sqlite import SqliteStore
 from reconciler.web.view import Check

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.decide import corrects
+from reconciler.deciding.decide import corrects
+from reconciler.deciding.judge import Bounds, judge
 from reconciler.desired.entries import parse_environment
 from reconciler.desired.freeze import outlook
 from reconciler.desired.policy import (
@@ -19,7 +20,6 @@ from reconciler.desired.policy import (
     stricter_limits,
     waiting,
 )
-from reconciler.judge import Bounds, judge
 from reconciler.model import (
     Allowances,
     Cause,

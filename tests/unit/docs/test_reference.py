@@ -17,7 +17,7 @@ from reconciler.cli import COMMANDS, cli
 from reconciler.codec import ACTIONS
 from reconciler.config import SCHEMAS
 from reconciler.desired.shape import models_in
-from reconciler.events import KINDS
+from reconciler.sinks.events import KINDS
 from tests.kit.crowd import fill
 from tests.kit.served import serve
 
@@ -101,7 +101,7 @@ def test_every_reason_is_there_and_somebody_says_what_opens_it() -> None:
     found = reference.reasons_of(ROOT / "reconciler")
     assert set(found) - set(told) == set()
     assert len(found) > 120
-    gates = (ROOT / "reconciler/gates.py").read_text() + (ROOT / "reconciler/judge.py").read_text()
+    gates = (ROOT / "reconciler/deciding/gates.py").read_text() + (ROOT / "reconciler/deciding/judge.py").read_text()
     holds = set(re.findall(r'Hold\(\s*"(\w+)"', gates))
     assert holds - set(told) == set()
     assert [name for name in holds if len("".join(told[name][1:])) < 30] == []

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from reconciler.config import Forge as Configured
+from reconciler.controller.protection import Guards
 from reconciler.forge import RULES, Forge, Pull, open_forge
 from reconciler.logs import open_log
 from reconciler.observe import Observer
-from reconciler.protection import Guards
 from tests.kit.forge import KINDS, Shield
 from tests.kit.merges import NAME, Scene
 from tests.kit.sample import FixedClock

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from reconciler.branch import open_branch
+from reconciler.branch.protected import open_branch
 from reconciler.config import load_controller, load_runner
 from reconciler.errors import ConfigError, PassError
 from reconciler.forge.facts import Merged, Protection, Pull

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.branch import ProtectedBranch
+from reconciler.branch.protected import ProtectedBranch
 from reconciler.demo.forge import Files
 from reconciler.demo.playground import Playground
 from reconciler.errors import HeldError

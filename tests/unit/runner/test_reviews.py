@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from reconciler.judge import Shown, judge_review
+from reconciler.deciding.judge import Shown, judge_review
 from reconciler.model import Cause, Change, Commit, Digest, PlanSummary, ReviewMode, UnitId
 from reconciler.runner.reviews import Review, shown
 from tests.kit import facts as make

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from reconciler import replacing
+from reconciler.actual.ledger import HoldChanged
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
-from reconciler.ledger import HoldChanged
 from reconciler.model import Hold, UnitId
 from reconciler.store.lease import LEASE_LOST, STANDBY, Steady
 from reconciler.store.sqlite import SqliteStore, copy_store, lock_of

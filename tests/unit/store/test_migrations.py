@@ -9,9 +9,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from reconciler.actual.ledger import HeadAccepted, JobDispatched, JobEnded, Started, Thawed
 from reconciler.codec import decode_event
 from reconciler.errors import PassError
-from reconciler.ledger import HeadAccepted, JobDispatched, JobEnded, Started, Thawed
 from reconciler.model import Hold, Outcome, UnitId
 from reconciler.store import sqlite
 from reconciler.store.migrations import MIGRATIONS, migrate, version_of

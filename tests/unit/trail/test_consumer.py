@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.actual.ledger import Event, OutOfBand
+from reconciler.actual.outofband import Rules
 from reconciler.config.outofband import OutOfBand as Config
 from reconciler.demo.playground import free_port
 from reconciler.errors import PassError
-from reconciler.ledger import Event, OutOfBand
 from reconciler.model import OutsideChange
-from reconciler.outofband import Rules
 from reconciler.ports import Chosen
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trail import consumer as module

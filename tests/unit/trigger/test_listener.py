@@ -16,8 +16,8 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from reconciler.actual.ledger import HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
 from reconciler.errors import ConfigError
-from reconciler.ledger import HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused
 from reconciler.model import Commit, Hold, Outcome, Phase, UnitId
 from reconciler.trigger.app import Bounds
 from reconciler.trigger.edge import LONGEST_BODY, Edge

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import trustme
 
+from reconciler.actual.ledger import HeadAccepted, HoldChanged, JobDispatched, JobEnded
 from reconciler.cli import main
 from reconciler.cli.schema import published
-from reconciler.ledger import HeadAccepted, HoldChanged, JobDispatched, JobEnded
 from reconciler.model import Hold, UnitId
 from tests.kit.issuer import Issuer
 from tests.kit.sample import HEAD, NOW, desired, dispatched, plan, result, unit

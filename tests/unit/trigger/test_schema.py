@@ -12,7 +12,7 @@ import httpx
 import pytest
 import trustme
 
-from reconciler.ledger import HeadAccepted
+from reconciler.actual.ledger import HeadAccepted
 from reconciler.trigger.app import Bounds
 from tests.kit.issuer import SUBJECT, Issuer
 from tests.kit.sample import HEAD, NOW, desired, unit

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reconciler.actual.ledger import HeadAccepted
 from reconciler.config.trigger import Oidc
-from reconciler.controller import Runtime, tick
-from reconciler.decide import Capacity
-from reconciler.ledger import HeadAccepted
+from reconciler.controller.tick import Runtime, tick
+from reconciler.deciding.decide import Capacity
 from reconciler.model import Commit, JobId, Operation, Phase, UnitId
 from reconciler.ports import HistoryEvent
 from reconciler.status import Outlook, Picture

@@ -9,9 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from reconciler.decide import Queued
-from reconciler.errors import ConfigError
-from reconciler.ledger import (
+from reconciler.actual.ledger import (
     BreakGlassClosed,
     BreakGlassOpened,
     Frozen,
@@ -23,6 +21,8 @@ from reconciler.ledger import (
     OutOfBand,
     Paused,
 )
+from reconciler.deciding.decide import Queued
+from reconciler.errors import ConfigError
 from reconciler.model import BreakGlass, Commit, Hold, UnitId
 from reconciler.trust import Seen as SeenOnce
 from reconciler.trust import Unproven

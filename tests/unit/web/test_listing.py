@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.ledger import CheckScheduled, JobEnded
+from reconciler.actual.ledger import CheckScheduled, JobEnded
 from reconciler.model import UnitId
 from reconciler.status import overview
 from reconciler.web.listing import SORTS, Listing, Query

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from reconciler import schedule
+from reconciler.deciding import schedule
+from reconciler.deciding.schedule import ends_by
 from reconciler.model import Ledger, Operation, Timeouts, UnitRecord
 from reconciler.runner import overdue
 from reconciler.runner.terraform.engine import APPLY_GRACE
-from reconciler.schedule import ends_by
 from reconciler.status import Picture, UnitStatus, overview
 from reconciler.web.sentences import next_step
 from reconciler.web.shape import Shape, detail

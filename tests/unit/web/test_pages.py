@@ -10,9 +10,9 @@ import httpx
 import pytest
 from markupsafe import escape
 
+from reconciler.actual.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
 from reconciler.forge.facts import Pull
 from reconciler.git.proofs import Proof
-from reconciler.ledger import Frozen, HeadAccepted, HoldChanged, JobDispatched, JobEnded, Paused, PullShown
 from reconciler.model import (
     Hold,
     JobId,

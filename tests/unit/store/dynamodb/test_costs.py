@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ledger import HeadAccepted, JobDispatched, JobEnded
+from reconciler.actual.ledger import HeadAccepted, JobDispatched, JobEnded
 from reconciler.model import (
     Applied,
     Cause,

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from reconciler.actual.ledger import CheckScheduled, HeadAccepted, HoldChanged
 from reconciler.codec import ACTIONS
 from reconciler.errors import PassError
-from reconciler.ledger import CheckScheduled, HeadAccepted, HoldChanged
 from reconciler.model import Commit, Hold, UnitId
 from reconciler.ports import Term
 from reconciler.store.dynamodb import patience
