@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import stat
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, BinaryIO, Self
 
 from reconciler.errors import PassError
 
@@ -21,47 +21,69 @@ TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as `write_atomic` names them
 ABANDONED = 3600.0  # seconds
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True, named: bool = True) -> None:
     """Replace the file as a whole: after a crash at any point it holds the old bytes or the new ones.
 
-    The folder must exist. On disk when this returns, unless `durable` is False: then a loss of power may take it. An
-    error leaves the old file and no temporary one.
+    The folder must exist. On disk when this returns, unless `durable` is False: then a loss of power may take it, and the old
+    file too. Not `named`: its bytes are on disk, its name is not waited for, so that a loss of power leaves the old file or the
+    new one. An error leaves the old file and no temporary one.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = _written_beside(path, data, mode, durable=durable)
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        Path(name).replace(path)
+        os.replace(name, path)  # noqa: PTH105 - a job does this often: the standard library's own call, without its path's
     except BaseException:
-        with suppress(FileNotFoundError):
-            Path(name).unlink()
+        _remove(name)
         raise
-    if durable:
+    if durable and named:
         sync_folder(path.parent)
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = True) -> bool:
     """As `write_atomic`, and only where there is no such file; False: there is one. Of two who try, one succeeds."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = _written_beside(path, data, mode, durable=durable)
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
         os.link(name, path)
     except FileExistsError:
         return False
     finally:
-        Path(name).unlink()
+        _remove(name)
     if durable:
         sync_folder(path.parent)
     return True
+
+
+def _written_beside(path: Path, data: bytes, mode: int, *, durable: bool) -> str:
+    """A temporary file with these bytes, in the folder of the path; its name. An error leaves none."""
+    handle, name = _opened_beside(path)
+    try:
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            os.fchmod(handle, mode)
+            _write_all(file, data)
+            if durable:
+                os.fsync(handle)
+    except BaseException:
+        _remove(name)
+        raise
+    return name
+
+
+def _opened_beside(path: Path) -> tuple[int, str]:
+    """As `tempfile.mkstemp`, for a tenth of its price in a process that was just forked."""
+    while True:
+        name = f"{path.parent}/.{path.name}.{secrets.token_hex(4)}"
+        with suppress(FileExistsError):
+            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), name
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _remove(name: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name)  # noqa: PTH108 - as above
 
 
 def sweep(folder: Path) -> None:
