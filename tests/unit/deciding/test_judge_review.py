@@ -95,6 +95,12 @@ def test_the_hold_names_what_exceeds_and_what_to_do() -> None:
     assert f"Open a pull request that touches {PATH}" in hold.message
 
 
+def test_the_hold_names_every_pull_request_that_was_merged_at_once() -> None:
+    hold = judge_review(plan(DELETE), Shown(12, (), also=(14,)), ReviewMode.WHEN_AVAILABLE, Cause.DESIRED, PATH)
+    assert hold is not None
+    assert "pull requests #12, #14, which were merged without a plan of them together," in hold.message
+
+
 def test_two_objects_of_one_address_are_both_looked_at() -> None:
     """What create_before_destroy left behind has its successor's address."""
     assert exceeding(plan(UPDATE, DELETE), Shown(1, (DELETE, UPDATE)), NONE, NONE) == ()
