@@ -49,6 +49,13 @@ def adopt(*, orphans: bool = True) -> None:
     _control(REAPER, int(orphans))
 
 
+def end_with(parent: int) -> None:
+    """From now on this process is killed when its parent, which is that one, ends."""
+    _control(DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def end_shut_in() -> None:
     """Kill those of this process's children that are shut in, then those that were theirs, until there is none."""
     while found := _shut_in():

@@ -68,9 +68,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Jailer:
-    """Starts programs in one cell. What `process.Command` asks of a jail."""
+    """Starts programs in one cell. What `process.Command` asks of a jail. `leashed`: they end with who starts them."""
 
     cell: Cell
+    leashed: bool = False
 
     @property
     def largest(self) -> int:
@@ -90,11 +91,12 @@ class Jailer:
         if self.cell.bwrap is None:
             bare.adopt()  # what outlives its keeper comes to us
         seccomp.program(network=self.cell.bwrap is not None or self.cell.network)  # here, where it is remembered
+        parent = os.getpid() if self.leashed else None
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKED)  # none is lost before the keeper can hand it on
         try:
             pid = os.fork()
             if pid == 0:
-                _become(self.cell, argv, env, (output, errors), kept)
+                _become(self.cell, argv, env, (output, errors), kept, parent)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Kept(pid, self.cell)
@@ -108,15 +110,22 @@ def _make_scratch(path: Path) -> None:
 
 
 def _become(
-    cell: Cell, argv: Sequence[str | Path], env: Mapping[str, str], streams: tuple[int, int], locks: tuple[int, ...]
+    cell: Cell,
+    argv: Sequence[str | Path],
+    env: Mapping[str, str],
+    streams: tuple[int, int],
+    locks: tuple[int, ...],
+    parent: int | None,
 ) -> NoReturn:
-    """Be the keeper."""
+    """Be the keeper; if it has a `parent`, for as long as that lives."""
     code = FAILED
     try:
+        if parent is not None:
+            bare.end_with(parent)
         gc.freeze()  # what is the job's is not looked at again: each page looked at would be copied
         os.setsid()
         signal.set_wakeup_fd(-1)
-        _hold_only(streams, locks)
+        hold_only(streams, locks)
         code = _Keeper(cell).keep(argv, env)
     except BaseException:  # noqa: BLE001 - the last frame of a forked process: nothing may return into the job's
         os.write(2, traceback.format_exc().encode())
@@ -124,8 +133,8 @@ def _become(
         os._exit(code)
 
 
-def _hold_only(streams: tuple[int, int], locks: tuple[int, ...]) -> None:
-    """Close what is the job's."""
+def hold_only(streams: tuple[int, int], locks: tuple[int, ...]) -> None:
+    """Of a forked process: close what is its parent's, but for these locks; the streams become its output and its errors."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
     moved = [os.dup(stream) for stream in streams]  # one of them may have a number that is about to be taken
     os.dup2(nowhere, 0)

@@ -235,14 +235,8 @@ class Conversation:
         return said, ended
 
     def _environment(self, temporary: str) -> dict[str, str]:
-        return {
-            **COLLECTOR,
-            **self._env,
-            "TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG),
-            "TF_IN_AUTOMATION": "1",
-            "CHECKPOINT_DISABLE": "1",
-            "TMPDIR": temporary,
-        }
+        own = {"TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG), "TMPDIR": temporary}
+        return {**lasting_environment(self._env), **own}
 
     def _root(self) -> list[str]:
         with open_plain(self._folder / ROOT_FILE) as root:
@@ -262,6 +256,11 @@ class Conversation:
                 yield log
         else:
             yield self._log
+
+
+def lasting_environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a command, but for those that name its folder."""
+    return {**COLLECTOR, **given, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
 
 
 def _refuse_engine_variables(env: Mapping[str, str]) -> None:
