@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -205,6 +206,9 @@ class HostEnvironment(Closed):
     adopt: list[AdoptFrom] = Field(
         default=[], description="where states may be that entries adopt; nowhere, if not written"
     )
+    warm: Literal["none", "plan"] = Field(
+        default="plan", description="what its warm workers do, where the host has `warm`: plan what was merged"
+    )
     egress: list[EgressTo] = Field(
         default=[],
         description="what its jobs may connect to, besides its backend and the endpoints that `env` names: host:port",
@@ -235,6 +239,23 @@ class Sandbox(Closed):
     first_user: Annotated[int, Field(ge=1000, le=2**31)] = Field(
         default=70_000,
         description="where the runner is root, jobs run as users of their own: this id and the 255 after it, which must be nobody's",
+    )
+
+
+class Warm(Closed):
+    """Workers that have Terraform loaded already, and plan what most probably needs no change."""
+
+    library: HostPath | None = Field(
+        default=None, description="Terraform as a library; that of the extra `warm`, if not written"
+    )
+    version: Line = Field(description="of Terraform in it")
+    sha256: Annotated[str, matching(r"(?:sha256:)?[0-9a-f]{64}", "a digest (64 hexadecimal digits)")]
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="at a time")
+    jobs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=200, description="of one worker, until it is replaced")
+    age: Duration = Field(default=timedelta(hours=1), description="of a worker, until it is replaced")
+    idle: Duration = Field(default=timedelta(minutes=10), description="after which a worker that nobody needs is ended")
+    memory: Annotated[int, Field(ge=64, le=2**20)] = Field(
+        default=1024, description="MiB of a worker and all that it started; after a job that left it with more, it is replaced"
     )
 
 
@@ -298,6 +319,7 @@ class RunnerConfig(Closed):
         description="MiB that must be free, besides four times the state, wherever a job writes: else it is not begun",
     )
     sandbox: Sandbox | None = Field(default=None, description="the jail that jobs run in; none, if not written")
+    warm: Warm | None = Field(default=None, description="warm workers; none, if not written")
     task: Task = Field(default_factory=Task)
 
     @model_validator(mode="after")

@@ -218,13 +218,15 @@ class Case:
         """Plan; once more if the module's outputs turn out to be sensitive, which the generated root must then say."""
         destroy = self._unit.presence is Presence.ABSENT
         sensitive, targets = self._memory.sensitive_outputs, self._allowances().replace
+        settled = self._memory.unfinished is None and self._memory.applying is None
+        look = settled and self._progress.cause is Cause.DRIFT
         try:
-            return talk.plan(sensitive, destroy=destroy, targets=targets)
+            return talk.plan(sensitive, destroy=destroy, targets=targets, look=look)
         except SensitiveOutputs as found:
             self._memory = replace(self._memory, sensitive_outputs=sensitive | found.names)
             known = self._host.memory.unit(self._unit.id)
             self._host.memory.save(replace(known, sensitive_outputs=self._memory.sensitive_outputs))
-            return talk.plan(self._memory.sensitive_outputs, destroy=destroy, targets=targets)
+            return talk.plan(self._memory.sensitive_outputs, destroy=destroy, targets=targets, look=look)
 
     def _act(self, talk: Talk, plan: PlanSummary, cause: Cause, state: State | None) -> Said:
         """Nothing to do, a hold, a report, or an apply."""

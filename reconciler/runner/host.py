@@ -50,6 +50,9 @@ from reconciler.runner.terraform.s3 import S3Backend
 from reconciler.runner.terraform.state import SUFFIX, Backend, LocalBackend
 from reconciler.runner.terraform.templates import Templates
 from reconciler.runner.unitlock import Here
+from reconciler.runner.warm.beside import open_warmth
+from reconciler.runner.warm.broker import STATUS
+from reconciler.runner.warm.loan import Door
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Hosted:
     variables: Mapping[str, str]
     secrets: frozenset[str]
     operation: Operation
+    errand: Errand
     access: Access
     vault: Vault
 
@@ -89,6 +93,10 @@ class Host:
         self.templates = Templates(self.memory.folder / "initialized", self.memory.seal)
         self.engine = _engine(config)
         self.sandbox = _sandbox(config, self.engine)
+        self.warmth = (
+            open_warmth(config.warm, self.engine, self.sandbox, config.memory_path / "warm") if config.warm else None
+        )
+        self.door: Door | None = None  # where jobs ask for warm workers, while there is a broker
         for name, listed in config.environments.items() if self.sandbox and self.sandbox.tier == STRICT else ():
             check_no_proxy(name, listed.env)
         self.rules = tuple(map(rule_of, config.rules))
@@ -205,6 +213,7 @@ class Host:
             variables=variables,
             secrets=frozenset(given.values()),
             operation=operation,
+            errand=errand,
             access=access,
             vault=Vault(access.keys(lambda _: for_secrets()), variables, region),
         )
@@ -213,8 +222,11 @@ class Host:
         """A jail for one job's engine, which sees these besides itself; None: this host has none."""
         if self.sandbox is None:
             return None
-        egress = _egress(self.config.environments[hosted.name], hosted.variables)
-        return self.sandbox.jailer(folder.work, (self.engine.binary, *readable), egress, folder.refusals)
+        return self.sandbox.jailer(folder.work, (self.engine.binary, *readable), self.egress(hosted), folder.refusals)
+
+    def egress(self, hosted: Hosted) -> Egress:
+        """What the environment's engines may connect to."""
+        return _egress(self.config.environments[hosted.name], hosted.variables)
 
     def secret(self, hosted: Hosted, name: str) -> str:
         """The value of one of the environment's secrets; from AWS with the credentials that the environment was opened with.
@@ -266,6 +278,7 @@ class Host:
             "installation": self.config.installation,
             "engine": {"kind": self.engine.kind, "version": self.engine.version, "binary": str(self.engine.binary)},
             "sandbox_tier": self.sandbox.tier if self.sandbox else NONE,
+            "warm": self._pool(),
             "paused": self.memory.paused(),
             "audit": json.loads(codec.encode(self._audit())),
             "accepted_head": self.memory.trust().commit,
@@ -287,6 +300,14 @@ class Host:
             ],
             "environments": {name: _described(listed) for name, listed in sorted(self.config.environments.items())},
         }
+
+    def _pool(self) -> object:
+        """What the broker says of its workers; None: there are none here."""
+        if self.warmth is None:
+            return None
+        with suppress(OSError, ValueError):
+            return json.loads((self.warmth.home / STATUS).read_bytes())
+        return {}
 
     def _trust(self) -> dict[str, object]:
         """What of the protected branch is accepted here, and what is not, and why."""

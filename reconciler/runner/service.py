@@ -47,6 +47,7 @@ from reconciler.runner.reviews import Kept, Scope
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.terraform import leftover
 from reconciler.runner.terraform.packages import Package
+from reconciler.runner.warm.beside import Beside
 from reconciler.systemd import Systemd
 from reconciler.trust import Seen
 
@@ -79,6 +80,7 @@ class Service:
         self._wakeup, self._poke = socket.socketpair()
         self._stopping = self._told = False
         self._anchoring = Anchoring(host.config.audit, host.record, host.config.installation)
+        self._beside = Beside(host.warmth)
         self._only = FileLock(host.memory.folder / "service.lock")
         self._verbs: dict[str, Callable[[wire.Message], wire.Message]] = {
             "start": self._start,
@@ -101,7 +103,8 @@ class Service:
         self._handle_signals()
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._wakeup, selectors.EVENT_READ)
-        self._anchoring.start(self._let_go)
+        self._anchoring.start(self._let_all_go)
+        self._beside.start(self._let_go)
         ready()
         self._systemd.ready()
         try:
@@ -111,6 +114,7 @@ class Service:
             listener.close()
             with suppress(FileNotFoundError):
                 self._host.config.socket_path.unlink()
+            self._beside.finish()
             self._anchoring.finish()
             self._only.release()
 
@@ -193,7 +197,8 @@ class Service:
             sys.stderr.write(f"runner: {folder.note}: {error}. Its engine is left to its own end.\n")
 
     def _reap(self) -> None:
-        self._anchoring.reap(self._let_go)
+        self._anchoring.reap(self._let_all_go)
+        self._beside.reap(self._let_go)
         for pid in list(self._children):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended == pid:
@@ -233,6 +238,7 @@ class Service:
         try:
             codec.prepare(*READ_BY_JOBS)
             self._host.warm(job.unit)
+            self._host.door = self._beside.door
             pid = self._fork(job, folder, lock)
         finally:
             lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
@@ -255,6 +261,11 @@ class Service:
                 one.close()
         self._anchoring.let_go()
         self._only.release()
+
+    def _let_all_go(self) -> None:
+        """As `_let_go`, in a process that has nothing to do with workers."""
+        self._let_go()
+        self._beside.let_go()
 
     def _poll(self, request: wire.Message) -> wire.Message:
         folder = self._folder(request)

@@ -29,6 +29,7 @@ from reconciler.runner.terraform.state import WORK_STATE, State, secrets_of
 from reconciler.runner.terraform.workspace import RootSpec, write_root
 from reconciler.runner.values import Inputs
 from reconciler.runner.vetted import check_vetted
+from reconciler.runner.warmly import Warmly
 
 # Bytes that an apply's output has for sure: for the state that the engine prints when it can write it nowhere, and what it says
 # of each change until then (measured: 2.3 KB a change on a full disk).
@@ -101,7 +102,10 @@ class Talk:
             stop=lambda step: step != "apply" and folder.told(),  # one that has begun is left to end
         )
         self._readying = Readying(host, hosted, folder.work, self._supply, unit.pin, self._tree, merged=merged)
-        self._copy = state.raw if state and copied else None
+        self._warmly = Warmly(host, self.hosted, folder, self._supply, unit.pin, self._tree, self._public, veil.learn)
+        self._may_be_warm = merged and not copied and unit.presence is Presence.PRESENT and not unit.entry.imports
+        self._raw = state.raw if state else None
+        self._copy = self._raw if copied else None
         self._began, self._size, self._changes = state.mark if state else None, len(state.raw) if state else 0, 0
 
     def __enter__(self) -> Self:
@@ -114,8 +118,10 @@ class Talk:
         if self._endpoint:
             self._endpoint.close()
 
-    def plan(self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...]) -> PlanSummary:
-        """Plan afresh from the newest state. Afterwards `drifted` has the objects that refresh found changed, `creations` what would be made, `said` the engine's account.
+    def plan(
+        self, sensitive: frozenset[str], *, destroy: bool, targets: tuple[str, ...], look: bool = False
+    ) -> PlanSummary:
+        """Plan afresh from the newest state; `look`: nothing was merged, so most probably there is nothing to do. Afterwards `drifted` has the objects that refresh found changed, `creations` what would be made, `said` the engine's account.
 
         Raises:
             SensitiveOutputs: these outputs must be marked as well; plan again.
@@ -123,7 +129,8 @@ class Talk:
         """
         deadline = deadline_in(self._unit.environment.timeouts.plan.total_seconds())
         try:
-            planned = self._planned(sensitive, deadline, destroy=destroy, targets=targets)
+            quiet = self._quiet(sensitive, deadline) if look and not destroy and not targets else None
+            planned = quiet or self._planned(sensitive, deadline, destroy=destroy, targets=targets)
         except SensitiveOutputs:
             raise
         except UnitError as error:
@@ -133,6 +140,19 @@ class Talk:
         self.drifted, self.creations, self.said = found.drifted, found.creations, planned.json
         self._changes = len(found.summary.changes)
         return found.summary
+
+    def _quiet(self, sensitive: frozenset[str], deadline: float) -> PlanResult | None:
+        """The plan of a warm worker, if there is one and it changes nothing."""
+        if not self._may_be_warm or self._host.door is None:
+            return None
+        root, block = self._write_root(sensitive)
+        name, spec = self._readying.name(root, block), self._spec(sensitive, block)
+        return self._warmly.plan(
+            lambda folder, backend: write_root(folder, replace(spec, backend=backend), self._tree),
+            name,
+            self._raw,
+            deadline,
+        )
 
     def _planned(
         self, sensitive: frozenset[str], deadline: float, *, destroy: bool, targets: tuple[str, ...]
@@ -195,10 +215,18 @@ class Talk:
 
     def _write_root(self, sensitive: frozenset[str]) -> tuple[Mapping[str, Any], Block]:
         """The root, and its backend block."""
+        block = self._block()
+        root = write_root(self.folder.work, self._spec(sensitive, block), self._tree)
+        if self._copy is not None:
+            write_atomic(self.folder.work / WORK_STATE, self._copy)
+        elif not self._readying.done:
+            self.hosted.backend.bring(self._stored_as, self.folder.work)
+        return root, block
+
+    def _spec(self, sensitive: frozenset[str], block: Block) -> RootSpec:
         unit, host, private = self._unit, self._host, self._private()
         values = {n: replace(v, sensitive=True) if n in private else v for n, v in self._inputs.values.items()}
-        block = self._block()
-        spec = RootSpec(
+        return RootSpec(
             unit=unit.id,
             installation=host.config.installation,
             pin=self._supply.pin,
@@ -212,12 +240,6 @@ class Talk:
             accounts=self.hosted.allowed_account_ids,
             imports=unit.entry.imports if unit.presence is Presence.PRESENT else {},
         )
-        root = write_root(self.folder.work, spec, self._tree)
-        if self._copy is not None:
-            write_atomic(self.folder.work / WORK_STATE, self._copy)
-        elif not self._readying.done:
-            self.hosted.backend.bring(self._stored_as, self.folder.work)
-        return root, block
 
     def _block(self) -> Block:
         if self._copy is not None:

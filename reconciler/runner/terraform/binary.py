@@ -130,15 +130,20 @@ def embedded_launcher(scratch: Path, library: Path) -> Path:
 FUTURE = "from __future__ import annotations\n"
 
 
-def _sealed(path: Path, wanted: str | None) -> Sealed:
+def sealed_library(path: Path, sha256: str) -> Sealed:
+    """The library of warm workers as it is now. Raises ConfigError if it is not the one that was pinned."""
+    return _sealed(path, sha256, "warm.library", "warm.sha256")
+
+
+def _sealed(path: Path, wanted: str | None, place: str = "engine.binary", pin: str = "engine.sha256") -> Sealed:
     """The file as it is now. Raises ConfigError if it is not the one that was pinned."""
     try:
         found = seal(path)
     except OSError as error:
-        raise ConfigError(f"engine.binary: {path} cannot be read: {error.strerror}. Let the runner read it.") from error
+        raise ConfigError(f"{place}: {path} cannot be read: {error.strerror}. Let the runner read it.") from error
     if wanted is not None and found.sha256 != wanted.lower().removeprefix("sha256:"):
         raise ConfigError(
-            f"engine.sha256: {path} has {found.sha256}, and {wanted} was expected. If the engine was upgraded on purpose, "
+            f"{pin}: {path} has {found.sha256}, and {wanted} was expected. If it was upgraded on purpose, "
             "write the new value; if not, find out who replaced it."
         )
     return found

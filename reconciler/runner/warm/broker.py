@@ -33,10 +33,11 @@ STATUS = "pool.json"  # what the pool is about, for people
 
 @dataclass(slots=True)
 class Kept:
-    """A worker, its end as a descriptor, who has it, and until when it must have cleaned up for whom next."""
+    """A worker, its end as a descriptor, what it plans, who has it, and until when it must have cleaned up for whom next."""
 
     started: Started
     handle: int
+    what: str
     owner: socket.socket | None = None
     nonce: str = ""
     deadline: float = float("inf")
@@ -46,7 +47,9 @@ class Kept:
 class Broker:
     """Serves `asks` until nobody has its other end."""
 
-    def __init__(self, starter: Starter, limits: Limits, asks: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, starter: Starter, limits: Limits, asks: socket.socket, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._starter, self._asks, self._clock = starter, asks, clock
         self._pool = Pool(limits)
         self._kept: dict[int, Kept] = {}
@@ -74,8 +77,9 @@ class Broker:
         owner = socket.socket(fileno=handles[0])
         owner.setblocking(False)
         try:
-            number = self._found(codec.decode(Spec, said))
-        except (ReconcilerError, OSError, ValueError) as error:
+            asked = json.loads(said)
+            number = self._found(codec.decode(Spec, asked["spec"].encode()), asked["what"])
+        except (ReconcilerError, OSError, ValueError, KeyError) as error:
             sys.stderr.write(f"runner: no worker: {error}\n")
             number = None
         if number is None:
@@ -83,25 +87,26 @@ class Broker:
         else:
             self._lend(number, owner)
 
-    def _found(self, spec: Spec) -> int | None:
+    def _found(self, spec: Spec, what: str) -> int | None:
         """The worker for it, made if need be."""
-        answer = self._pool.ask(spec.key, self._clock())
+        answer = self._pool.ask(spec.key, what, self._clock())
         if isinstance(answer, Lend):
+            self._kept[answer.number].what = what
             return answer.number
         if not isinstance(answer, Make):
             return None
         if answer.instead is not None:
             self._end(answer.instead)
         try:
-            self._keep(answer.number, self._starter.start(spec, answer.number))
+            self._keep(answer.number, what, self._starter.start(spec, answer.number))
         except BaseException:
             self._pool.gone(answer.number, self._clock(), asked=False)
             raise
         return answer.number
 
-    def _keep(self, number: int, started: Started) -> None:
+    def _keep(self, number: int, what: str, started: Started) -> None:
         handle = os.pidfd_open(started.child.pid)
-        self._kept[number] = Kept(started, handle)
+        self._kept[number] = Kept(started, handle, what)
         self._selector.register(handle, selectors.EVENT_READ, lambda: self._bury(number))
 
     def _lend(self, number: int, owner: socket.socket) -> None:
@@ -117,14 +122,15 @@ class Broker:
         if kept is None or kept.owner is None:  # it was buried a moment ago
             return
         said = self._take_back(kept)
+        if why := said.get("why"):
+            self._pool.fell_back(self._pool.members[number].key, kept.what, self._clock())
+            sys.stderr.write(f"runner: a job did without worker {number}: {why}\n")
+        self._pool.counts["changes"] += bool(said.get("changes"))
         memory = memory_of(kept.started.child.pid)
         if self._pool.back(number, self._clock(), whole=bool(said.get("whole")), memory=memory):
             self._clean(number, kept)
         else:
             self._end(number)
-        if why := said.get("why"):
-            self._pool.counts["fell_back"] += 1
-            sys.stderr.write(f"runner: a job did without worker {number}: {why}\n")
 
     def _take_back(self, kept: Kept) -> dict[str, object]:
         assert kept.owner is not None  # noqa: S101 - it was lent
@@ -190,14 +196,18 @@ class Broker:
         if kept.owner is not None:
             kept.owner.close()
         if not kept.ended:
-            sys.stderr.write(f"runner: worker {number} ended by itself: {_last_words(kept.started.folder / 'errors')}\n")
+            sys.stderr.write(
+                f"runner: worker {number} ended by itself: {_last_words(kept.started.folder / 'errors')}\n"
+            )
         kept.started.bury()
         self._pool.gone(number, self._clock(), asked=kept.ended)
 
     def _tell(self) -> None:
         """For people; a disk that is full stops nothing."""
         stages = [one.stage.value for one in self._pool.members.values()]
-        told = json.dumps({"workers": len(stages), "lent": stages.count("lent"), **dict(sorted(self._pool.counts.items()))})
+        told = json.dumps(
+            {"workers": len(stages), "lent_now": stages.count("lent"), **dict(sorted(self._pool.counts.items()))}
+        )
         if told != self._told:
             with suppress(OSError):
                 write_atomic(self._starter.home.parent / STATUS, told.encode(), durable=False)

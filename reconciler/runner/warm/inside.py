@@ -74,6 +74,7 @@ class Worker:
         empty(self._work, KEPT)
         with os.fdopen(parcel, "rb") as packed:
             unpack(packed, self._work)
+        self._tell({"begun": asked["argv"][0]})
         self._running = threading.Thread(target=self._command, args=(asked["argv"], output, errors))
         self._running.start()
 
@@ -92,7 +93,11 @@ class Worker:
         """Copy files that the command left; those that are there are named in the answer."""
         found = []
         for name, handle in zip(names, handles, strict=True):
-            with os.fdopen(handle, "wb") as into, suppress(FileNotFoundError), Path(self._work, name).open("rb") as left:
+            with (
+                os.fdopen(handle, "wb") as into,
+                suppress(FileNotFoundError),
+                Path(self._work, name).open("rb") as left,
+            ):
                 into.write(left.read())
                 found.append(name)
         self._tell({"fetched": found})

@@ -14,7 +14,8 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,8 @@ from reconciler.runner.warm.spec import Spec
 
 LOST = 99  # exit code of who stands in for a worker that is gone, or answers what no engine would
 PATIENCE = 2.0  # seconds for an answer to whether there is a worker
+COLD = 30.0  # seconds until a worker begins, which may have been started a moment ago
+HEED = 3  # seconds that a plan may take to come to its end when it is cancelled
 LARGEST = 1 << 17  # bytes
 OF_A_FOLDER = frozenset({"TF_CLI_CONFIG_FILE", "TMPDIR"})  # a worker has its own
 UNPACKED = frozenset({".out", ".err", "tmp"})  # suffixes, and a folder
@@ -38,6 +41,7 @@ LEFT: Mapping[str, tuple[frozenset[int], tuple[str, ...]]] = {
     "apply": (frozenset(range(256)), (WORK_STATE, ERRORED_STATE)),
 }
 CODES = range(256)
+ENDS = (0, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +50,24 @@ class Door:
 
     asks: socket.socket
 
-    def ask(self, spec: Spec) -> Loan | None:
-        """A worker, which is this job's until it gives it back; None: there is none for it now."""
+    def ask(self, spec: Spec, what: str) -> Loan | None:
+        """A worker, which is this job's until it gives it back; None: there is none for it now. `what` it shall plan: what none could a
+        while ago is not tried again.
+        """
+        said = json.dumps({"what": what, "spec": codec.encode(spec).decode()}).encode()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(PATIENCE)
         try:
             with theirs:
-                socket.send_fds(self.asks, [codec.encode(spec)], [theirs.fileno()], socket.MSG_DONTWAIT)
-            said, handles, _, _ = socket.recv_fds(ours, LARGEST, 1)
+                socket.send_fds(self.asks, [said], [theirs.fileno()], socket.MSG_DONTWAIT)
+            answer, handles, _, _ = socket.recv_fds(ours, LARGEST, 1)
         except OSError:
             ours.close()
             return None
         if not handles:
             ours.close()
             return None
-        return Loan(spec, json.loads(said)["number"], socket.socket(fileno=handles[0]), ours)
+        return Loan(spec, json.loads(answer)["number"], socket.socket(fileno=handles[0]), ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +79,10 @@ class Loan:
     control: socket.socket
     owner: socket.socket
 
-    def back(self, *, whole: bool, why: str = "") -> None:
-        """Give it back; `whole`: it did what it was asked to. Else it is ended."""
+    def back(self, *, whole: bool, why: str = "", changes: bool = False) -> None:
+        """Give it back; `whole`: it did what it was asked to, else it is ended. `why` what came of it is of no use; `changes`: it found some."""
         with suppress(OSError):
-            self.owner.send(json.dumps({"whole": whole, "why": why}).encode())
+            self.owner.send(json.dumps({"whole": whole, "why": why, "changes": changes}).encode())
         self.owner.close()
         self.control.close()
 
@@ -90,6 +97,7 @@ class Seat:
     loan: Loan
     folder: Path
     largest: int = Limits().file
+    ran: list[Kept] = field(default_factory=list)
 
     def start(
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
@@ -107,7 +115,13 @@ class Seat:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(packed)
-        return Kept(pid)
+        self.ran.append(Kept(pid))
+        return self.ran[-1]
+
+    @property
+    def whole(self) -> bool:
+        """Whether each command ended as one of an engine's does."""
+        return all(one.returncode in ENDS for one in self.ran)
 
     def _packed(self) -> int:
         handle = os.memfd_create("root")
@@ -140,10 +154,15 @@ def _become(
 
 
 def _asked(control: socket.socket, words: Sequence[str], packed: int) -> int:
-    """Have the command run, and hand on what this process is asked to."""
+    """Have the command run, and hand on what this process is asked to. Raises: no such answer as an engine would give."""
     _send(control, {"do": "run", "argv": words}, 1, 2, packed)
+    control.settimeout(COLD)
+    if json.loads(control.recv(LARGEST)) != {"begun": words[0]}:
+        raise ValueError("it began something else")
+    control.settimeout(None)
     for number in ASKED:
-        signal.signal(number, lambda *_: _send(control, {"do": "cancel"}))
+        signal.signal(number, partial(_cancel, control))
+    signal.signal(signal.SIGALRM, _give_up)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKED)
     code = json.loads(control.recv(LARGEST))["code"]
     if type(code) is not int or code not in CODES:
@@ -151,6 +170,17 @@ def _asked(control: socket.socket, words: Sequence[str], packed: int) -> int:
     for number in ASKED:
         signal.signal(number, signal.SIG_IGN)
     return code
+
+
+def _cancel(control: socket.socket, number: int, _frame: object) -> None:
+    """A plan that does not heed that is given up soon, so that there is time for the engine's own; an apply never."""
+    _send(control, {"do": "cancel"})
+    if number == signal.SIGTERM:
+        signal.alarm(HEED)
+
+
+def _give_up(*_: object) -> NoReturn:
+    raise TimeoutError("it does not heed that it was cancelled")
 
 
 def _fetch(control: socket.socket, names: Sequence[str], folder: Path) -> None:

@@ -22,8 +22,7 @@ def pack(folder: Path, into: BinaryIO, *, without: frozenset[str] = frozenset())
     contents = [(folder / path).read_bytes() if kind == FILE else b"" for path, kind, _ in entries]
     told = [[p, k, len(c) if k == FILE else v] for (p, k, v), c in zip(entries, contents, strict=True)]
     into.write(json.dumps(told).encode() + b"\n")
-    for content in contents:
-        into.write(content)
+    into.writelines(contents)
     into.flush()
 
 

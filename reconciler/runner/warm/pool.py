@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 AGAIN = 600.0  # seconds within which a key must be asked for twice before a worker is made for it: a cold one is slower than a process
 SPARE = 5.0  # seconds that a worker has been idle before another key may have its place
 FAILURES = 3  # workers in a row that ended before they did anything
 PAUSE = 600.0  # seconds without a new one after that
+IN_VAIN = 3600.0  # seconds for which a worker is not tried with what none could do
 MOST_KEYS = 1000
+T = TypeVar("T")
 
 
 class Stage(Enum):
@@ -73,17 +76,18 @@ class Pool:
     members: dict[int, Member] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _asked: dict[str, float] = field(default_factory=dict)
+    _in_vain: dict[tuple[str, str], float] = field(default_factory=dict)
     _numbers: int = 0
     _failures: int = 0
     _paused_until: float = float("-inf")
 
-    def ask(self, key: str, now: float) -> Lend | Make | Refuse:
-        """A worker for a job. The one that was used last is the warmest."""
-        before = self._asked.pop(key, float("-inf"))
-        self._asked[key] = now
-        if len(self._asked) > MOST_KEYS:
-            self._asked.pop(next(iter(self._asked)))
-        found = self._idle(lambda one: one.key == key)
+    def ask(self, key: str, what: str, now: float) -> Lend | Make | Refuse:
+        """A worker for a job that plans that. The one that was used last is the warmest."""
+        if now - self._in_vain.get((key, what), float("-inf")) < IN_VAIN:
+            return self._refuse("in_vain")
+        before = self._asked.get(key, float("-inf"))
+        _note(self._asked, key, now)
+        found = [number for number in self._idle() if self.members[number].key == key]
         if found:
             return self._lend(found[-1], now)
         if now - before > AGAIN:
@@ -104,6 +108,11 @@ class Pool:
         self.counts["recycled"] += whole and worn
         self._stage(member, Stage.CLEANING, now)
         return whole and not worn
+
+    def fell_back(self, key: str, what: str, now: float) -> None:
+        """What came of it was of no use: for a while nobody tries that again."""
+        self.counts["fell_back"] += 1
+        _note(self._in_vain, (key, what), now)
 
     def cleaned(self, number: int, now: float) -> None:
         """It is as good as new, or better."""
@@ -128,9 +137,9 @@ class Pool:
             if one.stage is Stage.IDLE and (now - one.since >= self.limits.idle or now - one.born >= self.limits.age)
         ]
 
-    def _idle(self, fits: object = None) -> list[int]:
+    def _idle(self) -> list[int]:
         """Longest idle first."""
-        found = [n for n, one in self.members.items() if one.stage is Stage.IDLE and (not callable(fits) or fits(one))]
+        found = [number for number, one in self.members.items() if one.stage is Stage.IDLE]
         return sorted(found, key=lambda number: self.members[number].since)
 
     def _lend(self, number: int, now: float) -> Lend:
@@ -158,3 +167,11 @@ class Pool:
 
     def _stage(self, member: Member, stage: Stage, now: float) -> None:
         member.stage, member.since = stage, now
+
+
+def _note(times: dict[T, float], what: T, now: float) -> None:
+    """The latest are last; the oldest go."""
+    times.pop(what, None)
+    times[what] = now
+    if len(times) > MOST_KEYS:
+        times.pop(next(iter(times)))

@@ -74,7 +74,12 @@ class Starter:
         work.mkdir(parents=True, mode=0o700)
         (work / "tmp").mkdir(mode=0o700)
         scratch = self._scratch(work)
-        env = {**ONE_ARENA, **spec.env, "TF_CLI_CONFIG_FILE": str(work / CLI_CONFIG), "TMPDIR": str(scratch or work / "tmp")}
+        env = {
+            **ONE_ARENA,
+            **spec.env,
+            "TF_CLI_CONFIG_FILE": str(work / CLI_CONFIG),
+            "TMPDIR": str(scratch or work / "tmp"),
+        }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, (folder / "errors").open("wb") as errors:
@@ -105,9 +110,7 @@ class Starter:
         python = python_for_all() if self.sandbox.tier == FALLBACK else own_python()
         program = self._program()
         readable = (*interpreter(python), program, self.library, spec.mirror, spec.trees)
-        jailer = replace(
-            self.sandbox.jailer(folder / "work", readable, spec.egress, folder / "refused"), leashed=True
-        )
+        jailer = replace(self.sandbox.jailer(folder / "work", readable, spec.egress, folder / "refused"), leashed=True)
         opened = list(_opened(spec, jailer.cell, env, self.library))
         alone = jailer.cell.bwrap is not None or jailer.cell.user is not None
         told = self._told(folder / "work", opened, alone=alone, parent=0)
