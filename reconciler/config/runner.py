@@ -255,7 +255,11 @@ class Warm(Closed):
     age: Duration = Field(default=timedelta(hours=1), description="of a worker, until it is replaced")
     idle: Duration = Field(default=timedelta(minutes=10), description="after which a worker that nobody needs is ended")
     memory: Annotated[int, Field(ge=64, le=2**20)] = Field(
-        default=1024, description="MiB of a worker and all that it started; after a job that left it with more, it is replaced"
+        default=2048, description="MiB of a worker and all that it started; after a job that left it with more, it is replaced"
+    )
+    own_providers: list[Line] = Field(
+        default=[],
+        description="sources (hashicorp/aws) of providers that each worker keeps running, besides itself; they must know `-debug`",
     )
 
 

@@ -75,6 +75,13 @@ def unpacked(mirror: Path, one: Wanted) -> Path:
     return mirror / one.host / one.source / one.version / this_platform()
 
 
+def program_in(package: Path, one: Wanted) -> Path | None:
+    """The program of an unpacked package, as engines find it; None where there is not exactly one."""
+    name = f"terraform-provider-{one.source.rpartition('/')[2]}"
+    found = [path for path in package.glob(f"{name}*") if path.is_file() and os.access(path, os.X_OK)]
+    return found[0] if len(found) == 1 else None
+
+
 def found_in(mirror: Path, one: Wanted) -> list[Path]:
     """The packages for this machine that an engine may take: a folder, an archive, or both."""
     kind = one.source.rpartition("/")[2]

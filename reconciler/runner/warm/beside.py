@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from reconciler.config.runner import Warm
 from reconciler.errors import ConfigError
-from reconciler.runner.jail.tier import TASK, Sandbox
+from reconciler.runner.jail.tier import FALLBACK, TASK, Sandbox
 from reconciler.runner.terraform.binary import Engine, embedded_library, sealed_library
 from reconciler.runner.terraform.sealed import Sealed, intact
 from reconciler.runner.warm.broker import Broker, own_home
@@ -39,6 +39,7 @@ class Warmth:
     limits: Limits
     home: Path
     sandbox: Sandbox | None
+    own_providers: frozenset[str]
 
     def usable(self) -> bool:
         """Whether the library is still what it was. A stat, as long as nothing is."""
@@ -60,7 +61,10 @@ def open_warmth(config: Warm, engine: Engine, sandbox: Sandbox | None, home: Pat
     limits = Limits(
         config.workers, config.jobs, config.age.total_seconds(), config.idle.total_seconds(), config.memory << 20
     )
-    return Warmth(library, config.version, limits, home, sandbox)
+    own = frozenset(config.own_providers)
+    if own and sandbox is not None and sandbox.tier == FALLBACK:
+        raise ConfigError("warm.own_providers: they take tier strict, or no sandbox; remove it from runner.yaml.")
+    return Warmth(library, config.version, limits, home, sandbox, own)
 
 
 class Beside:

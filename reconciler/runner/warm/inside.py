@@ -13,10 +13,12 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,14 +31,35 @@ AGAIN = 0.05  # seconds between tries to cancel a command that has not begun
 DEATH_SIGNAL, REAPER = 1, 36
 KEPT = frozenset({"tmp"})  # it is where temporary files go, by another name too
 RUN = b"command"
+REATTACH = "TF_REATTACH_PROVIDERS"
 FAILED = 1
 
 
-class Worker:
-    """Serves one socket. `alone`: nobody whom this process may end is anything but what a command of it left behind."""
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """Providers that were started for this worker alone, and their folder for temporary files, by its inode."""
 
-    def __init__(self, control: socket.socket, library: str, work: Path, *, alone: bool) -> None:
-        self._control, self._work, self._alone = control, work, alone
+    processes: tuple[subprocess.Popen[bytes], ...] = ()
+    folder: int | None = None
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """Each leads a group, which nobody else can join."""
+        return frozenset(one.pid for one in self.processes)
+
+    def check(self) -> None:
+        """Raises OSError: one has ended."""
+        if any(one.poll() is not None for one in self.processes):
+            raise OSError("a provider has ended")
+
+
+class Worker:
+    """Serves one socket. `alone`: whomever this process may end, it or a command of it has started: it is the first of its namespace, or
+    has a user of its own.
+    """
+
+    def __init__(self, control: socket.socket, library: str, work: Path, owned: Owned, *, alone: bool) -> None:
+        self._control, self._work, self._owned, self._alone = control, work, owned, alone
         loaded = ctypes.CDLL(library)
         self._run_cli, self._cancel_cli = loaded.RunCliWithCancel, loaded.CancelCli
         words = ctypes.POINTER(ctypes.c_char_p)
@@ -71,7 +94,7 @@ class Worker:
             self._clean(asked["nonce"])
 
     def _run(self, asked: dict[str, Any], output: int, errors: int, parcel: int) -> None:
-        empty(self._work, KEPT)
+        self._empty()
         with os.fdopen(parcel, "rb") as packed:
             unpack(packed, self._work)
         self._tell({"begun": asked["argv"][0]})
@@ -107,25 +130,54 @@ class Worker:
         if self._running is not None:
             self._running.join()
         self._end_others()
-        empty(self._work, KEPT)
+        self._empty()
+        self._owned.check()
         if Path.cwd() != self._work:
             raise OSError(f"the library has left {self._work}")
         self._tell({"clean": nonce})
 
+    def _empty(self) -> None:
+        for folder, keep in ((self._work, KEPT), (Path(os.environ["TMPDIR"]), frozenset[str]())):
+            empty(folder, keep, self._owned.folder)
+
     def _end_others(self) -> None:
-        if self._alone:
-            with suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGKILL)
+        """Whatever commands left running."""
+        if not self._alone:
+            _end(pid for pid in _children() if pid not in self._owned.groups)
+        elif self._owned.processes:
+            _end(pid for pid in range(2, _newest()) if _group(pid) not in self._owned.groups)
         else:
-            for pid in _children():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            _end([-1])
+        how = os.WNOHANG if self._owned.processes else 0  # they live on, and would be waited for
         with suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+            while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | how)) is not None:
+                self._owned.check()  # it reaps its own
+                os.waitpid(found.si_pid, 0)
 
     def _tell(self, what: dict[str, Any]) -> None:
         self._control.send(json.dumps(what).encode())
+
+
+def _end(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _newest() -> int:
+    """The number of a thread that was just begun: none in this namespace is higher."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
 
 
 def _children() -> list[int]:
@@ -143,6 +195,48 @@ def _leash(parent: int) -> None:
         os._exit(FAILED)
 
 
+def _own(providers: Mapping[str, str]) -> Owned:
+    """Start these, address -> program, and have the library find them. They end with this process."""
+    if not providers:
+        return Owned()
+    folder = Path(os.environ["TMPDIR"], "own")
+    folder.mkdir(mode=0o700)
+    env = {name: text for name, text in os.environ.items() if name != REATTACH} | {"TMPDIR": str(folder)}
+    started = {address: _started(program, env) for address, program in providers.items()}
+    found = {address: _address(process) for address, process in started.items()}
+    _say_to_library(json.dumps(found))
+    return Owned(tuple(started.values()), folder.stat().st_ino)
+
+
+def _say_to_library(text: str) -> None:
+    """Go reads the variables as they lie in memory since this process began (measured): so one lies there, long enough, and is written over."""
+    find = ctypes.CDLL(None).getenv
+    find.restype = ctypes.c_void_p
+    room = len(os.environ[REATTACH])
+    if len(text) > room:
+        raise OSError(f"{REATTACH} has no room for {len(text)} characters")
+    ctypes.memmove(find(REATTACH.encode()), text.ljust(room).encode(), room)
+
+
+def _started(program: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [program, "-debug"], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        start_new_session=True, preexec_fn=lambda: ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL),  # noqa: PLW1509 - no thread yet
+    )  # fmt: skip
+
+
+def _address(provider: subprocess.Popen[bytes]) -> object:
+    """Where it listens, as it says itself. What it says later is nobody's."""
+    assert provider.stdout is not None  # noqa: S101 - it is a pipe
+    for line in provider.stdout:
+        name, _, text = line.decode().strip().partition("=")
+        if name == REATTACH:
+            (found,) = json.loads(text.strip("'")).values()
+            threading.Thread(target=provider.stdout.read, daemon=True).start()
+            return found
+    raise OSError("a provider does not say where it listens")
+
+
 def main() -> NoReturn:
     """Never returns: the library's threads must not meet a Python that is being torn down."""
     code = FAILED
@@ -157,7 +251,8 @@ def main() -> NoReturn:
         os.chdir(told["work"])
         if told["opened"]:
             restrict([Opened(tuple(map(Path, paths)), rights) for paths, rights in told["opened"]], network=True)
-        Worker(control, told["library"], Path(told["work"]), alone=told["alone"]).serve()
+        owned = _own(told["own"])
+        Worker(control, told["library"], Path(told["work"]), owned, alone=told["alone"]).serve()
         code = 0
     except BaseException as error:  # noqa: BLE001 - the last frame of this process
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

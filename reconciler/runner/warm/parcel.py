@@ -38,15 +38,19 @@ def unpack(packed: BinaryIO, folder: Path) -> None:
             place.write_bytes(packed.read(value))
 
 
-def empty(folder: Path, keep: frozenset[str] = frozenset()) -> None:
-    """Remove all that is in it, whatever rights that has; of folders that are kept, what is in them. Raises OSError."""
+def empty(folder: Path, keep: frozenset[str] = frozenset(), untouched: int | None = None) -> None:
+    """Remove all that is in it, whatever rights that has; of folders that are kept, what is in them. The folder with that inode
+    stays as it is. Raises OSError.
+    """
     folder.chmod(0o700)
     with os.scandir(folder) as found:
         for entry in found:
+            if entry.inode() == untouched:
+                continue
             if not entry.is_dir(follow_symlinks=False):
                 Path(entry.path).unlink()
                 continue
-            empty(Path(entry.path))
+            empty(Path(entry.path), untouched=untouched)
             if entry.name not in keep:
                 Path(entry.path).rmdir()
 

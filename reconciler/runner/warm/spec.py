@@ -15,7 +15,7 @@ from reconciler.runner.jail.egress import Egress
 class Spec:
     """Jobs with equal specs may have the same worker, one after another; no others.
 
-    `environment` is one for one operation, as its host has it, and the code's own trust: all that must not be mixed. `providers` are
+    `owned` are providers that it starts for itself and keeps, address -> program. `environment` is one for one operation, as its host has it, and the code's own trust: all that must not be mixed. `providers` are
     those of the lock, each with the hash that was proven in `mirror`. `env` are the variables: the library reads them once.
     """
 
@@ -25,6 +25,7 @@ class Spec:
     trees: Path
     env: Mapping[str, str] = field(repr=False)
     egress: Egress = field(default_factory=Egress)
+    owned: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

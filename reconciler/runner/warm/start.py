@@ -27,6 +27,7 @@ from reconciler.runner.warm.spec import Spec
 
 BEGIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from reconciler.runner.warm.inside import main; main()"
 SOURCES = {"runner/jail/landlock.py": landlock, "runner/warm/inside.py": inside, "runner/warm/parcel.py": parcel}
+EACH = 512  # characters that the library may be told of one provider
 HOSTS = Path("/etc/hosts")
 # glibc gives each thread a piece of address space otherwise, of which a jail has a limit.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "2"}
@@ -76,6 +77,7 @@ class Starter:
         scratch = self._scratch(work)
         env = {
             **ONE_ARENA,
+            **({inside.REATTACH: " " * EACH * len(spec.owned)} if spec.owned else {}),
             **spec.env,
             "TF_CLI_CONFIG_FILE": str(work / CLI_CONFIG),
             "TMPDIR": str(scratch or work / "tmp"),
@@ -98,8 +100,8 @@ class Starter:
             return None
         return Path(tempfile.mkdtemp(prefix="warm-"))
 
-    def _start_bare(self, _spec: Spec, folder: Path, env: Mapping[str, str], control: int, errors: int) -> Child:
-        told = self._told(folder / "work", [], alone=False, parent=os.getpid())
+    def _start_bare(self, spec: Spec, folder: Path, env: Mapping[str, str], control: int, errors: int) -> Child:
+        told = self._told(folder / "work", [], spec.owned, alone=False, parent=os.getpid())
         return subprocess.Popen(
             (own_python(), "-IS", "-c", BEGIN, self._program(), told), cwd=folder / "work", env=env,
             stdin=subprocess.DEVNULL, stdout=control, stderr=errors, start_new_session=True,
@@ -113,11 +115,20 @@ class Starter:
         jailer = replace(self.sandbox.jailer(folder / "work", readable, spec.egress, folder / "refused"), leashed=True)
         opened = list(_opened(spec, jailer.cell, env, self.library))
         alone = jailer.cell.bwrap is not None or jailer.cell.user is not None
-        told = self._told(folder / "work", opened, alone=alone, parent=0)
+        told = self._told(folder / "work", opened, spec.owned, alone=alone, parent=0)
         return jailer.start((python, "-IS", "-c", BEGIN, program, told), env, control, errors, ())
 
-    def _told(self, work: Path, opened: list[tuple[list[str], int]], *, alone: bool, parent: int) -> str:
-        told = {"work": str(work), "library": str(self.library), "opened": opened, "alone": alone, "parent": parent}
+    def _told(
+        self, work: Path, opened: list[tuple[list[str], int]], own: Mapping[str, str], *, alone: bool, parent: int
+    ) -> str:
+        told = {
+            "work": str(work),
+            "library": str(self.library),
+            "opened": opened,
+            "alone": alone,
+            "parent": parent,
+            "own": own,
+        }
         return json.dumps(told)
 
     def _program(self) -> Path:
