@@ -27,7 +27,7 @@ def pack(folder: Path, into: BinaryIO, *, without: frozenset[str] = frozenset())
 
 
 def unpack(packed: BinaryIO, folder: Path) -> None:
-    """Into a folder that is empty."""
+    """Into a folder that is empty. Raises EOFError: not all of it is there."""
     for path, kind, value in json.loads(packed.readline()):
         place = folder / path
         if kind == FOLDER:
@@ -35,7 +35,10 @@ def unpack(packed: BinaryIO, folder: Path) -> None:
         elif kind == LINK:
             place.symlink_to(value)
         else:
-            place.write_bytes(packed.read(value))
+            content = packed.read(value)
+            if len(content) != value:
+                raise EOFError(f"{path} is cut off")
+            place.write_bytes(content)
 
 
 def empty(folder: Path, keep: frozenset[str] = frozenset(), untouched: int | None = None) -> None:
