@@ -251,11 +251,14 @@ class Warm(Closed):
     version: Line = Field(description="of Terraform in it")
     sha256: Annotated[str, matching(r"(?:sha256:)?[0-9a-f]{64}", "a digest (64 hexadecimal digits)")]
     workers: Annotated[int, Field(ge=1, le=64)] = Field(default=2, description="at a time")
-    jobs: Annotated[int, Field(ge=1, le=100_000)] = Field(default=200, description="of one worker, until it is replaced")
+    jobs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        default=200, description="of one worker, until it is replaced"
+    )
     age: Duration = Field(default=timedelta(hours=1), description="of a worker, until it is replaced")
     idle: Duration = Field(default=timedelta(minutes=10), description="after which a worker that nobody needs is ended")
     memory: Annotated[int, Field(ge=64, le=2**20)] = Field(
-        default=2048, description="MiB of a worker and all that it started; after a job that left it with more, it is replaced"
+        default=2048,
+        description="MiB of a worker and all that it started; after a job that left it with more, it is replaced",
     )
     own_providers: list[Line] = Field(
         default=[],

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,20 @@ import pytest
 
 from reconciler.errors import ConfigError
 from reconciler.runner.host import Host
-from reconciler.runner.terraform.binary import embedded_library
+from reconciler.runner.jail.tier import NONE, STRICT
+from reconciler.runner.terraform.binary import Engine, embedded_library
+from reconciler.runner.terraform.engine import Conversation, lasting_environment
+from reconciler.runner.terraform.initialized import Initialized, lay_out
 from reconciler.runner.terraform.sealed import seal
+from reconciler.runner.terraform.state import WORK_STATE
+from reconciler.runner.terraform.workspace import VALUES_FILE
 from reconciler.runner.warm.beside import Beside
 from reconciler.runner.warm.broker import STATUS
+from reconciler.runner.warm.loan import Loan, Seat
+from reconciler.runner.warm.spec import Spec
+from reconciler.runner.warm.start import Started, Starter
+from reconciler.runner.warmly import BACKEND, CONFIGURED
+from tests.kit.jails import yard
 from tests.kit.terraform import until
 
 VERSION = "1.15.5"  # of Terraform in the wheel that requirements/dev.txt pins
@@ -82,3 +95,68 @@ def _running() -> Iterator[tuple[int, bytes]]:
             yield int(path.parent.name), path.read_bytes()
         except OSError:
             continue
+
+
+@dataclass
+class Bench:
+    """One worker in a jail of a tier, or without one, and a root for it."""
+
+    folder: Path
+    started: Started
+    seat: Seat
+    root: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inside(self) -> Path:
+        """The worker's own folder."""
+        return self.started.folder / "work"
+
+    @property
+    def errors(self) -> str:
+        return (self.started.folder / "errors").read_text()
+
+    def talk(self, **resources: Any) -> Conversation:
+        """A conversation in a fresh root with these resources of `terraform_data`, and the state of before."""
+        root = {"terraform": {"backend": {"local": {"path": WORK_STATE}}}, "resource": {"terraform_data": resources}}
+        (self.seat.folder / "main.tf.json").write_text(json.dumps(root))
+        (self.seat.folder / VALUES_FILE).write_text("{}")
+        shutil.rmtree(self.seat.folder / ".terraform", ignore_errors=True)
+        lay_out(Initialized({"Modules": []}, CONFIGURED), self.seat.folder, BACKEND, {})
+        engine = Engine("terraform", Path("/not/started"), VERSION, "registry.terraform.io")
+        return Conversation(engine, self.seat.folder, {}, self.folder / "log", jail=self.seat)
+
+    def clean(self) -> None:
+        """As the broker has it cleaned between two jobs."""
+        control = self.started.control
+        control.settimeout(30)
+        control.send(b'{"do": "clean", "nonce": "n"}')
+        assert json.loads(control.recv(1000)) == {"clean": "n"}
+        control.settimeout(None)
+
+    def left(self) -> list[str]:
+        """What is in the worker's folder."""
+        return sorted(path.relative_to(self.inside).as_posix() for path in self.inside.rglob("*"))
+
+
+@contextmanager
+def worker(tier: str, owned: Mapping[str, str] | None = None, mirror: Path | None = None) -> Iterator[Bench]:
+    """A worker of a tier, or of none. Skips, and says why, where the machine has not that tier."""
+    found = library()
+    with yard(tier if tier != NONE else STRICT) as ground:
+        for name in ("home", "trees", "mirror"):
+            (ground.folder / name).mkdir(mode=0o755)
+        (ground.folder / "job").mkdir()
+        spec = Spec(
+            ("prod",), (), mirror or ground.folder / "mirror", ground.folder / "trees", lasting_environment({}),
+            owned=owned or {},
+        )  # fmt: skip
+        sandbox = None if tier == NONE else ground.sandbox
+        started = Starter(ground.folder / "home", found, sandbox).start(spec, 1)
+        owner, owned_by = socket.socketpair()
+        try:
+            yield Bench(ground.folder, started, Seat(Loan(spec, 1, started.control, owner), ground.folder / "job"))
+        finally:
+            started.end()
+            started.bury()
+            owner.close()
+            owned_by.close()

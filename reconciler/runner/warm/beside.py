@@ -26,7 +26,7 @@ from reconciler.runner.warm.pool import Limits
 from reconciler.runner.warm.start import Starter, remove
 
 AT_THE_END = 10.0  # seconds that the broker may take to end its workers
-AGAIN = 5.0  # seconds until the next one, after one that died
+AGAIN = 1.0  # seconds until the next one, after one that died
 FIRST_TO_GO = b"500"
 
 
@@ -72,7 +72,7 @@ class Beside:
 
     def __init__(self, warmth: Warmth | None) -> None:
         self._warmth = warmth
-        self._child: int | None = None
+        self.pid: int | None = None  # the broker's
         self.door: Door | None = None
 
     def start(self, let_go: Callable[[], None], delay: float = 0.0) -> None:
@@ -85,12 +85,12 @@ class Beside:
             ours.close()
             _become(self._warmth, theirs, let_go, delay)
         theirs.close()
-        self._child, self.door = pid, Door(ours)
+        self.pid, self.door = pid, Door(ours)
 
     def reap(self, let_go: Callable[[], None]) -> None:
         """Start it again if it has died."""
-        if self._child is not None and os.waitpid(self._child, os.WNOHANG)[0] == self._child:
-            self._child = None
+        if self.pid is not None and os.waitpid(self.pid, os.WNOHANG)[0] == self.pid:
+            self.pid = None
             self.let_go()
             self.start(let_go, AGAIN)
 
@@ -98,13 +98,13 @@ class Beside:
         """Nobody asks any more: let it end."""
         self.let_go()
         deadline = time.monotonic() + AT_THE_END
-        while self._child is not None and time.monotonic() < deadline:
-            if os.waitpid(self._child, os.WNOHANG)[0] == self._child:
-                self._child = None
+        while self.pid is not None and time.monotonic() < deadline:
+            if os.waitpid(self.pid, os.WNOHANG)[0] == self.pid:
+                self.pid = None
             else:
                 time.sleep(0.02)
-        if self._child is not None:
-            os.kill(self._child, signal.SIGKILL)  # its workers die with it
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)  # its workers die with it
 
     def let_go(self) -> None:
         """Close what holds the broker: in a process that is not the service, or at its end."""

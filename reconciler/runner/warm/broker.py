@@ -122,15 +122,19 @@ class Broker:
         if kept is None or kept.owner is None:  # it was buried a moment ago
             return
         said = self._take_back(kept)
-        if why := said.get("why"):
-            self._pool.fell_back(self._pool.members[number].key, kept.what, self._clock())
-            sys.stderr.write(f"runner: a job did without worker {number}: {why}\n")
+        whole = bool(said.get("whole"))
+        if not whole or said.get("why"):
+            self._fell_back(number, kept, str(said.get("why") or "it died"), lost=not whole)
         self._pool.counts["changes"] += bool(said.get("changes"))
         memory = memory_of(kept.started.child.pid)
-        if self._pool.back(number, self._clock(), whole=bool(said.get("whole")), memory=memory):
+        if self._pool.back(number, self._clock(), whole=whole, memory=memory):
             self._clean(number, kept)
         else:
             self._end(number)
+
+    def _fell_back(self, number: int, kept: Kept, why: str, *, lost: bool) -> None:
+        sys.stderr.write(f"runner: a job did without worker {number}: {why}\n")
+        self._pool.fell_back(self._pool.members[number].key, kept.what, self._clock(), lost=lost)
 
     def _take_back(self, kept: Kept) -> dict[str, object]:
         assert kept.owner is not None  # noqa: S101 - it was lent
@@ -193,12 +197,13 @@ class Broker:
                 if one is not None:
                     self._selector.unregister(one)
         os.close(kept.handle)
+        if not kept.ended:
+            said = _last_words(kept.started.folder / "errors")
+            sys.stderr.write(f"runner: worker {number} ended by itself: {said}\n")
+            if kept.owner is not None:
+                self._fell_back(number, kept, "the worker ended", lost=True)
         if kept.owner is not None:
             kept.owner.close()
-        if not kept.ended:
-            sys.stderr.write(
-                f"runner: worker {number} ended by itself: {_last_words(kept.started.folder / 'errors')}\n"
-            )
         kept.started.bury()
         self._pool.gone(number, self._clock(), asked=kept.ended)
 

@@ -77,6 +77,7 @@ class Pool:
     counts: Counter[str] = field(default_factory=Counter)
     _asked: dict[str, float] = field(default_factory=dict)
     _in_vain: dict[tuple[str, str], float] = field(default_factory=dict)
+    _lost: dict[tuple[str, str], float] = field(default_factory=dict)
     _numbers: int = 0
     _failures: int = 0
     _paused_until: float = float("-inf")
@@ -109,10 +110,13 @@ class Pool:
         self._stage(member, Stage.CLEANING, now)
         return whole and not worn
 
-    def fell_back(self, key: str, what: str, now: float) -> None:
-        """What came of it was of no use: for a while nobody tries that again."""
+    def fell_back(self, key: str, what: str, now: float, *, lost: bool) -> None:
+        """What came of it was of no use: for a while nobody tries that again. `lost`: the worker was, which may happen once."""
         self.counts["fell_back"] += 1
-        _note(self._in_vain, (key, what), now)
+        if lost and now - self._lost.get((key, what), float("-inf")) >= IN_VAIN:
+            _note(self._lost, (key, what), now)
+        else:
+            _note(self._in_vain, (key, what), now)
 
     def cleaned(self, number: int, now: float) -> None:
         """It is as good as new, or better."""

@@ -128,10 +128,19 @@ def test_one_that_dies_after_a_job_is_no_such_failure(pool: Pool) -> None:
 
 def test_what_no_worker_could_do_is_not_tried_again_for_a_while(pool: Pool) -> None:
     number = idle(pool)
-    pool.fell_back("a", "w", 0.0)
+    pool.fell_back("a", "w", 0.0, lost=False)
     assert pool.ask("a", "w", IN_VAIN - 1) == Refuse("in_vain")
     assert pool.ask("a", "other", 0.0) == Lend(number)
     assert pool.ask("a", "w", IN_VAIN) != Refuse("in_vain")
+
+
+def test_who_has_lost_a_worker_may_try_once_more(pool: Pool) -> None:
+    number = idle(pool)
+    pool.fell_back("a", "w", 0.0, lost=True)
+    assert pool.ask("a", "w", 1.0) == Lend(number)
+    pool.fell_back("a", "w", 1.0, lost=True)
+    assert pool.ask("a", "w", 1.0) == Refuse("in_vain")
+    assert pool.ask("a", "other", 1.0) != Refuse("in_vain")
 
 
 def test_who_is_gone_is_gone_once(pool: Pool) -> None:
