@@ -1,0 +1,145 @@
+"""The same step of the same unit by several ways to run an engine; what each of them makes of it must be equal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.errors import UnitError
+from reconciler.model import PlanSummary
+from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.plan import take_in
+from tests.kit.generated import Step
+from tests.kit.workbench import SECONDS, UNIT, Workbench
+
+KEY = b"the same for all"
+NEWER = "identity_schema_version"  # of each object, since Terraform 1.12; engines before it pass it over
+TRIES = 2  # the second one is for outputs that turn out to be sensitive
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A way to run an engine. `bench` is a place for one unit in a folder; `talk` opens a conversation there, as `Workbench.open` does."""
+
+    name: str
+    bench: Callable[[Path], Workbench]
+    talk: Callable[[Workbench, Any], Conversation] = Workbench.open
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a rung made of a step.
+
+    `refused`: by which command and for what, where it failed. `state` is without what is not the unit's: who wrote it, how often, what only a newer
+    engine writes (`NEWER`), and ids drawn at random, which are numbered in the order of their objects.
+    """
+
+    refused: tuple[str, ...]
+    summary: PlanSummary | None
+    drifted: frozenset[str]
+    secrets: frozenset[str]
+    state: Any
+    left: bytes | None  # the state as it is
+
+    def differs(self, other: Made) -> list[str]:
+        """In what, for people; empty: they are the same."""
+        parts = ("refused", "summary", "drifted", "secrets", "state")
+        return [line for name in parts for line in differences(getattr(self, name), getattr(other, name), name)]
+
+
+def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    """Where two values of JSON's shapes differ, as far as a person wants to read it."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(name), other.get(name), f"{place}.{name}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+            yield from differences(mine, theirs, f"{place}[{number}]")
+    elif one != other:
+        yield f"{place or 'it'}: {one!r} != {other!r}"
+
+
+def make(rung: Rung, folder: Path, step: Step, before: bytes | None, *, destroy: bool = False) -> Made:
+    """Plan and apply the step in a folder that is the rung's own, from this state."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    bench = rung.bench(folder)
+    write(bench, step.files)
+    if before is not None:
+        place = Path(str(bench.kept.block(UNIT, bench.work)["local"]["path"]))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(before)
+    refused: tuple[str, ...] = ()
+    summary, drifted, secrets = None, frozenset[str](), frozenset[str]()
+    try:
+        talk, found = _planned(rung, bench, step.inputs, destroy)
+        summary, drifted, secrets = found.summary, found.drifted, found.secrets
+        if summary.changes or summary.outputs_changed:
+            if failure := talk.apply(deadline_in(SECONDS)).failure:
+                refused = _said("apply", failure)
+            bench.bring_back()
+    except EngineError as error:
+        refused = _said("plan", error)
+    except UnitError as error:
+        refused = (error.reason,)
+    kept = bench.kept.read(UNIT)
+    return Made(refused, summary, drifted, secrets, plain(kept.raw) if kept else None, kept.raw if kept else None)
+
+
+def _planned(rung: Rung, bench: Workbench, inputs: Mapping[str, Any], destroy: bool) -> tuple[Conversation, Any]:
+    sensitive: frozenset[str] = frozenset()
+    for _ in range(TRIES):
+        bench.options["sensitive_outputs"] = sensitive
+        talk = rung.talk(bench, bench.spec(**inputs))
+        talk.init(deadline_in(SECONDS))
+        try:
+            return talk, take_in(talk.plan(deadline_in(SECONDS), destroy=destroy).json, KEY)
+        except SensitiveOutputs as found:
+            sensitive = frozenset(found.names)
+    raise AssertionError(f"{sensitive} were marked, and that was not enough")
+
+
+def write(bench: Workbench, files: Mapping[str, str]) -> None:
+    """The module as it is from now on."""
+    home = bench.tree / bench.pin.path
+    for path, text in files.items():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(text, encoding="utf-8")
+
+
+def plain(raw: bytes) -> Any:
+    """A state that can be compared with another rung's."""
+    state = json.loads(raw)
+    for name in ("terraform_version", "serial", "lineage"):
+        state.pop(name)
+    for resource in state["resources"]:
+        for instance in resource["instances"]:
+            instance.pop(NEWER, None)
+            if marked := instance.get("sensitive_attributes"):
+                instance["sensitive_attributes"] = sorted(marked, key=json.dumps)  # in any order
+    checks = state.get("check_results") or []  # in any order
+    for one in checks:
+        one["objects"] = sorted(one["objects"] or [], key=lambda found: str(found["object_addr"]))
+    state["check_results"] = sorted(checks, key=lambda one: str(one["config_addr"]))
+    text = json.dumps(state, sort_keys=True)
+    for number, drawn in enumerate(_ids(state)):
+        text = text.replace(drawn, f"id-{number}")
+    return json.loads(text)
+
+
+def _ids(state: Mapping[str, Any]) -> list[str]:
+    found = [
+        instance["attributes"]["id"]
+        for resource in state["resources"]
+        if resource["type"] == "terraform_data"
+        for instance in resource["instances"]
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _said(command: str, error: EngineError) -> tuple[str, ...]:
+    return (command, *sorted(one.summary for one in error.errors))
