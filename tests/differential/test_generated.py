@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.generated import STEPS, steps
-from tests.kit.rungs import Rung, make
+from tests.kit.rungs import Rung, compare
 from tests.kit.workbench import Workbench, pin
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -31,19 +31,12 @@ def rungs(tmp_path_factory: pytest.TempPathFactory) -> list[Rung]:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_each_rung_makes_the_same_of_a_module(chunk: int, rungs: list[Rung], tmp_path: Path) -> None:
+    refusing = 0
     for seed in SEEDS[chunk::CHUNKS]:
-        assert different(seed, rungs, tmp_path) == []
-
-
-def different(seed: int, rungs: list[Rung], folder: Path) -> list[str]:
-    """In which steps which rung makes something else of it than the first."""
-    found: list[str] = []
-    state: bytes | None = None
-    told = steps(seed)
-    assert len(told) == STEPS
-    for number, (step, destroy) in enumerate([*((one, False) for one in told), (told[-1], False), (told[-1], True)]):
-        made = [make(rung, folder / rung.name, step, state, destroy=destroy) for rung in rungs]
-        for rung, one in zip(rungs, made, strict=True):
-            found += [f"seed {seed}, step {number}, {rung.name}: {line}" for line in made[0].differs(one)]
-        state = made[number % len(made)].left  # each goes on from what another has left
-    return found
+        told = steps(seed)
+        assert len(told) == STEPS
+        again = [*((one, False) for one in told), (told[-1], False), (told[-1], True)]
+        different, refused = compare(rungs, tmp_path / str(seed), again)
+        assert different == [], f"seed {seed}"
+        refusing += bool(refused)
+    assert 4 * refusing <= len(SEEDS[chunk::CHUNKS]), "most of them are to come to something"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Files = Mapping[str, str]
+HOME = "modules/app"  # where it is in its tree
 STEPS = 3  # created, changed by other inputs, changed by an edit
 WORDS = ("alpha", "beta", "gamma", "delta", "ünï", "a b", "x${y}", 'say "so"', "", "0", "true", "%{if}")
 KINDS = (
@@ -27,7 +28,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the module is at a step (paths to texts), and what it is given."""
+    """What the tree is at a step (paths to texts), and what the module is given."""
 
     files: Files
     inputs: Mapping[str, Any]
@@ -243,8 +244,8 @@ class Draft:
 
     def files(self) -> dict[str, str]:
         """The module's files."""
-        found = {"main.tf": "\n\n".join(self._blocks()) + "\n"}
-        return found | ({"child/main.tf": CHILD} if self.child else {})
+        found = {f"{HOME}/main.tf": "\n\n".join(self._blocks()) + "\n"}
+        return found | ({f"{HOME}/child/main.tf": CHILD} if self.child else {})
 
     def _blocks(self) -> Iterator[str]:
         for name, kind in self.variables.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from reconciler.errors import UnitError
 from reconciler.model import PlanSummary
 from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
 from reconciler.runner.terraform.plan import take_in
+from reconciler.runner.terraform.state import parse_state
 from tests.kit.generated import Step
 from tests.kit.workbench import SECONDS, UNIT, Workbench
 
@@ -43,11 +44,12 @@ class Made:
     drifted: frozenset[str]
     secrets: frozenset[str]
     state: Any
+    world: Mapping[str, bytes]  # what there is besides states
     left: bytes | None  # the state as it is
 
     def differs(self, other: Made) -> list[str]:
         """In what, for people; empty: they are the same."""
-        parts = ("refused", "summary", "drifted", "secrets", "state")
+        parts = ("refused", "summary", "drifted", "secrets", "state", "world")
         return [line for name in parts for line in differences(getattr(self, name), getattr(other, name), name)]
 
 
@@ -63,16 +65,36 @@ def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
         yield f"{place or 'it'}: {one!r} != {other!r}"
 
 
-def make(rung: Rung, folder: Path, step: Step, before: bytes | None, *, destroy: bool = False) -> Made:
-    """Plan and apply the step in a folder that is the rung's own, from this state."""
+def compare(rungs: Sequence[Rung], folder: Path, told: Iterable[tuple[Step, bool]]) -> tuple[list[str], list[str]]:
+    """In which step (the second of each pair: to destroy) which rung makes something else of it than the first; and what was refused.
+
+    Each step goes on from what another rung has left of the one before.
+    """
+    found: list[str] = []
+    refused: list[str] = []
+    state, world = None, None
+    for number, (step, destroy) in enumerate(told):
+        made = [make(rung, folder / f"{number}-{rung.name}", step, state, world, destroy=destroy) for rung in rungs]
+        for rung, one in zip(rungs, made, strict=True):
+            found += [f"step {number}, {rung.name}: {line}" for line in made[0].differs(one)]
+        refused += [f"step {number}: {word}" for word in made[0].refused]
+        chosen = number % len(rungs)
+        state, world = made[chosen].left, folder / f"{number}-{rungs[chosen].name}" / "cloud"
+    return found, refused
+
+
+def make(
+    rung: Rung, folder: Path, step: Step, before: bytes | None, world: Path | None = None, *, destroy: bool = False
+) -> Made:
+    """Plan and apply the step in a folder that is the rung's own, from this state, in a copy of this world."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     bench = rung.bench(folder)
     write(bench, step.files)
+    if world is not None:
+        shutil.copytree(world, bench.cloud)
     if before is not None:
-        place = Path(str(bench.kept.block(UNIT, bench.work)["local"]["path"]))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(before)
+        bench.kept.put(UNIT, parse_state(before), None)
     refused: tuple[str, ...] = ()
     summary, drifted, secrets = None, frozenset[str](), frozenset[str]()
     try:
@@ -87,7 +109,9 @@ def make(rung: Rung, folder: Path, step: Step, before: bytes | None, *, destroy:
     except UnitError as error:
         refused = (error.reason,)
     kept = bench.kept.read(UNIT)
-    return Made(refused, summary, drifted, secrets, plain(kept.raw) if kept else None, kept.raw if kept else None)
+    there = {str(path.relative_to(bench.cloud)): path.read_bytes() for path in _things(bench.cloud)}
+    state, left = (plain(kept.raw), kept.raw) if kept else (None, None)
+    return Made(refused, summary, drifted, secrets, state, there, left)
 
 
 def _planned(rung: Rung, bench: Workbench, inputs: Mapping[str, Any], destroy: bool) -> tuple[Conversation, Any]:
@@ -103,12 +127,16 @@ def _planned(rung: Rung, bench: Workbench, inputs: Mapping[str, Any], destroy: b
     raise AssertionError(f"{sensitive} were marked, and that was not enough")
 
 
+def _things(cloud: Path) -> list[Path]:
+    """All but the log of who did what, when."""
+    return [path for path in cloud.rglob("*") if path.is_file() and path.name != "calls.log"]
+
+
 def write(bench: Workbench, files: Mapping[str, str]) -> None:
-    """The module as it is from now on."""
-    home = bench.tree / bench.pin.path
+    """The tree as it is from now on."""
     for path, text in files.items():
-        (home / path).parent.mkdir(parents=True, exist_ok=True)
-        (home / path).write_text(text, encoding="utf-8")
+        (bench.tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (bench.tree / path).write_text(text, encoding="utf-8")
 
 
 def plain(raw: bytes) -> Any:
