@@ -34,9 +34,9 @@ pytestmark = [
 class Site:
     """A host with units of one module, an engine that notes its commands, and warm workers."""
 
-    def __init__(self, folder: Path, engine: Path, *, noted: bool = True, **runner: Any) -> None:
+    def __init__(self, folder: Path, engine: Path, *, noted: bool = True, names: str = "abc", **runner: Any) -> None:
         self.engine = plane.NotedEngine(folder, engine)
-        entries = {name: plane.note(name) for name in "abc"}
+        entries = {name: plane.note(name) for name in names}
         said = {"engine": self.engine.config() if noted else pinned(engine), "warm": warm.config(), **runner}
         self.ground = plane.ground(folder, entries, **said)
         self.host: Host = plane.open_host(self.ground)
