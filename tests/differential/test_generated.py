@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.generated import STEPS, steps
-from tests.kit.rungs import Rung, compare
+from tests.kit.rungs import Rung, compare, worker
 from tests.kit.workbench import Workbench, pin
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -19,14 +20,16 @@ CHUNKS = 4
 
 
 @pytest.fixture(scope="module")
-def rungs(tmp_path_factory: pytest.TempPathFactory) -> list[Rung]:
+def rungs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Rung]]:
     """The first one is who says what is right."""
-    launcher = tmp_path_factory.mktemp("launcher")
-    native, embedded = (find_engine(kind, None, None, launcher) for kind in ("auto", "embedded"))
-    return [
-        Rung("native", lambda folder: Workbench(native, folder, pin=pin())),
-        Rung("embedded", lambda folder: Workbench(embedded, folder, pin=pin())),
-    ]
+    folder = tmp_path_factory.mktemp("launcher")
+    native, embedded = (find_engine(kind, None, None, folder) for kind in ("auto", "embedded"))
+    with worker(native, folder, {}) as warm:
+        yield [
+            Rung("native", lambda place: Workbench(native, place, pin=pin())),
+            Rung("embedded", lambda place: Workbench(embedded, place, pin=pin())),
+            warm,
+        ]
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

@@ -5,17 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reconciler.config.runner import Warm
 from reconciler.errors import UnitError
 from reconciler.model import PlanSummary
-from reconciler.runner.terraform.engine import Conversation, EngineError, SensitiveOutputs, deadline_in
+from reconciler.runner.terraform.binary import Engine
+from reconciler.runner.terraform.engine import (
+    Conversation,
+    EngineError,
+    SensitiveOutputs,
+    deadline_in,
+    lasting_environment,
+)
 from reconciler.runner.terraform.plan import take_in
 from reconciler.runner.terraform.state import parse_state
+from reconciler.runner.terraform.workspace import RootSpec, write_root
+from reconciler.runner.warm.beside import Beside, open_warmth
+from reconciler.runner.warm.loan import Loan, Seat
+from reconciler.runner.warm.spec import Spec
+from reconciler.runner.warmly import BACKEND
+from tests.kit import warm
 from tests.kit.generated import Step
-from tests.kit.workbench import SECONDS, UNIT, Workbench
+from tests.kit.terraform import until
+from tests.kit.workbench import SECONDS, UNIT, Workbench, pin
 
 KEY = b"the same for all"
 NEWER = "identity_schema_version"  # of each object, since Terraform 1.12; engines before it pass it over
@@ -29,6 +45,7 @@ class Rung:
     name: str
     bench: Callable[[Path], Workbench]
     talk: Callable[[Workbench, Any], Conversation] = Workbench.open
+    readied: bool = False  # by `talk`
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,8 @@ def _planned(rung: Rung, bench: Workbench, inputs: Mapping[str, Any], destroy: b
     for _ in range(TRIES):
         bench.options["sensitive_outputs"] = sensitive
         talk = rung.talk(bench, bench.spec(**inputs))
-        talk.init(deadline_in(SECONDS))
+        if not rung.readied:
+            talk.init(deadline_in(SECONDS))
         try:
             return talk, take_in(talk.plan(deadline_in(SECONDS), destroy=destroy).json, KEY)
         except SensitiveOutputs as found:
@@ -171,3 +189,34 @@ def _ids(state: Mapping[str, Any]) -> list[str]:
 
 def _said(command: str, error: EngineError) -> tuple[str, ...]:
     return (command, *sorted(one.summary for one in error.errors))
+
+
+@contextmanager
+def worker(engine: Engine, folder: Path, env: Mapping[str, str]) -> Iterator[Rung]:
+    """Plan and apply in a warm worker, as a job has one; `engine` only readies the folder. All that is planned lies below `folder`."""
+    warmth = open_warmth(Warm(**warm.config(jobs=40)), engine, None, folder / "warm")
+    beside = Beside(warmth)
+    beside.start(lambda: None)
+    assert beside.door is not None
+    spec = Spec(("prod",), (), folder, folder, lasting_environment(env))
+    beside.door.ask(spec, "first")  # for one that asks once, none is made
+    lent: list[Loan] = []
+
+    def talk(bench: Workbench, root: RootSpec) -> Conversation:
+        while lent:
+            lent.pop().back(whole=True)
+        loan = until(lambda: beside.door and beside.door.ask(spec, str(bench.folder)), "there is a worker")
+        lent.append(loan)
+        write_root(bench.work, replace(root, backend=BACKEND), bench.tree)
+        bench.kept.bring(UNIT, bench.work)
+        Conversation(engine, bench.work, env, bench.log, provider_mirror=bench.mirror).init(deadline_in(SECONDS))
+        return Conversation(
+            engine, bench.work, env, bench.log, provider_mirror=bench.mirror, jail=Seat(loan, bench.work)
+        )
+
+    try:
+        yield Rung("worker", lambda place: Workbench(engine, place, pin=pin()), talk, readied=True)
+    finally:
+        while lent:
+            lent.pop().back(whole=True)
+        beside.finish()
