@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from reconciler.demo.example import releases
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.generated import Files, Step
-from tests.kit.rungs import Rung, compare
+from tests.kit.rungs import Rung, compare, worker
 from tests.kit.workbench import FILES, Workbench, pin
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,14 +37,16 @@ EXAMPLES: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def rungs(tmp_path_factory: pytest.TempPathFactory, provider_mirror: Path) -> list[Rung]:
+def rungs(tmp_path_factory: pytest.TempPathFactory, provider_mirror: Path) -> Iterator[list[Rung]]:
     """The first one is who says what is right."""
-    launcher = tmp_path_factory.mktemp("launcher")
-    native, embedded = (find_engine(kind, None, None, launcher) for kind in ("auto", "embedded"))
-    return [
-        Rung("native", lambda folder: Workbench(native, folder, provider_mirror)),
-        Rung("embedded", lambda folder: Workbench(embedded, folder, provider_mirror)),
-    ]
+    folder = tmp_path_factory.mktemp("launcher")
+    native, embedded = (find_engine(kind, None, None, folder) for kind in ("auto", "embedded"))
+    with worker(native, folder, provider_mirror) as warm:
+        yield [
+            Rung("native", lambda place: Workbench(native, place, provider_mirror)),
+            Rung("embedded", lambda place: Workbench(embedded, place, provider_mirror)),
+            warm,
+        ]
 
 
 @pytest.mark.parametrize("module", EXAMPLES)

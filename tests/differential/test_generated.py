@@ -24,7 +24,7 @@ def rungs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Rung]]:
     """The first one is who says what is right."""
     folder = tmp_path_factory.mktemp("launcher")
     native, embedded = (find_engine(kind, None, None, folder) for kind in ("auto", "embedded"))
-    with worker(native, folder, {}) as warm:
+    with worker(native, folder) as warm:
         yield [
             Rung("native", lambda place: Workbench(native, place, pin=pin())),
             Rung("embedded", lambda place: Workbench(embedded, place, pin=pin())),

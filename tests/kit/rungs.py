@@ -30,7 +30,7 @@ from reconciler.runner.warm.spec import Spec
 from reconciler.runner.warmly import BACKEND
 from tests.kit import warm
 from tests.kit.generated import Step
-from tests.kit.terraform import until
+from tests.kit.terraform import provider_env, until
 from tests.kit.workbench import SECONDS, UNIT, Workbench, pin
 
 KEY = b"the same for all"
@@ -192,13 +192,15 @@ def _said(command: str, error: EngineError) -> tuple[str, ...]:
 
 
 @contextmanager
-def worker(engine: Engine, folder: Path, env: Mapping[str, str]) -> Iterator[Rung]:
+def worker(engine: Engine, folder: Path, mirror: Path | None = None) -> Iterator[Rung]:
     """Plan and apply in a warm worker, as a job has one; `engine` only readies the folder. All that is planned lies below `folder`."""
+    now = folder / "now"  # the cloud of whoever has a worker: that keeps the variables that it was started with
+    env = provider_env(now)
     warmth = open_warmth(Warm(**warm.config(jobs=40)), engine, None, folder / "warm")
     beside = Beside(warmth)
     beside.start(lambda: None)
     assert beside.door is not None
-    spec = Spec(("prod",), (), folder, folder, lasting_environment(env))
+    spec = Spec(("prod",), (), mirror or folder, folder, lasting_environment(env))
     beside.door.ask(spec, "first")  # for one that asks once, none is made
     lent: list[Loan] = []
 
@@ -207,15 +209,16 @@ def worker(engine: Engine, folder: Path, env: Mapping[str, str]) -> Iterator[Run
             lent.pop().back(whole=True)
         loan = until(lambda: beside.door and beside.door.ask(spec, str(bench.folder)), "there is a worker")
         lent.append(loan)
+        bench.cloud.mkdir(exist_ok=True)
+        now.unlink(missing_ok=True)
+        now.symlink_to(bench.cloud)
         write_root(bench.work, replace(root, backend=BACKEND), bench.tree)
         bench.kept.bring(UNIT, bench.work)
-        Conversation(engine, bench.work, env, bench.log, provider_mirror=bench.mirror).init(deadline_in(SECONDS))
-        return Conversation(
-            engine, bench.work, env, bench.log, provider_mirror=bench.mirror, jail=Seat(loan, bench.work)
-        )
+        Conversation(engine, bench.work, env, bench.log, provider_mirror=mirror).init(deadline_in(SECONDS))
+        return Conversation(engine, bench.work, env, bench.log, provider_mirror=mirror, jail=Seat(loan, bench.work))
 
     try:
-        yield Rung("worker", lambda place: Workbench(engine, place, pin=pin()), talk, readied=True)
+        yield Rung("worker", lambda place: Workbench(engine, place, mirror, pin=pin()), talk, readied=True)
     finally:
         while lent:
             lent.pop().back(whole=True)
