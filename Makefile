@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak poison rungs fargate fuzz asked needs check lint fast cover format bench dashboards docs lock clean
+.PHONY: help venv demo test crash schedules soak poison rungs workers fargate fuzz asked needs check lint fast cover format bench dashboards docs lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -21,6 +21,7 @@ help:
 	@echo 'make schedules             two daemons on one store: 10,000 schedules in simulation, and 200 with real processes'
 	@echo 'make poison [UNITS=1000]   poisonous entries among many good ones, with real Terraform; make test plays it with twenty'
 	@echo 'make rungs [MODULES=300]   generated modules, planned and applied by each way to run an engine: all come to the same'
+	@echo 'make workers [WARM_JOBS=2000]  warm workers and their broker are killed and stopped while jobs ask for them: no result is wrong'
 	@echo 'make fargate [UNITS_ON_FARGATE=300]  each job a task: tasks and a controller are lost, and no work is; make test plays two units'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
@@ -78,6 +79,11 @@ MODULES ?= 300
 rungs: needs
 	RECONCILER_TEST_MODULES=$(MODULES) RECONCILER_TEST_PROVIDER_MIRROR="$$(script/find-provider-mirror)" \
 	  $(BIN)/python -m pytest -n $(JOBS) tests/differential $(ARGS)
+
+# `make test` plays sixty of them.
+WARM_JOBS ?= 2000
+workers: needs
+	RECONCILER_TEST_WARM_JOBS=$(WARM_JOBS) $(BIN)/python -m pytest tests/crash/test_workers.py -s $(ARGS)
 
 # `make test` plays it with twenty.
 UNITS ?= 1000
