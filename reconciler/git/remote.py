@@ -7,6 +7,7 @@ import re
 import shlex
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -113,14 +114,7 @@ class Remote:
 
     def ssh_command(self, patience: Patience) -> str:
         """The ssh command line: git hands it to a shell, so every word is quoted."""
-        options = [*_SSH_OPTIONS, f"ConnectTimeout={patience.connect}", f"ServerAliveInterval={patience.low_speed}"]
-        options.append("ServerAliveCountMax=1")
-        if self.known_hosts:
-            options += [f"UserKnownHostsFile={_ssh_path(self.known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
-        if self.ssh_key:
-            options.append(f"IdentityFile={_ssh_path(self.ssh_key)}")
-        words = ["ssh", "-F", "/dev/null", *(word for option in options for word in ("-o", option))]
-        return shlex.join(words)
+        return _ssh_command(self.known_hosts, self.ssh_key, patience.connect, patience.low_speed)
 
     def _token(self, path: str) -> str:
         try:
@@ -138,3 +132,15 @@ def _ssh_path(path: str) -> str:
     """A path as ssh's options take it: ssh splits the value at blanks and expands `%` itself."""
     escaped = path.replace("%", "%%")
     return f'"{escaped}"'
+
+
+@cache
+def _ssh_command(known_hosts: str | None, key: str | None, connect: int, alive: int) -> str:
+    """Put together once: every git command has it, whatever the protocol."""
+    options = [*_SSH_OPTIONS, f"ConnectTimeout={connect}", f"ServerAliveInterval={alive}", "ServerAliveCountMax=1"]
+    if known_hosts:
+        options += [f"UserKnownHostsFile={_ssh_path(known_hosts)}", "GlobalKnownHostsFile=/dev/null"]
+    if key:
+        options.append(f"IdentityFile={_ssh_path(key)}")
+    words = ["ssh", "-F", "/dev/null", *(word for option in options for word in ("-o", option))]
+    return shlex.join(words)

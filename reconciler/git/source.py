@@ -11,6 +11,7 @@ from pathlib import Path
 from reconciler.errors import ConfigError, PassError
 from reconciler.git import chain, tree
 from reconciler.git.chain import Link
+from reconciler.git.changes import Changes
 from reconciler.git.command import Git, Patience, Remote
 from reconciler.git.commits import read_commits
 from reconciler.git.head import AcceptedHead, CommitProver, Head, OtherHistory
@@ -58,6 +59,7 @@ class EnvironmentsSource:
         self._provers = tuple(provers)
         self._compared: tuple[tuple[Commit, Commit, tuple[str, ...]], list[TreeChange]] | None = None
         self._dates: dict[Commit, datetime] = {}
+        self.changes = Changes(self.git)
         self._gone: tuple[Commit, Commit] | None = None  # a head that is nowhere any more, and the branch without it
 
     @property
@@ -190,6 +192,8 @@ class EnvironmentsSource:
         Raises:
             PassError: no such commit, or the mirror cannot be read.
         """
+        if known := self.changes.of(commit, path):
+            return known
         options = ("--first-parent", "--max-count=1")
         out = self.git.run("rev-list", *options, operands=(object_id(commit),), paths=(path,))
         return Commit(out.decode().strip()) or None
