@@ -6,11 +6,27 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirModifiedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer as Notifier
 from watchdog.observers.api import BaseObserver
 
-LOOKS = ("opened", "closed_no_write")  # nothing changed
+# All but that somebody looked: git does that to a repository a hundred times at each poll.
+CHANGES: list[type[FileSystemEvent]] = [
+    FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent, FileClosedEvent,
+    DirCreatedEvent, DirModifiedEvent, DirMovedEvent, DirDeletedEvent,
+]  # fmt: skip
 
 
 class Watch:
@@ -24,16 +40,21 @@ class Watch:
         git = folder / ".git" if (folder / ".git").is_dir() else folder
         wanted = (str(git / "refs"), str(git / "packed-refs"))
         if git.is_dir():
-            self._notifier.schedule(_Calls(wanted, changed), str(git), recursive=False)
+            self._look_at(git, wanted, changed)
         if (git / "refs" / "heads").is_dir():
-            self._notifier.schedule(_Calls((str(git / "refs"),), changed), str(git / "refs" / "heads"), recursive=True)
+            self._look_at(git / "refs" / "heads", (str(git / "refs"),), changed, recursive=True)
 
     def files(self, paths: Iterable[Path], changed: Callable[[], None]) -> None:
         """Single files; one that is replaced by a rename counts, as editors and configuration managers do it."""
         for path in paths:
             if not path.parent.is_dir():
                 continue  # whoever needs the file says so; there is nothing to watch
-            self._notifier.schedule(_Calls((str(path),), changed), str(path.parent), recursive=False)
+            self._look_at(path.parent, (str(path),), changed)
+
+    def _look_at(
+        self, folder: Path, wanted: Iterable[str], changed: Callable[[], None], *, recursive: bool = False
+    ) -> None:
+        self._notifier.schedule(_Calls(wanted, changed), str(folder), recursive=recursive, event_filter=CHANGES)
 
     def start(self) -> None:
         """Begin."""
@@ -53,8 +74,6 @@ class _Calls(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """See watchdog."""
-        if event.event_type in LOOKS:
-            return
         touched = (os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
         if any(path == p or path.startswith(p + os.sep) for path in touched for p in self._paths):
             self._changed()
