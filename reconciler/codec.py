@@ -81,7 +81,7 @@ def encode(fact: object) -> bytes:
 
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: getattr(value, name) for name in _names(type(value))}
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, AbstractSet):
@@ -93,6 +93,12 @@ def _plain(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    """Of the fields of a dataclass."""
+    return tuple(field.name for field in fields(kind))
 
 
 def decode(kind: type[T], data: bytes | str) -> T:
@@ -135,9 +141,11 @@ def _unknown(found: object, known: object) -> str | None:
 
 
 def prepare(*kinds: type) -> None:
-    """Build what `decode` needs for these types now, so that processes forked from this one need not."""
+    """Build what `decode` and `encode` need for these types now, so that processes forked from this one need not."""
     for kind in kinds:
         _adapter(cast("Hashable", kind))
+        if is_dataclass(kind):
+            _names(kind)
 
 
 @cache

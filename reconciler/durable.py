@@ -52,6 +52,25 @@ def write_new(path: Path, data: bytes, mode: int = 0o600, *, durable: bool = Tru
     return True
 
 
+def append(path: Path, line: bytes, *, durable: bool = True) -> None:
+    """Add a line to the file, made if need be: after a crash it is there or not. An error leaves the file as it was.
+
+    On disk when this returns, unless `durable` is False; the name of a new file is not. A loss of power meanwhile may tear the
+    line. Only where nobody else appends.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "ab", buffering=0) as file:
+        before = os.fstat(handle).st_size
+        try:
+            _write_all(file, line)
+            if durable:
+                os.fsync(handle)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(handle, before)
+            raise
+
+
 def _written_beside(path: Path, data: bytes, mode: int, *, durable: bool) -> str:
     """A temporary file with these bytes, in the folder of the path; its name. An error leaves none."""
     handle, name = _opened_beside(path)

@@ -162,6 +162,7 @@ def tidy(memory: Memory, folder: JobFolder) -> None:
     """Remove the workspace of a dead job, unless its unit's next job has to look there first."""
     if not folder.work.exists() or folder.alive():
         return
+    folder.clean_temporary()
     job = folder.job()
     if job is None:
         _tidy_nobodys(folder)

@@ -372,7 +372,7 @@ class Case:
         applying = Applying(self._job.id, _now(), plan.digest, self._allowed.opened, begun, talk.creations, boot())
         self._host.memory.save(replace(self._memory, applying=applying))
         try:
-            self._folder.begin(Phase.APPLYING)
+            self._folder.begin(Phase.APPLYING, secured=talk.secured)
         except ReconcilerError:  # nothing was applied: no job need look for what might have been made
             self._host.record.ended(self._unit.id, begun, self._job.id, self._memory.mark, Change.FAILED)
             self._host.memory.save(self._memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.ascii  # noqa: F401 - else every job imports it anew, at its first file that is read so
 import gc
 import os
 import resource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -74,6 +75,7 @@ class History:
         if commit is None:
             return None
         self._branch.source.committed_at(commit)  # which the next poll asks for, in whichever process
+        self._branch.source.changes.learn(commit)  # which an apply asks for
         return self._branch.load(commit, offline=True)
 
     def basis(self, commit: Commit) -> Basis:
@@ -178,7 +180,7 @@ class History:
                 write_atomic(self._failed, json.dumps([error.reason, str(error)]).encode())
                 self._stamp.unlink(missing_ok=True)  # what was fetched a moment ago is no proof any more
                 raise
-            write_atomic(self._stamp, str(looked).encode(), durable=False)
+            self._note_fetched(looked)
             return commit
 
     def _look(self) -> Commit:
@@ -215,9 +217,23 @@ class History:
             self._memory.save_trust(trust)
         return trust
 
+    def _note_fetched(self, began: int) -> None:
+        """A fetch that began then, in nanoseconds of the epoch, has just ended. In place: each such number has as many digits."""
+        handle = os.open(self._stamp, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(handle, b"%d" % began, 0)
+        finally:
+            os.close(handle)
+
     def _note_seen(self, seen: Seen) -> None:
-        """For whoever asks how this plane stands; nothing is decided by it."""
-        write_atomic(self._seen, codec.encode(seen), durable=False)
+        """For whoever asks how this plane stands; nothing is decided by it, and what is told already is not told each second."""
+        told = self._told_seen
+        if told is None or told.unproven != seen.unproven or not 0 <= (seen.at - told.at).total_seconds() < FRESH:
+            write_atomic(self._seen, codec.encode(seen), durable=False)
+
+    @property
+    def _told_seen(self) -> Seen | None:
+        return codec.decode(Seen, self._seen.read_bytes()) if self._seen.exists() else None
 
     def _still_frozen(self, trust: Trust, head: Head) -> PassError:
         """The branch was put back, and nobody has said yet that history may go on. Only inside `Memory.trusting`."""
@@ -266,8 +282,7 @@ class History:
     def standing(self) -> Standing:
         """How this plane stands to the branch, without a look at the network."""
         trust = self._memory.trust()
-        seen = codec.decode(Seen, self._seen.read_bytes()) if self._seen.exists() else None
-        return Standing(trust.commit, trust.base, trust.frozen, trust.frozen_at, seen)
+        return Standing(trust.commit, trust.base, trust.frozen, trust.frozen_at, self._told_seen)
 
     def accept_history(self, said: Anew, record: Callable[[OtherHistory], None]) -> OtherHistory:
         """Go on from another history, as an admin of this host says. No allowance that was open stays so.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -28,13 +29,18 @@ TOO_LARGE = (
 )
 
 
-def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock) -> None:
-    """Carry the job out and journal its result. `life` is the folder's lock; the engine comes to hold it too."""
+def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock, ended: Callable[[], None] = lambda: None) -> None:
+    """Carry the job out and journal its result. `life` is the folder's lock; the engine comes to hold it too. `ended` is called once
+    the result is there: the unit is free by then, and who waits for it need not wait for what is left to be tidied up.
+    """
     result = _result(host, job, folder, life)
     folder.end(replace(result, refused=len(noted(folder.refusals))))
+    ended()
     unfinished = host.memory.unit(job.unit).applying
-    if unfinished is None or unfinished.job != job.id:  # else the workspace may hold the only good state
+    if unfinished is None or unfinished.job != job.id:
         folder.clean()
+    else:
+        folder.clean_temporary()  # and no more: the workspace may hold the only good state
 
 
 def _result(host: Host, job: Job, folder: JobFolder, life: FileLock) -> Result:

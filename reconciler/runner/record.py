@@ -142,9 +142,12 @@ class Recorder:
     def __init__(self, place: Path | Cabinet, grace: timedelta | None = None) -> None:
         """`grace`: how long records may wait for the anchor before applies are held; None: for ever."""
         self.cabinet, self._grace = cabinet_of(place), grace
+        self._said: tuple[int, Intent] | None = None  # the last intent of this process, and its number
         self.log: AuditLog | ObjectLog
         if isinstance(self.cabinet, FolderCabinet):
-            self.log = AuditLog(self.cabinet.folder, lambda record: self._consequence(record, self.cabinet.write))
+            self.log = AuditLog(
+                self.cabinet.folder, lambda record: self._consequence(record, self.cabinet.write), idle=(INTENT,)
+            )
             (self.cabinet.folder / "last").mkdir(exist_ok=True, mode=0o700)
         else:
             self.log = ObjectLog(self.cabinet, self._consequence)
@@ -162,7 +165,10 @@ class Recorder:
         with self.log.writing() as log:
             if origin.engine is not None and self._engine() != origin.engine:
                 log.append(ENGINE, origin.engine)
-            return log.append(INTENT, Intent(unit, _bounded(state), origin))
+            said = Intent(unit, _bounded(state), origin)
+            number = log.append(INTENT, said)
+        self._said = number, said
+        return number
 
     @repeated
     def ended(self, unit: UnitId, intent: int, job: JobId, state: StateMark | None, change: Change) -> None:
@@ -304,6 +310,8 @@ class Recorder:
         return codec.decode(EngineMark, raw) if raw is not None else None
 
     def _begun(self, intent: int) -> Intent | None:
+        if self._said is not None and self._said[0] == intent:
+            return self._said[1]
         record = self.log.find(intent)
         if record is None or record.kind != INTENT:
             return None

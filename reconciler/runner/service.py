@@ -63,6 +63,7 @@ READ_BY_JOBS: tuple[type, ...] = (
     Anchored, Claim, EngineMark, Holder, Intent, Job, Kept, Known, Last, Mark, Package, Result, Scope, SecretMark, Seen,
     StateChange, Trust, UnitMemory, leftover.Note, timedelta,
 )  # fmt: skip
+ENDED = b"\0"  # a job's own word that its result is there, among the numbers of signals
 LOOK_WHILE_ENDING = 0.5  # seconds between them while the service waits for nothing else
 
 
@@ -172,7 +173,8 @@ class Service:
             patience = min(patience, LOOK_WHILE_ENDING if self._stopping else LOOK_AGAIN)
         for key, events in self._selector.select(patience):
             if key.fileobj is self._wakeup:
-                self._wakeup.recv(4096)
+                if ENDED in self._wakeup.recv(4096):
+                    self._callers.wake_watchers()
                 self._reap()
             elif key.fileobj is listener:
                 self._callers.accept(listener)
@@ -205,7 +207,8 @@ class Service:
                 job_id = self._children.pop(pid)
                 self._note_death(self._host.spool.job(job_id), status)
                 self._take_up(self._host.spool.job(job_id))  # it may have been killed, and its engine live on
-                self._callers.wake_watchers()
+                if status:  # else it has said so itself
+                    self._callers.wake_watchers()
 
     def _note_death(self, folder: JobFolder, status: int) -> None:
         """A job that was killed while this service lives on died of itself, of its memory for example: that counts.
@@ -250,13 +253,23 @@ class Service:
 
     def _fork(self, job: Job, folder: JobFolder, life: FileLock) -> int:
         """Carry the job out in a process of its own; its number."""
-        return fork(partial(run_job, self._host, job, folder, life), self._let_go)
+        return fork(partial(run_job, self._host, job, folder, life, self._say_ended), self._let_go_of_all_but_our_ear)
+
+    def _say_ended(self) -> None:
+        """In a job's process, to the service that started it, if that still lives. It may have heard of others and not read it yet."""
+        with suppress(OSError):
+            self._poke.send(ENDED)
 
     def _let_go(self) -> None:
         """Close everything that is the service's: a job that outlives it must keep neither its callers nor its place."""
+        self._let_go_of_all_but_our_ear()
+        self._poke.close()
+
+    def _let_go_of_all_but_our_ear(self) -> None:
+        """As `_let_go`; a job can still tell that it has ended."""
         sockets = [key.fileobj for key in self._selector.get_map().values()]
         self._selector.close()
-        for one in [*sockets, self._poke]:
+        for one in sockets:
             if isinstance(one, socket.socket):
                 one.close()
         self._anchoring.let_go()

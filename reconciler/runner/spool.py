@@ -2,6 +2,7 @@
 
 `job.json` what was asked; `events.jsonl` its phases as they began; `log.txt` the masked engine output; `result.json`
 how it ended; `lock` is held while any process of the job lives, the engine's own included; `work/` is the workspace.
+Outside of it is only `temporary`, which is there no longer than `work/`.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import FileLock, is_locked, sync_folder, write_atomic
+from reconciler.durable import FileLock, append, is_locked, sync_folder, write_atomic
 from reconciler.model import Job, JobId, Phase, Result
 from reconciler.ports import Lost, Running
+from reconciler.runner.terraform.engine import discard
 
 KEPT = 2000  # ended jobs whose logs are kept
 
@@ -31,6 +35,11 @@ class JobFolder:
     def work(self) -> Path:
         """The workspace; it holds secrets and goes when the job has ended well or failed."""
         return self.path / "work"
+
+    @property
+    def temporary(self) -> Path:
+        """For the engine's temporary files, if the workspace's path is too long for them."""
+        return Path(tempfile.gettempdir()) / f"engine-{self.path.name}"
 
     @property
     def log(self) -> Path:
@@ -70,19 +79,24 @@ class JobFolder:
             raise
         return lock
 
-    def begin(self, phase: Phase) -> None:
-        """Journal that a phase begins. That of the apply is on disk when this returns, folder and all."""
+    def secure(self) -> None:
+        """Bring to disk whose job it is, and that there is such a folder: whoever finds the phase of an apply must find that."""
+        _sync(self.path / "job.json")
+        sync_folder(self.path)
+        sync_folder(self.path.parent)
+
+    def begin(self, phase: Phase, *, secured: bool = False) -> None:
+        """Journal that a phase begins. That of the apply is on disk when this returns, folder and all; `secured`: see there."""
         line = json.dumps({"at": datetime.now(UTC).isoformat(), "phase": phase.value})
-        before, applies = self._events(), phase is Phase.APPLYING
-        if applies:
-            _sync(self.path / "job.json")  # whoever finds the phase must find whose it is
-        write_atomic(self.path / "events.jsonl", before + line.encode() + b"\n", durable=applies)
-        if applies:
-            sync_folder(self.path.parent)
+        applies, events = phase is Phase.APPLYING, self.path / "events.jsonl"
+        if applies and not secured:
+            self.secure()
+        keep = append if events.exists() else write_atomic  # never there without a line: that would mean the worst
+        keep(events, line.encode() + b"\n", durable=applies)
 
     def end(self, result: Result) -> None:
-        """Journal the result."""
-        write_atomic(self.path / "result.json", codec.encode(result))
+        """Journal the result. A loss of power right now may take it; then the job counts as lost, and what it did is in the memory."""
+        write_atomic(self.path / "result.json", codec.encode(result), durable=False)
 
     def cancel(self) -> None:
         """Ask that no apply be begun."""
@@ -121,9 +135,8 @@ class JobFolder:
     def state(self) -> Running | Result | Lost:
         """Where the job is. The lock is asked before the result: a job that ends in between has one."""
         alive = self.alive()
-        result = self.path / "result.json"
-        if result.exists():
-            return codec.decode(Result, result.read_bytes())
+        with suppress(FileNotFoundError, ValueError):  # none yet, or what a loss of power left of one
+            return codec.decode(Result, (self.path / "result.json").read_bytes())
         return Running(self.phase()) if alive else Lost(self.phase() is Phase.APPLYING, self.died())
 
     def phase(self) -> Phase:
@@ -139,7 +152,13 @@ class JobFolder:
 
     def clean(self) -> None:
         """Remove the workspace, and every secret in it."""
+        self.clean_temporary()
+        self.note.unlink(missing_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def clean_temporary(self) -> None:
+        """Remove the engine's temporary files that are outside, and only those: the workspace may have the only good state."""
+        discard(self.temporary)
 
     def _events(self) -> bytes:
         path = self.path / "events.jsonl"

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from reconciler.durable import FileLock, write_atomic
 from reconciler.errors import UnitError
-from reconciler.model import PlanSummary, Presence, Unit, UnitId
+from reconciler.model import Operation, PlanSummary, Presence, Unit, UnitId
 from reconciler.runner.access.endpoint import Endpoint
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.jail.egress import noted, told
@@ -71,6 +71,7 @@ class Talk:
         self._host, self._unit, self._inputs = host, unit, inputs
         self._stored_as = stored_as or unit.id
         self.drifted: frozenset[str] = frozenset()
+        self.secured = False  # see `JobFolder.secure`
         self.creations: tuple[Creation, ...] = ()
         self.said: Raw = {}
         self.hosted, self.folder = hosted, folder
@@ -99,6 +100,8 @@ class Talk:
             mask=self._public,
             jail=host.jail(hosted, folder, self._tree, self._supply.mirror),
             note=folder.note,
+            temporary=folder.temporary,
+            meanwhile=self._secure,
             stop=lambda step: step != "apply" and folder.told(),  # one that has begun is left to end
         )
         self._readying = Readying(host, hosted, folder.work, self._supply, unit.pin, self._tree, merged=merged)
@@ -166,6 +169,13 @@ class Talk:
             if not self._readying.undo(error):
                 raise
         return self._planned(sensitive, deadline, destroy=destroy, targets=targets)
+
+    def _secure(self) -> None:
+        """Where an apply is likely next. A disk that fails says so then."""
+        if self.hosted.operation is Operation.APPLY:
+            with suppress(OSError):
+                self.folder.secure()
+                self.secured = True
 
     def check_packages(self) -> None:
         """Right before an apply: the providers are still those that were compared with the lock.

@@ -50,14 +50,14 @@ class SpooledFolder(JobFolder):
     memory: Memory
     job_id: JobId
 
-    def begin(self, phase: Phase) -> None:
+    def begin(self, phase: Phase, *, secured: bool = False) -> None:
         """As the local one; that an apply begins is in the spool when this returns, and nobody has taken over before.
 
         Raises:
             SupersededError: the job is not wanted any more, or its controller was replaced.
             PassError: the spool does not answer. Nothing was applied.
         """
-        JobFolder.begin(self, phase)
+        JobFolder.begin(self, phase, secured=secured)
         if phase is not Phase.APPLYING:
             return
         self.spool.put_phases(self.job_id, (self.path / "events.jsonl").read_bytes())

@@ -170,7 +170,7 @@ def arm(fate: Fate) -> None:
 
     points: list[tuple[Any, str, str]] = [
         (os, "fsync", "fsync"),
-        (Path, "replace", "replace"),
+        (os, "replace", "replace"),
         (durable, "sync_folder", "sync-folder"),
         (wire, "send", "send"),
         (wire, "receive", "receive"),

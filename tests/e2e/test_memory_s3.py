@@ -80,8 +80,8 @@ def test_a_runner_that_lost_its_disk_goes_on(tmp_path: Path, aws: Aws, capsys: p
 class _Refusing(JobFolder):
     """Its controller is replaced at the last moment."""
 
-    def begin(self, phase: Phase) -> None:
-        JobFolder.begin(self, phase)
+    def begin(self, phase: Phase, *, secured: bool = False) -> None:
+        JobFolder.begin(self, phase, secured=secured)
         if phase is Phase.APPLYING:
             raise SupersededError("It was replaced.")
 

@@ -26,7 +26,7 @@ from reconciler.runner.jail.tier import BEYOND, FIRST_USER, STRICT, TASK, TIERS,
 from reconciler.runner.jail.trial import Sinks, own_python
 from reconciler.runner.jail.users import MOST, children, number_of
 from reconciler.runner.terraform.engine import Conversation, Engine, EngineError, deadline_in, find_engine
-from reconciler.runner.terraform.process import Command, Ended, Stop
+from reconciler.runner.terraform.process import Command, Ended, Outlet, Stop
 from reconciler.runner.terraform.rescue import bring_back
 from reconciler.runner.terraform.state import WORK_STATE, LocalBackend
 from tests.kit.jails import Yard, yard
@@ -67,7 +67,7 @@ class Bench:
         self.work.mkdir(exist_ok=True)
         argv = (self.place.python, "-IS", "-c", code)
         return Command(
-            argv, self.work, self.env, output=self.folder / "out", errors=self.folder / "err",
+            argv, self.work, self.env, output=Outlet(self.folder / "out"), errors=Outlet(self.folder / "err"),
             jail=self.place.jailer(limits=self.limits), locks=tuple(lock.fileno() for lock in locks),
         )  # fmt: skip
 
@@ -158,7 +158,12 @@ def test_a_jail_that_cannot_be_made_did_nothing(strict: Bench) -> None:
     bench.work.mkdir()
     jail = Jailer(Cell(find_bwrap(), bench.work, (bench.folder / "missing",), bench.folder / "refused"))
     command = Command(
-        ("/x", "run"), bench.work, {}, output=bench.folder / "out", errors=bench.folder / "err", jail=jail
+        ("/x", "run"),
+        bench.work,
+        {},
+        output=Outlet(bench.folder / "out"),
+        errors=Outlet(bench.folder / "err"),
+        jail=jail,
     )
     assert ended(command) == Ended(1, stopped=False, killed=False)
     assert "missing" in bench.errors

@@ -28,7 +28,7 @@ from reconciler.runner.jail.tier import BEYOND, FALLBACK, STRICT, TASK, TIERS, o
 from reconciler.runner.jail.trial import Sinks
 from reconciler.runner.terraform.binary import Engine
 from reconciler.runner.terraform.engine import Conversation, deadline_in
-from reconciler.runner.terraform.process import Command, Jail, Stop
+from reconciler.runner.terraform.process import Command, Jail, Outlet, Stop
 from tests.kit.jails import Yard, yard
 from tests.kit.terraform import static_engine
 
@@ -91,7 +91,14 @@ def tried(place: Yard, *, jailed: bool) -> tuple[dict[str, Any], dict[str, str],
     jail: Jail | None = place.jailer(place.readable) if jailed else None
     with Sinks(place.folder / "outside") as sinks:
         context = sinks.context(place.readable)
-        command = Command((*probes, json.dumps(context)), work, {}, output=work / "out", errors=work / "err", jail=jail)
+        command = Command(
+            (*probes, json.dumps(context)),
+            work,
+            {},
+            output=Outlet(work / "out"),
+            errors=Outlet(work / "err"),
+            jail=jail,
+        )
         command.wait(Stop(time.monotonic() + SECONDS, signal.SIGTERM, 5), lambda: None)
         got = sinks.got()
     return json.loads((work / "out").read_text()), got, is_locked(work / "survivor")

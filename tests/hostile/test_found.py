@@ -36,6 +36,7 @@ from reconciler.runner.terraform.transcript import Transcript
 from tests.hostile.site import ENTRY, ENTRY_PATH, ENVIRONMENT_PATH, LOCK, LOCK_PATH, load
 from tests.kit.gitrepo import Memory, RepoBuilder
 from tests.kit.stopwatch import beside, within
+from tests.kit.written import Written
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
 
@@ -183,8 +184,8 @@ def test_a_line_of_the_engine_that_only_looks_like_a_diagnostic(tmp_path: Path) 
     ]
     output.write_bytes(b"\n".join([*(json.dumps(one).encode() for one in odd), b'{"a":' + DEEP + b"}"]))
     errors.write_bytes(b"")
-    said = Transcript(output, log, str, [])
-    said.finish(errors, 1)
+    said = Transcript(Written(output), log, str, [])
+    said.finish(Written(errors), 1)
     assert [one.severity for one in said.diagnostics] == ["error"]  # what a command said in plain text
     assert log.getvalue().count(b"\n") == len(odd) + 1
 
@@ -194,8 +195,8 @@ def test_a_line_of_the_engine_whose_type_is_no_word(kind: object, tmp_path: Path
     (tmp_path / "out").write_text(json.dumps({"type": kind, "@message": "hello"}) + "\n")
     (tmp_path / "err").write_bytes(b"")
     log = io.BytesIO()
-    read = Transcript(tmp_path / "out", log, str, [])
-    read.finish(tmp_path / "err", 0)
+    read = Transcript(Written(tmp_path / "out"), log, str, [])
+    read.finish(Written(tmp_path / "err"), 0)
     assert log.getvalue() == b"hello\n"
     assert read.messages == []
 

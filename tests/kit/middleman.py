@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from reconciler import codec
-from reconciler.runner.terraform.leftover import Note
+from reconciler.runner.terraform import leftover
 
 SECONDS = 60.0
 
@@ -131,8 +130,7 @@ def action_of(method: str, path: str, headers: dict[str, str], body: bytes) -> s
 
 def kill_apply(spool: Path) -> None:
     """kill -9 the job that applies now, its engine and the engine's providers."""
-    notes = [codec.decode(Note, path.read_bytes()) for path in spool.glob("*/engine.json")]
-    for note in notes:
-        if note.step == "apply":
+    for note in map(leftover.read, spool.glob("*/engine.json")):
+        if note is not None and note.step == "apply":
             os.kill(note.keeper.pid, signal.SIGKILL)
             os.killpg(note.engine.pid, signal.SIGKILL)

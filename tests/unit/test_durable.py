@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.durable import ABANDONED, FileLock, is_locked, read_json, sweep, write_atomic, write_new
+from reconciler.durable import ABANDONED, FileLock, append, is_locked, read_json, sweep, write_atomic, write_new
 from reconciler.errors import PassError
 
 HOLDING = """
@@ -49,6 +49,22 @@ def test_a_new_file_is_written_where_there_is_none(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == b"first"
     assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_line_is_added_or_the_file_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    append(path, b"one\n")
+    append(path, b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    def full(_handle: int) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no room"):
+        append(path, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\n"
 
 
 def test_what_killed_writers_left_is_swept_up_and_nothing_else(tmp_path: Path) -> None:

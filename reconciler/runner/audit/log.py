@@ -3,8 +3,8 @@
     head.json             the newest record whose consequences are on disk: how many there are, its hash, where it ends
     000000000001.jsonl    a segment, named after its first record
 
-Order of a write: the line, on disk; what follows from it; the head. A line beyond the head is one that a crash overtook. A
-whole one counts, and what follows from it is done now. One that is not whole was relied on by nobody: it is cut off, and
+Order of a write: the line, on disk; what follows from it; the head, once for all lines of a writer. A line beyond the head is one that a crash
+overtook, or one from which nothing follows. A whole one counts, and what follows from it is done now. One that is not whole was relied on by nobody: it is cut off, and
 that it was is a record itself. Whatever else does not fit was not done by this program.
 """
 
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from reconciler import codec
 from reconciler.durable import FileLock, sync_folder, write_atomic
@@ -24,6 +25,7 @@ from reconciler.errors import PassError
 from reconciler.runner.audit.chain import GENESIS, ChainError, Head, Record, follow, link, read
 
 SEGMENT = 8 << 20  # bytes after which the next segment begins
+NEAR = 64 << 10  # bytes from the end in which a record is looked for first
 CUT = "tail-cut"  # the kind of the record that says that a torn line was cut off
 ENDING = b',"hash":"%b"}\n'
 
@@ -52,8 +54,11 @@ class AuditLog:
         consequence: Callable[[Record], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         segment: int = SEGMENT,
+        idle: Collection[str] = (),
     ) -> None:
+        """`idle`: kinds of records from which nothing follows. For them alone the head is not moved: the next writer comes past them."""
         self.folder, self.consequence, self.clock, self.segment = folder, consequence, clock, segment
+        self.idle = frozenset(idle)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def mark(self) -> Mark:
@@ -86,6 +91,7 @@ class AuditLog:
             writer = Writer(self, self.mark())
             writer.catch_up()
             yield writer
+            writer.settle()
 
     def find(self, seq: int) -> Record | None:
         """The record of that number; None: there is none."""
@@ -94,18 +100,31 @@ class AuditLog:
             return None
         start = b'{"seq":%d,' % seq
         with (self.folder / names[-1]).open("rb") as file:
-            line = next((line for line in file if line.startswith(start)), None)
-        return read(line) if line else None
+            if file.seek(0, os.SEEK_END) > NEAR:  # what is looked for is nearly always new
+                file.seek(-NEAR, os.SEEK_END)
+                file.readline()  # the rest of one
+                if found := _line(file, start):
+                    return read(found)
+            file.seek(0)
+            found = _line(file, start)
+        return read(found) if found else None
 
 
 class Writer:
     """Appends, while the lock is held."""
 
     def __init__(self, log: AuditLog, mark: Mark) -> None:
-        self._log, self._mark = log, mark
+        self._log, self._mark, self._behind = log, mark, False
+
+    def settle(self) -> None:
+        """Move the head, if anything follows from what was written since. A loss of power may leave the head of before: then its lines are
+        read again, as after any crash.
+        """
+        if self._behind:
+            write_atomic(self._log.folder / "head.json", codec.encode(self._mark), named=False)
 
     def append(self, kind: str, body: object) -> int:
-        """Write a record and return its number; it, and what follows from it, is on disk then."""
+        """Write a record and return its number; it is on disk then, and what follows from it."""
         mark = self._mark = self._room()
         line = link(mark.head, self._log.clock(), kind, body)
         handle = os.open(self._log.folder / mark.segment, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -158,18 +177,23 @@ class Writer:
         """Let the line count, and do what follows from it."""
         mark = self._mark
         try:
-            head = follow(mark.head, line)
-            self._log.consequence(read(line))
+            head, record = follow(mark.head, line), read(line)
+            self._log.consequence(record)
         except ChainError as error:
             raise broken(self._log.folder, f"{mark.segment}: record {mark.count + 1} {error}") from error
         self._mark = Mark(head.count, head.hash, mark.segment, mark.offset + len(line) + 1)
-        write_atomic(self._log.folder / "head.json", codec.encode(self._mark))
+        self._behind = self._behind or record.kind not in self._log.idle
 
     def _cut(self, torn: bytes) -> None:
         with (self._log.folder / self._mark.segment).open("r+b") as file:
             file.truncate(self._mark.offset)
             os.fsync(file.fileno())
         self.append(CUT, {"bytes": len(torn), "sha256": hashlib.sha256(torn).hexdigest()})
+
+
+def _line(file: BinaryIO, start: bytes) -> bytes | None:
+    """The next line that begins so."""
+    return next((line for line in file if line.startswith(start)), None)
 
 
 def segments(folder: Path) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,8 +21,8 @@ from reconciler.runner.terraform.binary import Engine, find_engine
 from reconciler.runner.terraform.diagnose import Diagnostic, EngineError, SensitiveOutputs, sensitive_outputs
 from reconciler.runner.terraform.leftover import NOTE
 from reconciler.runner.terraform.plan import not_a_plan, parse_plan
-from reconciler.runner.terraform.process import Command, Ended, Jail, Stop
-from reconciler.runner.terraform.rescue import ERRORED_STATE
+from reconciler.runner.terraform.process import Command, Ended, Jail, Outlet, Stop
+from reconciler.runner.terraform.rescue import APPLY_OUTPUT, ERRORED_STATE
 from reconciler.runner.terraform.transcript import Transcript
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE, VALUES_FILE
 
@@ -91,9 +94,15 @@ class Conversation:
         mask: Callable[[str], str] = str,
         jail: Jail | None = None,
         note: Path | None = None,
+        temporary: Path | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
         stop: Callable[[str], bool] = lambda _step: False,
     ) -> None:
+        """`temporary`: where its temporary files go if they cannot be in the folder; whoever gives it removes it. `meanwhile` is called while
+        the engine shows a plan that changes something: what takes its time before an apply takes none then.
+        """
         self._engine = engine
+        self._outside, self._meanwhile = temporary, meanwhile
         self._stop = stop
         self._note = note or folder / NOTE
         self._jail = jail
@@ -112,7 +121,8 @@ class Conversation:
             EngineError: the engine refused. UnitError: "EngineTimeout". SupersededError: it was stopped.
         """
         as_json = ("-json",) if self._engine.speaks_json_at_init else ()
-        self._must("init", ("-input=false", "-no-color", "-lockfile=readonly", *as_json), deadline)
+        with Outlet(self._folder / "init.out") as output:
+            self._must("init", ("-input=false", "-no-color", "-lockfile=readonly", *as_json), deadline, output)
 
     def plan(
         self, deadline: float, *, destroy: bool = False, replace: Iterable[str] = (), refresh_only: bool = False
@@ -126,12 +136,13 @@ class Conversation:
         options = [f"-replace=module.{MODULE}.{address}" for address in replace]
         options += ["-destroy"] if destroy else []
         options += ["-refresh-only"] if refresh_only else []
-        said, code = self._must(
-            "plan",
-            ("-input=false", "-no-color", "-json", "-detailed-exitcode", UNLOCKED,
-             f"-out={PLAN_FILE}", f"-var-file={VALUES_FILE}", *options),
-            deadline,
-        )  # fmt: skip
+        with Outlet(self._folder / "plan.out") as output:
+            said, code = self._must(
+                "plan",
+                ("-input=false", "-no-color", "-json", "-detailed-exitcode", UNLOCKED,
+                 f"-out={PLAN_FILE}", f"-var-file={VALUES_FILE}", *options),
+                deadline, output,
+            )  # fmt: skip
         # `show` starts every provider again: not for a plan that changes nothing, which most plans are.
         shown = self._show(deadline) if code == 2 else _empty_plan(said.messages)
         return PlanResult(code == 2, shown, tuple(said.diagnostics))
@@ -150,7 +161,9 @@ class Conversation:
         """
         used = (self._folder / PLAN_FILE).rename(self._folder / USED_PLAN)
         options = ("-input=false", "-no-color", "-json", UNLOCKED, USED_PLAN)
-        said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), learn=learn, room=room)
+        # On disk both: they tell whoever comes after a job that died what its engine did.
+        with Outlet(self._folder / APPLY_OUTPUT, room) as output, Outlet(self._folder / "apply.err") as errors:
+            said, ended = self._run("apply", options, Stop(deadline, signal.SIGINT, grace), output, errors, learn=learn)
         used.unlink()  # not where that raises: beside no output at all it proves that no engine was started (see `begun`)
         failure = EngineError("apply", said.diagnostics) if ended.code else None
         left = self._folder / ERRORED_STATE
@@ -158,19 +171,19 @@ class Conversation:
         return ApplyResult(failure, ended.stopped, not own_end, left if left.exists() else None)
 
     def _show(self, deadline: float) -> Mapping[str, Any]:
-        output = self._folder / "show.out"
-        try:
-            self._must("show", ("-json", "-no-color", PLAN_FILE), deadline, logged=False)
-            with open_plain(output) as said:
-                return parse_plan(said.read())
-        finally:
-            output.unlink(missing_ok=True)  # it holds every secret of the plan in clear
+        # In memory: it is every secret of the plan in clear.
+        with Outlet(None) as output:
+            self._must("show", ("-json", "-no-color", PLAN_FILE), deadline, output, logged=False)
+            return parse_plan(os.pread(output.handle, output.size, 0))
 
     def _must(
-        self, step: str, options: Iterable[str], deadline: float, *, logged: bool = True
+        self, step: str, options: Iterable[str], deadline: float, output: Outlet, *, logged: bool = True
     ) -> tuple[Transcript, int]:
         """Run a command that changes nothing; raise when it did not do its work."""
-        said, ended = self._run(step, options, Stop(deadline, signal.SIGTERM, PLAN_GRACE), logged=logged)
+        with Outlet(None) as errors:
+            said, ended = self._run(
+                step, options, Stop(deadline, signal.SIGTERM, PLAN_GRACE), output, errors, logged=logged
+            )
         if ended.stopped:
             self._check_wanted(step)
             raise UnitError(
@@ -179,16 +192,16 @@ class Conversation:
                 "normal length; the job's log says how far it came.",
                 transient=True,
             )
-        self._check_whole(step)
+        self._check_whole(step, output)
         if ended.code == 0 or (step == "plan" and ended.code == 2):
             return said, ended.code
         if names := sensitive_outputs(said.diagnostics):
             raise SensitiveOutputs(names, said.diagnostics)
         raise EngineError(step, said.diagnostics, has_read=said.has_read)
 
-    def _check_whole(self, step: str) -> None:
+    def _check_whole(self, step: str, output: Outlet) -> None:
         """What the engine printed is all of it: beyond the jail's limit it goes on in silence, as if nothing were missing."""
-        if self._jail is None or (self._folder / f"{step}.out").lstat().st_size < self._jail.largest:
+        if self._jail is None or output.size < self._jail.largest:
             return
         raise UnitError(
             "OutputTooLarge",
@@ -201,14 +214,14 @@ class Conversation:
         step: str,
         options: Iterable[str],
         stop: Stop,
+        output: Outlet,
+        errors: Outlet,
         *,
         logged: bool = True,
         learn: Callable[[], None] | None = None,
-        room: int = 0,
     ) -> tuple[Transcript, Ended]:
         self._check_wanted(step)
-        output, errors = self._folder / f"{step}.out", self._folder / f"{step}.err"
-        with self._opened_log(quiet=not logged) as log, _temporary(self._folder) as temporary:
+        with self._opened_log(quiet=not logged) as log, self._temporary() as temporary:
             command = Command(
                 (self._engine.binary, step, *options),
                 self._folder,
@@ -217,7 +230,6 @@ class Conversation:
                 errors=errors,
                 locks=self._locks,
                 note=self._note,
-                room=room,
                 jail=self._jail,
             )
             said = Transcript(output, log, self.mask, self._root(), patient=learn is not None)
@@ -228,11 +240,25 @@ class Conversation:
                 if self._stop(step):
                     command.ask(stop.signal)
 
-            ended = command.wait(stop, beat)
+            ended = command.wait(stop, beat, self._meanwhile if step == "show" else None)
             if learn is not None and (ended.code or said.waits):
                 learn()
-            said.finish(errors, ended.code)
+            if logged or ended.code:
+                said.finish(errors, ended.code)
         return said, ended
+
+    @contextmanager
+    def _temporary(self) -> Iterator[str]:
+        """A folder for temporary files: inside the workspace, unless a provider's socket would not fit there."""
+        inside, outside = self._folder / "tmp", self._outside
+        if len(str(inside)) <= LONGEST_TMP:
+            inside.mkdir(exist_ok=True, mode=0o700)
+            yield str(inside)
+        elif outside is not None and made_ours(outside):
+            yield str(outside)
+        else:
+            with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as found:
+                yield found
 
     def _environment(self, temporary: str) -> dict[str, str]:
         own = {"TF_CLI_CONFIG_FILE": str(self._folder / CLI_CONFIG), "TMPDIR": temporary}
@@ -275,16 +301,24 @@ def _write_cli_config(path: Path, mirror: Path | None) -> None:
     path.write_text(f"disable_checkpoint = true\nprovider_installation {{\n  {method}\n}}\n", encoding="utf-8")
 
 
-@contextmanager
-def _temporary(folder: Path) -> Iterator[str]:
-    """A folder for temporary files: inside the workspace, unless a provider's socket would not fit there."""
-    inside = folder / "tmp"
-    if len(str(inside)) <= LONGEST_TMP:
-        inside.mkdir(exist_ok=True, mode=0o700)
-        yield str(inside)
-        return
-    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as outside:
-        yield outside
+def made_ours(folder: Path) -> bool:
+    """Make it, or find it made by this user and for nobody else. Whoever knew the name and was faster has it taken away, if that can be."""
+    for _ in range(2):
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+            return True
+        discard(folder)
+    return False
+
+
+def discard(folder: Path) -> None:
+    """Remove it and what is in it, whoever wrote there; a link goes, and not what it leads to."""
+    if folder.is_symlink():
+        with suppress(OSError):
+            folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _empty_plan(messages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from reconciler import codec
-from reconciler.durable import write_atomic
 
-NOTE = "engine.json"  # while an engine runs; beside a job's workspace, or in the folder of a fetch
+NOTE = "engine.json"  # blank unless an engine runs; beside a job's workspace, or in the folder of a fetch
+LONGEST = 1024  # bytes of a note, which has some 300; of one length, so that nothing has to be cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,22 @@ def find(pid: int) -> Process | None:
 
 def write(path: Path, note: Note) -> None:
     """Leave the note. A disk that is full keeps no engine from its work."""
+    _put(path, codec.encode(note))
+
+
+def forget(path: Path) -> None:
+    """The engine has ended. The file stays, for the next one: to make one is what costs."""
+    _put(path, b"")
+
+
+def _put(path: Path, text: bytes) -> None:
+    """In place and in one piece: who is killed has written all of it or nothing. It means nothing after a loss of power."""
     with suppress(OSError):
-        write_atomic(path, codec.encode(note), durable=False)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(handle, text.ljust(LONGEST), 0)
+        finally:
+            os.close(handle)
 
 
 def attend(path: Path, now: float) -> None:
@@ -66,7 +81,7 @@ def attend(path: Path, now: float) -> None:
 
     What is left of the group of an engine that has ended is killed: nothing else will end it, and it holds the locks.
     """
-    note = _read(path)
+    note = read(path)
     if note is None or note.keeper.lives():
         return
     if not note.engine.lives():
@@ -81,14 +96,15 @@ def attend(path: Path, now: float) -> None:
 
 def interrupt(path: Path) -> None:
     """Ask the engine of a job that lives to end now, as its deadline would, and once: everything here is about to be ended."""
-    note = _read(path)
+    note = read(path)
     if note is not None and note.asked is None and note.engine.lives():
         write(path, replace(note, asked=time.time()))
         with suppress(ProcessLookupError):
             os.kill(note.engine.pid, note.signal)
 
 
-def _read(path: Path) -> Note | None:
+def read(path: Path) -> Note | None:
+    """The note; None: there is none, as no engine runs."""
     try:
         return codec.decode(Note, path.read_bytes())
     except (OSError, ValueError):
@@ -124,9 +140,15 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
+@cache
+def _ourselves(pid: int) -> Process | None:
+    """As `find`, of this process; by its number, because a fork is another."""
+    return find(pid)
+
+
 def noted(pid: int, step: str, number: signal.Signals, deadline: float, grace: float) -> Note | None:
     """The note of an engine that this process keeps. `deadline` is `time.monotonic()`."""
-    engine, keeper = find(pid), find(os.getpid())
+    engine, keeper = find(pid), _ourselves(os.getpid())
     if engine is None or keeper is None:
         return None
     return Note(engine, keeper, step, number, time.time() + deadline - time.monotonic(), grace)

@@ -9,12 +9,14 @@ import resource
 import select
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol, Self
+from typing import Protocol, Self
 
 from reconciler.errors import UnitError
 from reconciler.runner.terraform import leftover
@@ -68,6 +70,47 @@ class Ended:
     killed: bool
 
 
+class Outlet:
+    """What a command writes into, and what of it was not read yet: a new file of this user's alone, or one that is only in memory.
+
+    It is read by its descriptor: whatever the command leaves under its name does not matter.
+    """
+
+    def __init__(self, path: Path | None, room: int = 0) -> None:
+        """None: in memory, where the system can. `room`: bytes that it may come to on a disk that fills.
+
+        Raises:
+            UnitError: "DiskFull", there are not so many.
+        """
+        self.handle, self._at = _private(path) if path else _nameless(), 0
+        try:
+            _reserve(self.handle, room, path)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, most: int) -> bytes:
+        """The next bytes, as far as they are there. Moves nothing: the command writes where it is."""
+        chunk = os.pread(self.handle, most, self._at)
+        self._at += len(chunk)
+        return chunk
+
+    @property
+    def size(self) -> int:
+        """All bytes that are there."""
+        return os.fstat(self.handle).st_size
+
+    def close(self) -> None:
+        """What is in memory is gone then."""
+        os.close(self.handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Command:
     """A command that runs in its own session with its output in files.
 
@@ -82,26 +125,22 @@ class Command:
         folder: Path,
         env: Mapping[str, str],
         *,
-        output: Path,
-        errors: Path,
+        output: Outlet,
+        errors: Outlet,
         locks: tuple[int, ...] = (),
         note: Path | None = None,
-        room: int = 0,
         jail: Jail | None = None,
     ) -> None:
-        """`room`: bytes that the output may come to on a disk that fills. Raises UnitError "DiskFull": there are not so many."""
         self._step, self._path = str(argv[1]), note
         self._note: leftover.Note | None = None
-        with _private(output) as stdout, _private(errors) as stderr:
-            _reserve(stdout, room)
-            if jail is None:
-                self._process: Child = subprocess.Popen(
-                    argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
-                    start_new_session=True, pass_fds=locks,
-                )  # fmt: skip
-                _unlimit(self._process.pid)
-            else:
-                self._process = jail.start(argv, env, stdout.fileno(), stderr.fileno(), locks)
+        if jail is None:
+            self._process: Child = subprocess.Popen(
+                argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output.handle, stderr=errors.handle,
+                start_new_session=True, pass_fds=locks,
+            )  # fmt: skip
+            _unlimit(self._process.pid)
+        else:
+            self._process = jail.start(argv, env, output.handle, errors.handle, locks)
         self._asked = False
 
     @property
@@ -116,16 +155,18 @@ class Command:
             self._write_note()  # before: whoever comes after this process must not ask again
             os.kill(self.pid, number)
 
-    def wait(self, stop: Stop, beat: Callable[[], None]) -> Ended:
-        """Wait for the end. Calls `beat` now and then, and once after the end."""
+    def wait(self, stop: Stop, beat: Callable[[], None], first: Callable[[], None] | None = None) -> Ended:
+        """Wait for the end. Calls `beat` now and then, and once after the end; `first` at once, and it must not raise."""
         if self._path is not None:
             self._note = leftover.noted(self.pid, self._step, stop.signal, stop.deadline, stop.grace)
             self._write_note()
+        if first is not None:
+            first()
         with _Watch(self._process) as watch:
             killed = self._wait_within(watch, stop, beat)
             self._sweep()  # before the process is reaped: its group's number is its own until then
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            leftover.forget(self._path)
         code = self._process.wait()
         beat()
         return Ended(code, self._asked, killed)
@@ -193,21 +234,30 @@ def _unlimit(pid: int) -> None:
             prlimit(pid, resource.RLIMIT_DATA, (hard, hard))
 
 
-def _reserve(file: BinaryIO, room: int) -> None:
+def _reserve(handle: int, room: int, path: Path | None) -> None:
     """Have the disk keep room for the file, which stays as long as it is. Where the system cannot, nothing is kept."""
     if not room:
         return
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
     if fallocate is None:
         return
-    if fallocate(file.fileno(), KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(room)) < 0:
+    if fallocate(handle, KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(room)) < 0:
         number = ctypes.get_errno()
         if number in (errno.ENOSPC, errno.EDQUOT):
-            what = f"Nothing was begun: there is no room for the engine's output ({room >> 20:,} MiB, {file.name})"
+            what = f"Nothing was begun: there is no room for the engine's output ({room >> 20:,} MiB, {path})"
             raise UnitError("DiskFull", f"{what}. Make room there; it is tried again by itself.", transient=True)
 
 
-def _private(path: Path) -> BinaryIO:
+def _private(path: Path) -> int:
     """A new file: what an earlier command left under that name is not written through."""
     path.unlink(missing_ok=True)
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _nameless() -> int:
+    """A file without a name."""
+    if sys.platform == "linux":
+        return os.memfd_create("output")
+    handle, name = tempfile.mkstemp()
+    os.unlink(name)  # noqa: PTH108 - as it is told
+    return handle

@@ -229,8 +229,8 @@ class LocalBackend:
     def keep(self, unit: UnitId) -> None:
         """See `Backend`. Its name is the state's with `.kept`."""
         file = self._file(unit)
-        if file.exists():
-            write_atomic(_kept(file), file.read_bytes())
+        if file.exists():  # a loss of power may leave the copy of before, which was as good
+            write_atomic(_kept(file), file.read_bytes(), named=False)
 
     def restoring(self, unit: UnitId) -> str | None:
         """See `Backend`."""

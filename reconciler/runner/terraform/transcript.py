@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
-from reconciler.durable import open_plain
 from reconciler.runner.terraform.diagnose import Diagnostic, parse_diagnostic
 
 MOST_OF_A_LOG = 64 << 20  # bytes
@@ -19,24 +17,30 @@ LONGEST_PIECE = 1000  # lines
 LAST_WORDS = 2000  # characters of plain text that stand in for a diagnostic
 
 
+class Readable(Protocol):
+    """What a command writes: a `process.Outlet`, or a file."""
+
+    def read(self, most: int, /) -> bytes:
+        """The next bytes; none: there are no more yet."""
+
+
 class Transcript:
-    """Follows one output file; call `read` whenever there may be more, and `finish` at the end.
+    """Follows one output; call `read` whenever there may be more, and `finish` at the end.
 
     The log is appended to as it comes, all through `mask`: messages one by one, and plain text, which may be wrapped in the
-    middle of a secret, in one piece. `patient`: diagnostics and the ids of what was made are written at the end, when `mask` may know more. The writer of
-    the output may be another program's: a file.
+    middle of a secret, in one piece. `patient`: diagnostics and the ids of what was made are written at the end, when `mask` may know more.
     """
 
     def __init__(
         self,
-        output: Path,
+        output: Readable,
         log: BinaryIO,
         mask: Callable[[str], str],
         root: Sequence[str],
         *,
         patient: bool = False,
     ) -> None:
-        self._output = open_plain(output)
+        self._output = output
         self._log = log
         self._mask = mask
         self._root = root
@@ -63,14 +67,12 @@ class Transcript:
         """Whether there is something that is written at the end."""
         return bool(self._kept)
 
-    def finish(self, errors: Path, code: int) -> None:
+    def finish(self, errors: Readable, code: int) -> None:
         """Take in the rest, and what a command that failed without a diagnostic said in plain text."""
         self.read()
         self._take(self._rest)
-        self._output.close()
-        with open_plain(errors) as said:
-            for line in said.read(MOST_OF_ERRORS).splitlines():
-                self._text(line.decode(errors="replace"))
+        for line in errors.read(MOST_OF_ERRORS).splitlines():
+            self._text(line.decode(errors="replace"))
         self._end_piece()
         for text in self._kept:
             self._write(text)

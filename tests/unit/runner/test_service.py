@@ -344,7 +344,8 @@ def test_an_engine_whose_job_was_killed_is_ended_when_its_time_is_over(own: Runn
     own.executor.start(asked)
     until(own.begun, "the apply has begun")
     path = open_host(own.ground).spool.job(asked.id).note
-    note = codec.decode(leftover.Note, path.read_bytes())
+    note = leftover.read(path)
+    assert note is not None
     assert (note.step, note.signal, note.asked) == ("apply", signal.SIGINT, None)
     leftover.write(path, replace(note, deadline=0.0))
     os.kill(note.keeper.pid, signal.SIGKILL)
@@ -363,14 +364,16 @@ def test_the_workspace_of_a_killed_job_goes_though_nobody_asks_after_the_job(own
         own.executor.start(asked)
         folder = host.spool.job(asked.id)
         path = folder.note
-        until(lambda: path.exists() or not folder.alive(), "an engine runs")
-        with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(codec.decode(leftover.Note, path.read_bytes()).keeper.pid, signal.SIGKILL)
+        until(lambda: leftover.read(path) or not folder.alive(), "an engine runs")
+        if (note := leftover.read(path)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(note.keeper.pid, signal.SIGKILL)
         until(lambda: not folder.alive(), "the job is dead")
         return folder if isinstance(folder.state(), Lost) else None
 
     folder = next(filter(None, map(killed, range(1, 20))))
     until(lambda: not folder.work.exists(), "its workspace is gone")
+    assert not folder.temporary.exists()
 
 
 def test_a_job_that_is_killed_while_its_service_lives_on_says_so(tmp_path: Path) -> None:
@@ -381,8 +384,7 @@ def test_a_job_that_is_killed_while_its_service_lives_on_says_so(tmp_path: Path)
             asked = runner.job(number=number, operation=Operation.PLAN)
             runner.executor.start(asked)
             path = spool.job(asked.id).note
-            until(path.exists, "an engine runs")
-            note = codec.decode(leftover.Note, path.read_bytes())
+            note = until(lambda path=path: leftover.read(path), "an engine runs")  # type: ignore[misc]
             os.kill(note.keeper.pid, how)
             os.killpg(note.engine.pid, signal.SIGKILL)
             lost = until(lambda one=asked: isinstance(f := runner.executor.poll(one.id), Lost) and f, "it is lost")  # type: ignore[misc]

@@ -193,6 +193,61 @@ def test_the_job_is_on_disk_before_its_apply_begins(folder: JobFolder, monkeypat
     folder.begin(Phase.PLANNING)
     assert synced == []
     folder.begin(Phase.APPLYING)
-    assert synced[0] == "job.json"
-    assert synced[1].startswith(".events.jsonl.")
-    assert synced[2:] == [folder.path.name, folder.path.parent.name]
+    assert synced == ["job.json", folder.path.name, folder.path.parent.name, "events.jsonl"]
+
+
+def test_a_phase_is_added_and_nothing_is_written_anew(folder: JobFolder) -> None:
+    folder.create(JOB)
+    folder.begin(Phase.VERIFYING)
+    was = (folder.path / "events.jsonl").stat().st_ino
+    folder.begin(Phase.PLANNING)
+    folder.begin(Phase.APPLYING)
+    assert (folder.path / "events.jsonl").stat().st_ino == was
+    assert [phase for phase, _ in folder.phases()] == [Phase.VERIFYING, Phase.PLANNING, Phase.APPLYING]
+
+
+def test_what_is_outside_of_the_workspace_goes_with_it(folder: JobFolder) -> None:
+    folder.create(JOB)
+    folder.work.mkdir()
+    folder.temporary.mkdir()
+    (folder.temporary / "socket").touch()
+    folder.clean()
+    assert not folder.temporary.exists()
+    assert not folder.work.exists()
+
+
+def test_a_link_in_its_place_goes_and_what_it_leads_to_stays(folder: JobFolder, tmp_path: Path) -> None:
+    folder.create(JOB)
+    (tmp_path / "kept").touch()
+    folder.temporary.symlink_to(tmp_path)
+    folder.clean()
+    assert not folder.temporary.is_symlink()
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 20, b'{"job": '])
+def test_what_a_loss_of_power_left_of_a_result_is_none(left: bytes, folder: JobFolder) -> None:
+    lock = folder.create(JOB)
+    assert lock is not None
+    folder.begin(Phase.APPLYING)
+    (folder.path / "result.json").write_bytes(left)
+    lock.release()
+    assert folder.state() == Lost(applying=True)
+
+
+def test_a_folder_that_is_on_disk_already_is_not_brought_there_twice(
+    folder: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.create(JOB)
+    folder.begin(Phase.PLANNING)
+    folder.secure()
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder.begin(Phase.APPLYING, secured=True)
+    assert synced == ["events.jsonl"]

@@ -17,11 +17,12 @@ import pytest
 from reconciler.durable import FileLock, is_locked
 from reconciler.errors import ConfigError
 from reconciler.runner.terraform.diagnose import Diagnostic
-from reconciler.runner.terraform.engine import Engine, find_engine
+from reconciler.runner.terraform.engine import Engine, find_engine, made_ours
 from reconciler.runner.terraform.masking import mask
-from reconciler.runner.terraform.process import Command, Stop
+from reconciler.runner.terraform.process import Command, Outlet, Stop
 from reconciler.runner.terraform.transcript import Transcript
 from tests.kit.terraform import until
+from tests.kit.written import Written
 
 
 def program(path: Path, text: str) -> Path:
@@ -124,7 +125,12 @@ def test_launcher_copes_with_an_interpreter_that_no_shebang_can_name(
 def start(tmp_path: Path, script: str, *locks: int) -> Command:
     argv = ("/bin/sh", "-c", script)
     return Command(
-        argv, tmp_path, {"PATH": "/usr/bin:/bin"}, output=tmp_path / "out", errors=tmp_path / "err", locks=locks
+        argv,
+        tmp_path,
+        {"PATH": "/usr/bin:/bin"},
+        output=Outlet(tmp_path / "out"),
+        errors=Outlet(tmp_path / "err"),
+        locks=locks,
     )
 
 
@@ -142,6 +148,37 @@ def test_end_is_noticed_at_once_and_output_is_private(tmp_path: Path) -> None:
     assert (ended.code, ended.stopped, ended.killed) == (3, False, False)
     assert ((tmp_path / "out").read_text(), (tmp_path / "err").read_text()) == ("out\n", "err\n")
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_only_in_memory_is_read_as_it_comes(tmp_path: Path) -> None:
+    with Outlet(None) as output, Outlet(None) as errors:
+        command = Command(("/bin/sh", "-c", "echo one; echo two >&2"), tmp_path, {}, output=output, errors=errors)
+        command.wait(stop_in(30), nothing)
+        assert (output.size, output.read(2), output.read(100), output.read(100)) == (4, b"on", b"e\n", b"")
+        assert errors.read(100) == b"two\n"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", ["link", "file", "shared"])
+def test_temporary_files_go_where_nobody_else_reads_or_writes(other: str, tmp_path: Path) -> None:
+    folder, stranger = tmp_path / "engine-x", tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "kept").touch()
+    if other == "link":
+        folder.symlink_to(stranger)
+    elif other == "file":
+        folder.touch()
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    if other == "file":  # nothing that stands in the way of a folder is removed but a folder or a link
+        assert not made_ours(folder)
+    else:
+        assert made_ours(folder)
+        assert not folder.is_symlink()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert made_ours(folder)
+    assert (stranger / "kept").exists()
 
 
 def test_only_the_leader_is_asked_and_the_rest_is_swept(tmp_path: Path) -> None:
@@ -202,7 +239,9 @@ def transcript(tmp_path: Path, *, mask: str = "") -> tuple[Transcript, io.BytesI
     (tmp_path / "out").touch()
     (tmp_path / "err").touch()
     log = io.BytesIO()
-    return Transcript(tmp_path / "out", log, lambda text: text.replace(mask, "***") if mask else text, ['"a": 1']), log
+    return Transcript(
+        Written(tmp_path / "out"), log, lambda text: text.replace(mask, "***") if mask else text, ['"a": 1']
+    ), log
 
 
 def test_lines_are_taken_when_they_are_whole(tmp_path: Path) -> None:
@@ -213,7 +252,7 @@ def test_lines_are_taken_when_they_are_whole(tmp_path: Path) -> None:
         said.read()
         assert log.getvalue() == b""
         out.write(line("one")[10:] + line("a secret"))
-    said.finish(tmp_path / "err", 0)
+    said.finish(Written(tmp_path / "err"), 0)
     assert log.getvalue() == b"one\na ***\n"
 
 
@@ -221,7 +260,7 @@ def test_diagnostics_are_kept_and_written_out(tmp_path: Path) -> None:
     said, log = transcript(tmp_path)
     diagnostic = {"severity": "error", "summary": "No", "detail": "one\ntwo", "address": "a.b"}
     (tmp_path / "out").write_bytes(line("Error: No", type="diagnostic", diagnostic=diagnostic))
-    said.finish(tmp_path / "err", 1)
+    said.finish(Written(tmp_path / "err"), 1)
     assert said.diagnostics == [Diagnostic("error", "No", "one\ntwo", "a.b")]
     assert log.getvalue() == b"Error: No (a.b)\n  one\n  two\n"
 
@@ -230,7 +269,7 @@ def test_plain_words_of_a_failure_stand_in_for_a_diagnostic(tmp_path: Path) -> N
     said, log = transcript(tmp_path)
     (tmp_path / "out").write_bytes(b"{not json\n\xff\n")
     (tmp_path / "err").write_bytes(b"panic: oh\n")
-    said.finish(tmp_path / "err", 11)
+    said.finish(Written(tmp_path / "err"), 11)
     assert said.diagnostics == [Diagnostic("error", "{not json\n\ufffd\npanic: oh")]
     assert log.getvalue().endswith(b"panic: oh\n")
 
@@ -240,8 +279,8 @@ def test_a_secret_is_found_where_plain_words_are_wrapped_and_before_they_are_cut
     (tmp_path / "out").touch()
     (tmp_path / "err").write_text(f"panic: correct\n\u2502 horse battery\n\u2502 staple\n{'x' * 1988}")
     log = io.BytesIO()
-    said = Transcript(tmp_path / "out", log, lambda text: mask(text, frozenset({secret})), [])
-    said.finish(tmp_path / "err", 11)
+    said = Transcript(Written(tmp_path / "out"), log, lambda text: mask(text, frozenset({secret})), [])
+    said.finish(Written(tmp_path / "err"), 11)
     [failure] = said.diagnostics
     assert failure.summary.startswith("(sensitive)\nxxx")
     assert log.getvalue().startswith(b"panic: (sensitive)\nxxx")
@@ -259,16 +298,16 @@ def test_what_an_apply_did_wrong_is_written_when_all_its_secrets_are_known(tmp_p
     (tmp_path / "err").touch()
     known: set[str] = set()
     log = io.BytesIO()
-    said = Transcript(tmp_path / "out", log, lambda text: mask(text, frozenset(known)), [], patient=True)
+    said = Transcript(Written(tmp_path / "out"), log, lambda text: mask(text, frozenset(known)), [], patient=True)
     said.read()
     assert log.getvalue() == b"a.b: Creation complete after 0s\nApply ends\n"
     known.add("made-up")
-    said.finish(tmp_path / "err", 1)
+    said.finish(Written(tmp_path / "err"), 1)
     assert log.getvalue().endswith(b"Apply ends\nError: No\n  a (sensitive) one\nMade: a.b [id=(sensitive)]\n")
 
 
 def test_plain_words_of_a_success_are_no_error(tmp_path: Path) -> None:
     said, _ = transcript(tmp_path)
     (tmp_path / "err").write_bytes(b"a warning of the loader\n")
-    said.finish(tmp_path / "err", 0)
+    said.finish(Written(tmp_path / "err"), 0)
     assert said.diagnostics == []

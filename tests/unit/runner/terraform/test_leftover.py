@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import codec
-from reconciler.runner.terraform.leftover import Note, Process, attend, find, write
+from reconciler.runner.terraform.leftover import Note, Process, attend, find, forget, read, write
 from tests.kit.terraform import until
 
 DEADLINE, GRACE = 1000.0, 60.0
@@ -32,7 +31,9 @@ class Left:
         write(self.path, self.note)
 
     def asked(self) -> float | None:
-        return codec.decode(Note, self.path.read_bytes()).asked
+        found = read(self.path)
+        assert found is not None
+        return found.asked
 
 
 @pytest.fixture
@@ -99,3 +100,17 @@ def test_a_note_that_cannot_be_read_ends_nobody(text: bytes | None, tmp_path: Pa
         path.write_bytes(text)
     attend(path, DEADLINE * 2)
     assert path.exists() == (text is not None)
+
+
+@pytest.mark.parametrize("left", ["sleep 600"], indirect=True)
+def test_of_an_engine_that_has_ended_the_file_says_nothing_and_is_kept_for_the_next(left: Left) -> None:
+    was = left.path.stat()
+    forget(left.path)
+    assert read(left.path) is None
+    attend(left.path, DEADLINE + 1)
+    assert left.popen.poll() is None
+    write(left.path, replace(left.note, step="show"))
+    found = read(left.path)
+    assert found is not None
+    assert found.step == "show"
+    assert (left.path.stat().st_ino, left.path.stat().st_size) == (was.st_ino, was.st_size)

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.runner.jail.egress import Egress
 from reconciler.runner.terraform.engine import deadline_in, lasting_environment
-from reconciler.runner.terraform.process import Command, Stop
+from reconciler.runner.terraform.process import Command, Outlet, Stop
 from reconciler.runner.warm.loan import LOST, Door, Loan, Seat
 from reconciler.runner.warm.spec import Spec
 
@@ -41,7 +41,12 @@ class Played:
 
     def run(self, answer: Callable[[dict[str, Any], list[int]], list[bytes]], step: str = "plan") -> Command:
         command = Command(
-            ("terraform", step), self.work, ENV, output=self.work / "x.out", errors=self.work / "x.err", jail=self.seat
+            ("terraform", step),
+            self.work,
+            ENV,
+            output=Outlet(self.work / "x.out"),
+            errors=Outlet(self.work / "x.err"),
+            jail=self.seat,
         )
         threading.Thread(target=self._play, args=(answer,), daemon=True).start()
         return command
