@@ -69,7 +69,7 @@ def _parts(folder: Path, size: Size) -> dict[str, Callable[[], Iterator[Row]]]:
         "merge": lambda: merge.rows(folder, size.units, size.rounds),
         "page": lambda: page.rows(folder, size.units, size.rounds),
         "poll": lambda: poll.rows(folder, 4 * size.rounds),
-        "job": lambda: job.rows(folder, 1_000, size.jobs),
+        "job": lambda: job.rows(folder, 10_000, size.jobs),
         "jail": lambda: jail.rows(folder, find_engine("auto", None, None, folder), 3 * size.rounds),
         "aws": lambda: aws.rows(folder, find_engine("auto", None, None, folder), size.rounds),
         "deploy": lambda: deploy.rows(folder, find_engine("auto", None, None, folder), size.graph, size.deploys),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from bench.loop import CAPACITY, LEAF
 from bench.row import Row, known, limited
 from bench.sample import Instant, Still, WallClock, graph
-from reconciler import __version__
+from reconciler import __version__, codec
 from reconciler.actual.ledger import CheckScheduled
 from reconciler.config import load_runner
 from reconciler.controller.tick import Runtime, tick
@@ -24,8 +24,10 @@ from reconciler.git.command import Git
 from reconciler.logs import open_log
 from reconciler.model import Cause, Desired, Job, JobId, Operation, Outcome, Result, RunnerFacts, UnitId
 from reconciler.observe import Observer
+from reconciler.runner.forked import fork
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
+from reconciler.runner.service import READ_BY_JOBS
 from reconciler.runner.terraform import engine
 from reconciler.runner.terraform.process import Command
 from reconciler.store.sqlite import SqliteStore
@@ -38,18 +40,38 @@ outside = 0.0  # seconds that this process has waited for git and for the engine
 Spent = tuple[float, float]  # seconds, and seconds of CPU
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """A runner's host that has been at work, and jobs that are still to be done."""
+
+    host: Host
+    meaning: Desired
+    leaves: tuple[Job, ...]
+
+
+@contextmanager
+def world(folder: Path, units: int, jobs: int) -> Iterator[World]:
+    """In which first deploys of leaves are next: their hub is there."""
+    ground = Playground.create(folder / "jobs", graph(units).files(), CATALOG)
+    try:
+        host = Host(load_runner(ground.runner_config))
+        head = ground.environments.head
+        host.facts()  # which a controller asks for before anything else
+        codec.prepare(*READ_BY_JOBS)
+        _run(host, Job(JobId("hub"), Operation.APPLY, UnitId("prod/hub"), head, 1))
+        meaning = host.history.known()
+        assert meaning is not None
+        leaves = (Job(JobId(f"leaf-{n}"), Operation.APPLY, UnitId(f"prod/leaf-{n}"), head, 1) for n in range(jobs))
+        yield World(host, meaning, tuple(leaves))
+    finally:
+        ground.destroy()
+
+
 def rows(folder: Path, units: int, jobs: int) -> Iterator[Row]:
     """First deploys of leaves, as the service forks them, and the two passes that start and collect each."""
-    ground = Playground.create(folder / "jobs", graph(units).files(), CATALOG)
-    host = Host(load_runner(ground.runner_config))
-    head = ground.environments.head
-    _run(host, Job(JobId("hub"), Operation.APPLY, UnitId("prod/hub"), head, 1))
-    meaning = host.history.known()
-    assert meaning is not None
-    leaves = [Job(JobId(f"leaf-{n}"), Operation.APPLY, UnitId(f"prod/leaf-{n}"), head, 1) for n in range(jobs)]
-    runner = [_run(host, leaf) for leaf in leaves]
-    controller = _passes(folder / "jobs.db", meaning, host.facts(), jobs)
-    ground.destroy()
+    with world(folder, units, jobs) as place:
+        runner = [_run(place.host, leaf) for leaf in place.leaves]
+        controller = _passes(folder / "jobs.db", place.meaning, place.host.facts(), jobs)
     both = [
         [1000 * sum(pair) for pair in zip(ours, its, strict=True)]
         for ours, its in zip(zip(*runner, strict=True), zip(*controller, strict=True), strict=True)
@@ -59,29 +81,35 @@ def rows(folder: Path, units: int, jobs: int) -> Iterator[Row]:
 
 
 def _run(host: Host, job: Job) -> Spent:
-    """What the runner spends itself, from the request to the end of the job's process."""
+    """What the runner spends itself, from the request to the job's word that its result is there, and its CPU to its very end."""
     ours, theirs = os.pipe()
     began, used = time.perf_counter(), time.process_time()
     folder = host.spool.job(job.id)
     lock = folder.create(job)
     assert lock is not None
     host.warm(job.unit)
-    if (pid := os.fork()) == 0:
-        gc.freeze()
+
+    def tell(number: float) -> None:
+        os.write(theirs, f"{number}\n".encode())
+
+    def carry_out() -> None:
         _watch()
-        run_job(host, job, folder, lock)
-        os.write(theirs, f"{outside} {time.process_time()}".encode())
-        os._exit(0)
+        run_job(host, job, folder, lock, lambda: tell(outside))
+        tell(time.process_time())
+
+    pid = fork(carry_out)
     lock.release()
-    os.waitpid(pid, 0)
-    seconds, used = time.perf_counter() - began, time.process_time() - used
     os.close(theirs)
     with os.fdopen(ours, "rb") as said:
-        waited, its = map(float, said.read().split())
+        waited = float(said.readline())
+        seconds = time.perf_counter() - began - waited
+        its = float(said.readline())
+    os.waitpid(pid, 0)
+    used = time.process_time() - used
     found = folder.state()
     assert isinstance(found, Result)
     assert found.reason == "Applied", found
-    return seconds - waited, used + its
+    return seconds, used + its
 
 
 class _Timed(Command):
