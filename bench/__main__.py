@@ -65,12 +65,13 @@ def main() -> int:
 
 def _parts(folder: Path, size: Size) -> dict[str, Callable[[], Iterator[Row]]]:
     return {
+        # First: it forks this very process, and what the others leave in memory would be forked along.
+        "jail": lambda: jail.rows(folder, find_engine("auto", None, None, folder), 3 * size.rounds),
         "loop": lambda: loop.rows(folder, size.units, size.rounds),
         "merge": lambda: merge.rows(folder, size.units, size.rounds),
         "page": lambda: page.rows(folder, size.units, size.rounds),
         "poll": lambda: poll.rows(folder, 4 * size.rounds),
         "job": lambda: job.rows(folder, 10_000, size.jobs),
-        "jail": lambda: jail.rows(folder, find_engine("auto", None, None, folder), 3 * size.rounds),
         "aws": lambda: aws.rows(folder, find_engine("auto", None, None, folder), size.rounds),
         "deploy": lambda: deploy.rows(folder, find_engine("auto", None, None, folder), size.graph, size.deploys),
     }
