@@ -233,7 +233,11 @@ class History:
 
     @property
     def _told_seen(self) -> Seen | None:
-        return codec.decode(Seen, self._seen.read_bytes()) if self._seen.exists() else None
+        """What was told last; None: nothing, or a loss of power left nothing of it that could be read."""
+        try:
+            return codec.decode(Seen, self._seen.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _still_frozen(self, trust: Trust, head: Head) -> PassError:
         """The branch was put back, and nobody has said yet that history may go on. Only inside `Memory.trusting`."""
@@ -362,7 +366,10 @@ class History:
         try:
             began, ended = int(self._stamp.read_bytes()) / 1e9, self._stamp.stat().st_mtime
             return since <= began and 0 <= time.time() - ended < FRESH
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
+            return False
+        except ValueError:  # written in place, and so not by us
+            self._stamp.unlink(missing_ok=True)
             return False
 
 

@@ -392,6 +392,20 @@ def test_an_outage_holds_new_commits_only(place: Place) -> None:
     assert known.commit == head
 
 
+@pytest.mark.parametrize("left", [b"", b"\0" * 60, b'{"at": "20'])
+def test_what_a_loss_of_power_left_of_the_last_look_is_none_and_is_written_anew(left: bytes, place: Place) -> None:
+    place.accept()
+    head, folder = place.ground.environments.head, place.host.memory.folder
+    for name in ("seen.json", "fetched"):
+        (folder / name).write_bytes(left)
+    assert place.history.standing().seen is None
+    assert place.history.newest(head, APPLY).commit == head
+    assert place.history.standing().seen is not None
+    fetched = int((folder / "fetched").read_bytes())
+    assert place.history.newest(head, APPLY).commit == head
+    assert int((folder / "fetched").read_bytes()) == fetched  # a moment ago: not once more
+
+
 def test_who_waits_for_a_fetch_takes_what_it_got(place: Place) -> None:
     place.accept()
     head = place.ground.environments.head
