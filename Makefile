@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.made-from-lock
 UVLOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
           --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-.PHONY: help venv demo test crash schedules soak poison rungs workers fargate fuzz asked needs check lint fast cover format bench dashboards docs lock clean
+.PHONY: help venv demo test crash schedules soak poison scale rungs workers fargate fuzz asked needs check lint fast cover format bench dashboards docs lock clean
 
 help:
 	@echo 'make demo [ARGS=--check]   play the worked example: no accounts, no network beyond the package index'
@@ -22,6 +22,7 @@ help:
 	@echo 'make poison [UNITS=1000]   poisonous entries among many good ones, with real Terraform; make test plays it with twenty'
 	@echo 'make rungs [MODULES=300]   generated modules, planned and applied by each way to run an engine: all come to the same'
 	@echo 'make workers [WARM_JOBS=2000]  warm workers and their broker are killed and stopped while jobs ask for them: no result is wrong'
+	@echo 'make scale [UNITS=10000 | AWS_UNITS=500]  so many real units through a deploy, a restart, a merge, a look at all, another version of their module'
 	@echo 'make fargate [UNITS_ON_FARGATE=300]  each job a task: tasks and a controller are lost, and no work is; make test plays two units'
 	@echo 'make fuzz [SECONDS=120]    each parser, coverage-guided, for so much processor time; a crash is saved in tests/hostile/crashes'
 	@echo 'make asked [REQUESTS=1000000]  what a runner may be asked, generated: nothing starts that is not on its allow-list'
@@ -95,6 +96,12 @@ poison: needs
 REQUESTS ?= 1000000
 asked: needs
 	RECONCILER_TEST_REQUESTS=$(REQUESTS) $(BIN)/python -m pytest tests/hostile/test_asked.py $(ARGS)
+
+# `make test` plays it with two dozen, and four on AWS. The report, a line of JSON, goes to stdout.
+scale: UNITS = 10000
+scale: needs
+	@mirror="$$(script/find-provider-mirror)"; RECONCILER_TEST_PROVIDER_MIRROR="$$mirror" $(BIN)/python -m tests.scale.play \
+	  $(if $(AWS_UNITS),--units $(AWS_UNITS) --aws "$$mirror",--units $(UNITS)) $(ARGS)
 
 # Each job a task, two controllers, some of both lost. `make test` plays it with two units.
 UNITS_ON_FARGATE ?= 300

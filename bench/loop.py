@@ -13,7 +13,7 @@ from bench.sample import FACTS, Instant, Still, WallClock, desired, files
 from reconciler import __version__
 from reconciler.actual.ledger import CheckScheduled
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.logs import open_log
 from reconciler.model import Desired, UnitId
 from reconciler.observe import Observer

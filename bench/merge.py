@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.row import Row, compared, cpu
 from bench.sample import FACTS, AcceptedInMemory, desired, files
 from reconciler.branch.protected import Catalogs, ProtectedBranch
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.deciding.passes import Passes
 from reconciler.demo.forge import Forge
 from reconciler.git.catalog import CatalogRepo

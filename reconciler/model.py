@@ -499,6 +499,15 @@ class Unexplained:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a job took of its host: seconds of CPU, and MiB that its processes had at most at a time, as far as that was seen."""
+
+    cpu: float
+    memory: int
+
+
+THROTTLED = "Throttled"  # why a job failed: a cloud wants to be asked less
 UNCERTAIN = "Uncertain"
 MOST_STRAYS = 50  # of one unit that leave the runner
 
@@ -541,15 +550,17 @@ class Result:
     unexplained: Unexplained | None = None
     refused: int = 0  # connections that the jail did not let its engine make, up to a bound
     strays: tuple[Stray, ...] | None = None  # None: the job did not come so far as to look
+    used: Used | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class HostPart:
-    """What an environment's host says of itself, opaque: `digest` of its settings, an HMAC for each secret."""
+    """What an environment's host says of itself, opaque: `digest` of its settings, an HMAC for each secret and each account."""
 
     klass: EnvironmentClass
     digest: str
     secrets: Mapping[str, str]
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,7 +590,7 @@ class RunnerFacts:
     """What a runner publishes (`runner describe`): the other half of every fingerprint.
 
     `fence` is the highest that any job had, and no part of what the runner is: facts that differ in it alone are equal.
-    `sandbox` is the tier of the jail that its jobs run in.
+    `sandbox` is the tier of the jail that its jobs run in. `memory` is what its host has, in MiB; 0: nobody knows.
     """
 
     engine: str
@@ -589,6 +600,7 @@ class RunnerFacts:
     audit: AuditFacts | None = field(default=None, compare=False)
     sandbox: str = field(default="none", compare=False)
     trust: TrustFacts | None = field(default=None, compare=False)
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -695,6 +707,14 @@ class Dispatched:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a running job takes now, measured: whether it waits instead of computing, and to how much memory it came so far (MiB)."""
+
+    waits: bool = False
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
     """The last plan of a unit."""
 
@@ -758,6 +778,7 @@ class UnitRecord:
     set while the state is one that no job of ours made. `strays` are what applies that died may have made besides the state.
     `aftermath` is set while nobody knows whether what was done by hand in a break-glass session is still there.
     `outside` is set while nobody knows whether what somebody else wrote in the unit's account changed it.
+    `memory` is what its last job took, in MiB; 0: that is not known.
     """
 
     unit: UnitId
@@ -775,6 +796,7 @@ class UnitRecord:
     strays: tuple[Stray, ...] = ()
     aftermath: Aftermath | None = None
     outside: Outside | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

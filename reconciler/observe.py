@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
 from pathlib import Path
@@ -14,8 +15,11 @@ from structlog.typing import FilteringBoundLogger
 
 from reconciler.actual.ledger import PullShown
 from reconciler.actual.outofband import Verdict
-from reconciler.deciding.decide import Held, Queued
+from reconciler.deciding.budgets import PLENTY, Capacity, Cut, Limit, told
+from reconciler.deciding.decide import Held
+from reconciler.deciding.passes import Waiting
 from reconciler.errors import PassError
+from reconciler.layered import differing
 from reconciler.model import (
     SERIAL_UNEXPLAINED,
     AuditFacts,
@@ -24,6 +28,7 @@ from reconciler.model import (
     Commit,
     Dispatched,
     JobId,
+    Load,
     Operation,
     Outcome,
     OutsideChange,
@@ -62,6 +67,15 @@ _REMEMBERED = 1000  # commits whose time of acceptance is kept for the time from
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 21600)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Since when a unit waits for its turn, and for what; in a sentence, too."""
+
+    since: datetime
+    limit: Limit
+    message: str
+
+
 class Observer:
     """Told what happens, it logs and counts. One per daemon: it has a registry of its own.
 
@@ -77,7 +91,11 @@ class Observer:
         self.registry = CollectorRegistry(auto_describe=True)
         self._accepted: dict[Commit, datetime] = {}
         self._rejected: dict[tuple[str, str, str], None] = {}
-        self._waiting: dict[UnitId, datetime] = {}
+        self._line = Waiting()
+        self._since: dict[UnitId, datetime] = {}  # of those that are in it
+        self._capacity = Capacity(0, 0)
+        self._cuts: dict[str, Cut] = {}  # by environment
+        self._loads: dict[JobId, tuple[str, Load]] = {}
         self._phases: dict[JobId, tuple[Phase, datetime]] = {}
         self._environments: set[str] = set()
         self._tried: set[str] = set()  # repositories that were polled
@@ -129,6 +147,12 @@ class Observer:
         self.jobs: Counter = named(Counter, "jobs_total", "Jobs that ended.", "environment", "operation", "outcome")
         self.job_seconds: Histogram = named(
             Histogram, "job_duration_seconds", "Time of jobs by phase.", "environment", "phase", buckets=_SECONDS
+        )
+        self.cpu: Counter = named(
+            Counter, "job_cpu_seconds_total", "CPU that jobs took, their engines and providers included.", "environment"
+        )
+        self.throttled: Counter = named(
+            Counter, "jobs_throttled_total", "Jobs that failed as their account was asked too often.", "environment"
         )
         self.merge_seconds: Histogram = named(
             Histogram,
@@ -224,6 +248,8 @@ class Observer:
             self.job_seconds.labels(name, phase)
         for action in (*ACTIONS, UNLISTED):
             self.changed.labels(name, action)
+        self.cpu.labels(name)
+        self.throttled.labels(name)
         self.merge_seconds.labels(name)
         self.unexplained.labels(name)
         for by in OUTSIDERS:
@@ -323,8 +349,9 @@ class Observer:
         more = {"unit": job.unit, "job": job.id, "operation": job.operation.value, "cause": dispatched.cause.value}
         self.log.info("A job was started", action="job-dispatched", commit=job.commit, **more)
 
-    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None:
-        """A running job was seen in the phase."""
+    def job_phase(self, dispatched: Dispatched, phase: Phase, load: Load) -> None:
+        """A running job was seen in the phase, and takes so much."""
+        self._loads[dispatched.job.id] = (environment_of(dispatched.job.unit), load)
         last = self._phases.get(dispatched.job.id, (Phase.QUEUED, dispatched.at))
         if last[0] is not phase:
             self._close_phase(dispatched, self._now())
@@ -348,6 +375,9 @@ class Observer:
         job, environment = dispatched.job, environment_of(dispatched.job.unit)
         waits = self._phases.get(job.id, (Phase.QUEUED, dispatched.at))[0] is Phase.QUEUED
         self._close_phase(dispatched, result.started_at if waits else result.ended_at)
+        self._loads.pop(job.id, None)
+        if result.used is not None:
+            self.cpu.labels(environment).inc(result.used.cpu)
         self.job_seconds.labels(environment, TOTAL).observe(_seconds(dispatched.at, result.ended_at))
         self.jobs.labels(environment, job.operation.value, result.outcome.value).inc()
         if result.applied is not None and result.plan is not None and job.operation is Operation.APPLY:
@@ -381,14 +411,58 @@ class Observer:
         else:
             self.log.info(held.hold.message, action="hold-changed", unit=held.unit, reason=held.hold.reason)
 
-    def queued(self, waiting: list[Queued]) -> None:
-        """The units that would start, had they a slot."""
+    def queued(self, waiting: Waiting, capacity: Capacity) -> None:
+        """The units that would start, and what they wait for. Costs what differs from the last time."""
         now = self._now()
-        self._waiting = {one.unit: self._waiting.get(one.unit, now) for one in waiting}
+        for unit in differing(self._line.units, waiting.units):
+            if unit in waiting.units:
+                self._since.setdefault(unit, now)
+            else:
+                self._since.pop(unit, None)
+        self._line, self._capacity = waiting, capacity
 
     def waiting(self) -> dict[UnitId, datetime]:
-        """The units that wait for a slot, and since when."""
-        return dict(self._waiting)
+        """The units that wait for their turn, and since when."""
+        return dict(self._since)
+
+    @property
+    def line(self) -> Waiting:
+        """As `queued` was told; the units in it are the same object for as long as they are the same."""
+        return self._line
+
+    def place(self, unit: UnitId) -> Place | None:
+        """What a unit waits for; None: it does not."""
+        since, environment = self._since.get(unit), environment_of(unit)
+        limit = self._line.limits.get(environment)
+        if since is None or limit is None:
+            return None
+        return Place(since, limit, told(limit, environment, self._capacity, self.cuts().get(environment, 0)))
+
+    def limits(self) -> Mapping[str, Limit]:
+        """For each environment in which units wait, what the first of them waits for."""
+        return self._line.limits
+
+    def eased(self, dispatched: Dispatched, cuts: Mapping[str, Cut]) -> None:
+        """A job was throttled, so that fewer are let into these environments' accounts for a while."""
+        environment = environment_of(dispatched.job.unit)
+        self._cuts |= cuts
+        self.throttled.labels(environment).inc()
+        what = "Its account is asked too often: %d jobs at a time from now on, and one more after each quiet minute"
+        most = self.cuts().get(environment, 0)
+        self.log.warning(what, most, action="throttled", unit=dispatched.job.unit, job=dispatched.job.id)
+
+    def cuts(self) -> dict[str, int]:
+        """How many jobs may be in an environment's account, where that is fewer than it was since it throttled."""
+        now = self._now()
+        return {name: most for name, one in list(self._cuts.items()) if (most := one.limit(now)) < PLENTY}
+
+    def idle(self) -> Tally[str]:
+        """How many jobs of each environment run and wait instead of computing."""
+        return Tally(environment for environment, load in list(self._loads.values()) if load.waits)
+
+    def memory(self) -> tuple[int, int]:
+        """MiB that jobs take, as far as that was seen, and may take; 0: nobody says."""
+        return sum(load.memory for _, load in list(self._loads.values())), self._capacity.memory or 0
 
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
         """The unit's state is one that no job of ours made."""

@@ -7,14 +7,15 @@ from datetime import datetime
 from typing import Protocol
 
 from reconciler.actual.ledger import Event
-from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts
+from reconciler.model import Commit, Desired, Job, JobId, Ledger, Load, Phase, Result, RunnerFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The job's process lives."""
+    """The job's process lives. `load` is what it takes, where that is measured; else it counts as one that computes."""
 
     phase: Phase
+    load: Load = field(default=Load(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

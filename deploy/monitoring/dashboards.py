@@ -81,6 +81,14 @@ def units() -> Dashboard:
             ('sum by (environment) (reconciler_jobs_in_progress{environment=~"$environment"})', "{{environment}} runs"),
             ('sum by (environment) (reconciler_queue_depth{environment=~"$environment"})', "{{environment}} waits"),
         ], HALF))
+        .with_panel(_series("Jobs that wait for a cloud, and accounts that throttle", "none", [
+            ('sum by (environment) (reconciler_jobs_idle{environment=~"$environment"}) > 0', "{{environment}} waits for a cloud"),
+            ('reconciler_account_jobs_limit{environment=~"$environment"} > 0', "{{environment}} may have at most"),
+            ('sum by (environment) (increase(reconciler_jobs_throttled_total{environment=~"$environment"}[15m])) > 0', "{{environment}} throttled"),
+        ], HALF))
+        .with_panel(_series("What the queue waits for", "none", [('reconciler_queue_limit{environment=~"$environment"} > 0', "{{environment}} {{limit}}")], HALF))
+        .with_panel(_series("Memory of jobs", "bytes", [("reconciler_jobs_memory_bytes", "taken"), ("reconciler_jobs_memory_limit_bytes > 0", "limit")], HALF))
+        .with_panel(_series("CPU of jobs", "none", [('sum by (environment) (rate(reconciler_job_cpu_seconds_total{environment=~"$environment"}[5m]))', "{{environment}}")], HALF))
         .with_panel(_series("Objects changed", "none", [('sum by (action) (increase(reconciler_resources_changed_total{environment=~"$environment"}[1h]))', "{{action}}")], HALF))
         .with_panel(_series("Open pull requests", "none", [("reconciler_open_pull_requests", "open")], HALF))
         .with_panel(_series("Plans of pull requests", "ops", [("sum by (outcome) (rate(reconciler_pull_request_plans_total[15m])) > 0", "{{outcome}}")], HALF))

@@ -89,12 +89,16 @@ class JobDispatched:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """A job has a result. The controller works out when to retry and when to check again; see `schedule.schedule`."""
+    """A job has a result. The controller works out when to retry and when to check again; see `schedule.schedule`.
+
+    `memory`: what it took, in MiB; 0: nobody saw it.
+    """
 
     dispatched: Dispatched
     result: Result
     retry_at: datetime | None
     next_check: datetime | None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,7 @@ def _after_job(record: UnitRecord, event: JobEnded) -> UnitRecord:
         strays=record.strays if result.strays is None else result.strays,
         aftermath=record.aftermath and breakglass.left_after(record.aftermath, result),
         outside=record.outside and outofband.left_after(record.outside, result),
+        memory=event.memory or record.memory,
     )
 
 

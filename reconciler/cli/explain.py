@@ -101,6 +101,8 @@ def _doing(seen: Answer) -> None:
     job, plan, failure, hold = seen["job"], seen["plan"], seen["failure"], seen["hold"]
     if job:
         line("Job", job["id"], job["operation"], f"because of {job['cause']}, since {when(job['at'])}")
+    if seen["queued"]:
+        line("Waits", "since", when(seen["queued"]["since"]), f"- {seen['queued']['message']}")
     if plan:
         pending = "waits to be applied" if plan["pending"] else "nothing of it waits"
         line("Last plan", f"{len(plan['changes'])} changes on {when(plan['at'])} by job {plan['job']}; {pending}")

@@ -86,12 +86,27 @@ class Store(Closed):
         return self
 
 
+MiB = Annotated[int, Field(ge=64, le=2**24)]
+
+
 class LocalExecutor(Closed):
     """The runner of this host."""
 
     socket: HostPath = Field(description="where it listens")
-    workers: Positive = Field(default=4, description="jobs at a time")
-    per_environment: Positive = Field(default=2, description="jobs at a time in one environment")
+    workers: Positive = Field(default=4, description="jobs that compute at a time; one that waits for a cloud is none")
+    per_environment: Positive = Field(default=2, description="of them in one environment")
+    memory: MiB | None = Field(
+        default=None,
+        description="MiB for all jobs that exist; three quarters of what the runner's host has, if not written",
+    )
+    job_memory: MiB = Field(
+        default=1024, description="MiB that a job is thought to take, until one of its unit has ended and it is known"
+    )
+    per_account: Positive | None = Field(
+        default=None,
+        description="jobs at a time in one account of a cloud (allowed_account_ids in runner.yaml); if not written, as many as there "
+        "is room for, until it says that it is asked too often",
+    )
 
 
 class Executor(Closed):
@@ -104,12 +119,6 @@ class Executor(Closed):
     def _one(self) -> Executor:
         exactly_one(self, "local", "fargate")
         return self
-
-    @property
-    def slots(self) -> tuple[int, int]:
-        """How many jobs may run at once: in all, and in one environment."""
-        one = self.local or given(self.fargate)
-        return one.workers, one.per_environment
 
 
 class Proxy(Closed):

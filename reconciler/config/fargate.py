@@ -59,6 +59,9 @@ class FargateExecutor(Closed):
     )
     workers: Positive = Field(default=10, description="tasks at a time, in all")
     per_environment: Positive = Field(default=5, description="jobs at a time in one environment")
+    per_account: Positive | None = Field(
+        default=None, description="jobs at a time in one account of a cloud, as that of executor.local"
+    )
     start_timeout: Annotated[Duration, AfterValidator(_long_enough)] = Field(
         default=timedelta(minutes=5),
         description="a task that does not run after so long is stopped, and asked for anew",

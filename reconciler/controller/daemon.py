@@ -30,7 +30,7 @@ from reconciler.controller.pullwatch import PullWatch
 from reconciler.controller.reporting import Reporter, ReporterThread
 from reconciler.controller.tick import Runtime, tick
 from reconciler.controller.watch import Watch
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.desired.paths import entry_path
 from reconciler.errors import ConfigError, PassError
 from reconciler.executor.opening import open_executor
@@ -40,7 +40,7 @@ from reconciler.git.proofs import Proof
 from reconciler.git.provenance import open_proofs
 from reconciler.git.remote import Patience
 from reconciler.model import Commit, EnvironmentClass, JobId, Ledger, Phase, UnitId
-from reconciler.observe import Observer
+from reconciler.observe import Observer, Place
 from reconciler.ports import ALL, Chosen, HistoryEvent, Term
 from reconciler.reviewing import PullStatus
 from reconciler.sinks import open_sender
@@ -63,6 +63,17 @@ AFTER_FAILURE = timedelta(seconds=5)  # until the next pass, though nothing else
 BUSY = 2.0  # seconds between two looks at running jobs, should the runner's word of an end be lost
 PULLS_SECONDS = 60.0  # between two looks at open pull requests; sooner where polls are
 STALE_POLLS = 10  # poll intervals without a success before the daemon says that it is not ready
+
+
+def capacity_of(config: ControllerConfig) -> Capacity:
+    """What may run at once. A task has memory of its own: only jobs of one host share it."""
+    local, fargate = config.executor.local, config.executor.fargate
+    if local is None:
+        tasks = given(fargate)
+        return Capacity(tasks.workers, tasks.per_environment, per_account=tasks.per_account)
+    return Capacity(
+        local.workers, local.per_environment, local.memory, local.job_memory, local.per_account, of_host=True
+    )
 
 
 class SystemClock:
@@ -105,7 +116,7 @@ class Daemon:
             executor=self._executor,
             clock=self._clock,
             watcher=observer,
-            capacity=Capacity(*config.executor.slots),
+            capacity=capacity_of(config),
             fence=0,
             still_leads=self.store.check,
         )
@@ -314,8 +325,8 @@ class Daemon:
     def _show(self) -> None:
         """Tell whoever looks on, if anything that the pages show is another. By identity, as far as that is cheaper."""
         runtime, observer = self._runtime, self._observer
-        few = (observer.running(), observer.waiting(), self.checks(), self.standing(), runtime.facts)
-        large = (self.store.ledger(), self._poller.latest(), runtime.reviewing.shown)
+        few = (observer.running(), observer.limits(), self.checks(), self.standing(), runtime.facts)
+        large = (self.store.ledger(), self._poller.latest(), runtime.reviewing.shown, observer.line.units)
         before, self._shown = self._shown, (few, large)
         if before is None or before[0] != few or any(one is not was for one, was in zip(large, before[1], strict=True)):
             self._pulse.tell()
@@ -335,7 +346,7 @@ class Daemon:
 
     def _wait(self, due: datetime | None) -> None:
         """Sleep until something happens or falls due; show that the loop lives meanwhile."""
-        busy = any(record.job for record in self.store.ledger().units.values())
+        busy = bool(self._runtime.jobs.of(self.store.ledger()))
         if due is not None:
             self._scheduler.add_job(self.wake, "date", run_date=due, id="due", replace_existing=True)
         while not self._jumps.follow() and not self._awake.wait(BUSY if busy else IDLE):
@@ -457,6 +468,10 @@ class Daemon:
     def waiting(self) -> Mapping[UnitId, datetime]:
         """See `View`."""
         return self._observer.waiting()
+
+    def place(self, unit: UnitId) -> Place | None:
+        """See `View`."""
+        return self._observer.place(unit)
 
     def heartbeat(self) -> datetime | None:
         """See `View`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,13 +20,16 @@ from reconciler.actual.ledger import (
     SkipSeen,
     is_pausing,
 )
-from reconciler.deciding.decide import Capacity, Dispatch, Held, Known, Queued
+from reconciler.deciding.budgets import Capacity, Cut, Cuts, Limit, Pressure, accounts_of, cut
+from reconciler.deciding.decide import Dispatch, Held, Known
 from reconciler.deciding.gates import World, policy
-from reconciler.deciding.passes import Jobs, Passes
+from reconciler.deciding.passes import Jobs, Passes, Waiting
 from reconciler.deciding.promotion import unseen
 from reconciler.deciding.schedule import schedule
+from reconciler.deciding.turns import Served
 from reconciler.errors import INTERNAL, PassError, bug
 from reconciler.model import (
+    THROTTLED,
     AuditFacts,
     BreakGlass,
     Desired,
@@ -34,6 +38,7 @@ from reconciler.model import (
     Job,
     JobId,
     Ledger,
+    Load,
     Operation,
     Outcome,
     Phase,
@@ -63,8 +68,8 @@ class Watcher(Protocol):
     def job_started(self, dispatched: Dispatched) -> None:
         """A job was handed to the runner."""
 
-    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None:
-        """A running job was seen in the phase."""
+    def job_phase(self, dispatched: Dispatched, phase: Phase, load: Load) -> None:
+        """A running job was seen in the phase, and takes so much."""
 
     def job_ended(self, dispatched: Dispatched, result: Result) -> None:
         """A job has a result."""
@@ -72,8 +77,11 @@ class Watcher(Protocol):
     def unit_held(self, held: Held) -> None:
         """The reason why a unit is not being changed is another now."""
 
-    def queued(self, waiting: list[Queued]) -> None:
-        """The units that would start, had they a slot."""
+    def queued(self, waiting: Waiting, capacity: Capacity) -> None:
+        """The units that would start, and what they wait for."""
+
+    def eased(self, dispatched: Dispatched, cuts: Mapping[str, Cut]) -> None:
+        """A job was throttled, so that fewer are let into these environments' accounts for a while."""
 
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
         """The unit's state is one that no job of ours made."""
@@ -107,7 +115,7 @@ class Runtime:
     ours, what it says of a job is not final. `still_leads` raises PassError once another process may lead in our place.
     `began`: this process has handed over a job.
     `known`, `passes` and `decided` are what the last pass found out, so that one costs what has changed; `jobs` those that run;
-    `afresh`: when one last looked at everything.
+    `afresh`: when one last looked at everything. `served` and `pressure` are of this process alone: whose turn it was, and what is measured.
     """
 
     source: Source
@@ -130,21 +138,30 @@ class Runtime:
     passes: Passes | None = None
     afresh: datetime | None = None
     jobs: Jobs = field(default_factory=Jobs)
+    served: Served = field(default_factory=Served)
+    pressure: Pressure = field(default_factory=Pressure)
     decided: Decided | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the last pass looked at, when the clock alone will change what it decided, and whether any unit waits for a slot."""
+    """What the last pass looked at, when the clock alone will change what it decided, and which units wait for their turn."""
 
     world: World
     due: datetime | None
-    queued: bool
+    waiting: Waiting
+    pressure: Pressure
+
+    @property
+    def queued(self) -> bool:
+        """Whether any unit waits."""
+        return bool(self.waiting.units)
 
     def stands(self, rt: Runtime, desired: Desired, now: datetime) -> bool:
         """Whether deciding again would give the same again. By identity: a journaled event makes another ledger."""
         world = self.world
         same = world.desired is desired and world.ledger is rt.store.ledger() and world.facts is rt.facts
+        same = same and (self.pressure is rt.pressure or not self.queued)
         in_time = world.now <= now and (self.due is None or now < self.due)
         return same and in_time and world.answers is not rt.silent
 
@@ -177,19 +194,28 @@ def _decide_and_act(rt: Runtime, desired: Desired, now: datetime) -> datetime | 
         return rt.decided.due
     passes = rt.passes
     if passes is None or rt.afresh is None or not timedelta(0) <= now - rt.afresh < AFRESH:
-        passes, rt.afresh = Passes(rt.known), now
+        passes, rt.afresh = Passes(rt.known, rt.served), now
     rt.passes = None  # until all of this is journaled: what is not is decided again, by a look at everything
     if seen := [SkipSeen(unit, skip) for unit, skip in _unseen(rt, passes, desired, now)]:
         rt.store.append(*seen)
-    turn = passes.turn(desired, rt.store.ledger(), rt.facts, now, rt.capacity, answers=not rt.silent)
+    turn = passes.turn(
+        desired, rt.store.ledger(), rt.facts, now, rt.capacity, answers=not rt.silent, pressure=rt.pressure
+    )
     _hold(rt, [d for d in turn.decisions if isinstance(d, Held)])
     for decision in turn.decisions:
         if isinstance(decision, Dispatch):
             _dispatch(rt, desired, decision)
-    queued = [d for d in turn.decisions if isinstance(d, Queued)]
-    rt.watcher.queued(queued)
-    rt.passes, rt.decided = passes, Decided(turn.world, turn.due, bool(queued))
-    return turn.due
+    rt.watcher.queued(turn.waiting, rt.capacity.on(rt.facts))
+    due = _earlier(turn.due, _more_let_in(rt, turn.waiting, now))
+    rt.passes, rt.decided = passes, Decided(turn.world, due, turn.waiting, rt.pressure)
+    return due
+
+
+def _more_let_in(rt: Runtime, waiting: Waiting, now: datetime) -> datetime | None:
+    """When an account that throttled takes one more job, where any waits for that."""
+    if Limit.THROTTLED not in waiting.limits.values():
+        return None
+    return min((one.next(now) for one in rt.pressure.cuts.values()), default=None)
 
 
 def _unseen(rt: Runtime, passes: Passes, desired: Desired, now: datetime) -> Iterator[tuple[UnitId, Skip | None]]:
@@ -278,7 +304,8 @@ def _fell_silent(rt: Runtime, error: PassError) -> None:
 
 
 def collect(rt: Runtime, desired: Desired | None) -> None:
-    """Journal the result of every job that ended, or was lost, since the last tick."""
+    """Journal the result of every job that ended, or was lost, since the last tick; and note what the others take."""
+    loads: dict[JobId, Load] = {}
     for record, dispatched in list(_running(rt)):
         state: Running | Result | Lost
         try:
@@ -289,10 +316,32 @@ def collect(rt: Runtime, desired: Desired | None) -> None:
                 return
             state = _unreadable(dispatched, error, rt.clock.now())
         if isinstance(state, Running):
-            rt.watcher.job_phase(dispatched, state.phase)
+            rt.watcher.job_phase(dispatched, state.phase, state.load)
+            loads[dispatched.job.id] = state.load
             continue
         result = _of_this_term(rt, state) if isinstance(state, Result) else _lost(dispatched, state, rt.clock.now())
         _end_or_fault(rt, desired, record, dispatched, result)
+    _press(rt, loads, rt.pressure.cuts)
+
+
+def _press(rt: Runtime, loads: Mapping[JobId, Load], cuts: Cuts) -> None:
+    """What is measured is this now; the same object for as long as it is the same."""
+    if (loads, cuts) != (rt.pressure.loads, rt.pressure.cuts):
+        rt.pressure = Pressure(loads, cuts)
+
+
+def _ease(rt: Runtime, dispatched: Dispatched) -> None:
+    """An account throttled the job: fewer at a time go there from now on. This one, which has just ended, is counted, too."""
+    asked = accounts_of(dispatched.job.unit.partition("/")[0], rt.facts)
+    jobs = Counter(asked)
+    for record in rt.jobs.of(rt.store.ledger()):
+        jobs.update(accounts_of(record.unit.partition("/")[0], rt.facts))
+    cuts = cut(rt.pressure.cuts, asked, jobs, dispatched.at, rt.clock.now())
+    _press(rt, rt.pressure.loads, cuts)
+    names = {*(rt.facts.environments if rt.facts is not None else ()), dispatched.job.unit.partition("/")[0]}
+    shared = {name: set(accounts_of(name, rt.facts)) & set(asked) for name in names}
+    told = {name: min((cuts[one] for one in both), key=lambda one: one.jobs) for name, both in shared.items() if both}
+    rt.watcher.eased(dispatched, told)
 
 
 def _running(rt: Runtime) -> Iterator[tuple[UnitRecord, Dispatched]]:
@@ -346,7 +395,11 @@ def _end_or_fault(
 def _end(rt: Runtime, desired: Desired | None, record: UnitRecord, dispatched: Dispatched, result: Result) -> None:
     unit = desired.units.get(record.unit) if desired else None
     plan = schedule(unit, record, result, rt.clock.now())
-    rt.store.append(JobEnded(dispatched, result, plan.retry_at, plan.next_check))
+    seen = rt.pressure.loads.get(dispatched.job.id, Load()).memory
+    memory = max(seen, result.used.memory if result.used is not None else 0)
+    rt.store.append(JobEnded(dispatched, result, plan.retry_at, plan.next_check, memory))
+    if result.reason == THROTTLED:
+        _ease(rt, dispatched)
     rt.cancelled.discard(dispatched.job.id)
     rt.watcher.job_ended(dispatched, result)
     if result.unexplained is not None and result.unexplained != record.unexplained:

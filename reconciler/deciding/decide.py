@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,14 +37,6 @@ A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """How many jobs may run at once, in all and per environment."""
-
-    workers: int
-    per_environment: int
-
-
-@dataclass(frozen=True, slots=True)
 class Dispatch:
     """Start a job."""
 
@@ -62,17 +53,6 @@ class Held:
     unit: UnitId
     hold: Hold | None
     fault: Exception | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """The unit would start, had it a slot."""
-
-    unit: UnitId
-    environment: str
-
-
-Decision = Dispatch | Held | Queued
 
 
 # What a fingerprint was worked out from, and the fingerprint: by identity where that is cheaper than looking inside.
@@ -293,51 +273,6 @@ def _unlocked(applied: Applied, desired: Desired) -> bool:
     """Whether the lock has lost the version. A sandbox's branch was never in it."""
     is_version = semver.Version.is_valid(applied.version)
     return is_version and (applied.module, applied.version) not in desired.locked
-
-
-def start(
-    wanted: Sequence[Dispatch], running: Sequence[UnitRecord], ledger: Ledger, capacity: Capacity
-) -> Iterator[Dispatch | Queued]:
-    """Hand out the free slots: what others named first, then merges, drift, and plans of what waits.
-
-    Where others named no unit, all of the environment's are looked at: those go before merges in half of its slots alone.
-    """
-    busy = Counter(record.unit.partition("/")[0] for record in running)
-    free = capacity.workers - sum(busy.values())
-    for dispatch in sorted(wanted, key=partial(_rank, ahead=_ahead(wanted, running, ledger, capacity))):
-        name = dispatch.unit.environment.name
-        if free <= 0 or busy[name] >= capacity.per_environment:
-            yield Queued(dispatch.unit.id, name)
-            continue
-        free, busy[name] = free - 1, busy[name] + 1
-        yield dispatch
-
-
-def _ahead(
-    wanted: Sequence[Dispatch], running: Sequence[UnitRecord], ledger: Ledger, capacity: Capacity
-) -> set[UnitId]:
-    """The units that are looked at before anything else, since somebody else wrote in their account."""
-    left: dict[str, int] = {}
-    for record in running:
-        if record.job is not None and record.job.cause is Cause.OUT_OF_BAND:
-            name = record.unit.partition("/")[0]
-            left[name] = left.get(name, capacity.per_environment // 2) - 1
-    found: set[UnitId] = set()
-    for dispatch in wanted:
-        if dispatch.cause is not Cause.OUT_OF_BAND:
-            continue
-        record, name = ledger.units[dispatch.unit.id], dispatch.unit.environment.name
-        if record.outside is not None and record.outside.named:
-            found.add(dispatch.unit.id)
-        elif left.setdefault(name, capacity.per_environment // 2) > 0:
-            left[name] -= 1
-            found.add(dispatch.unit.id)
-    return found
-
-
-def _rank(dispatch: Dispatch, ahead: set[UnitId]) -> tuple[bool, bool, int]:
-    later = {Cause.OUT_OF_BAND: 1, Cause.DRIFT: 2}.get(dispatch.cause, 0)
-    return (dispatch.unit.id not in ahead, dispatch.operation is Operation.PLAN, later)
 
 
 def waits_for(desired: Desired, expected_by_unit: Mapping[UnitId, Fingerprint | None], ledger: Ledger) -> list[UnitId]:

@@ -7,8 +7,8 @@ touched by. A test plays random histories, and holds every pass against one over
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from typing import Final, TypeVar
@@ -16,22 +16,21 @@ from typing import Final, TypeVar
 from reconciler.actual.ledger import claim_of, reads_now
 from reconciler.deciding import promotion
 from reconciler.deciding.alarms import Alarms
+from reconciler.deciding.budgets import CALM, Capacity, Limit, Pressure, Use
 from reconciler.deciding.decide import (
-    Capacity,
     Dispatch,
     Held,
     Known,
-    Queued,
     clock_of,
     fingerprint_of,
     look,
     record_of,
-    start,
     unwanted,
 )
 from reconciler.deciding.gates import EVERY_UNIT, World
 from reconciler.deciding.judge import REVIEW
 from reconciler.deciding.schedule import edges_for_all, edges_of
+from reconciler.deciding.turns import Line, Served, Wanted, start, wanted
 from reconciler.desired import freeze
 from reconciler.layered import differing
 from reconciler.model import (
@@ -55,12 +54,21 @@ _NONE: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """The units that would start; and what the first of each of their environments waits for."""
+
+    units: Mapping[UnitId, Wanted] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """What a pass came to, and when the clock alone will change it."""
 
     world: World
-    decisions: list[Held | Dispatch | Queued]
+    decisions: list[Held | Dispatch]
     due: datetime | None
+    waiting: Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +86,10 @@ class _Changed:
 class Passes:
     """What the last pass found out. It counts on every hold of a pass being journaled before the next: if not, begin with a new one."""
 
-    def __init__(self, known: Known | None = None) -> None:
-        """`known`: see `decide.expected`."""
+    def __init__(self, known: Known | None = None, served: Served | None = None) -> None:
+        """`known`: see `decide.expected`. `served`: whose turn it was last, from passes before these."""
         self._known: Known = {} if known is None else known
+        self._served = Served() if served is None else served
         self._begin()
 
     def _begin(self) -> None:
@@ -98,7 +107,7 @@ class Passes:
         self._told: set[UnitId] = (
             set()
         )  # of which something is journaled now; what became of that is seen at the next pass
-        self._wanted: dict[UnitId, Dispatch] = {}
+        self._line = Line()
         self._needy: set[UnitId] = set()  # what others do may decide otherwise for these
         self._jobs = Jobs()
         self._clock, self._turns = Alarms(), Alarms()
@@ -118,6 +127,7 @@ class Passes:
         capacity: Capacity,
         *,
         answers: bool = True,
+        pressure: Pressure = CALM,
     ) -> Turn:
         """What is to be done about every unit, and when the clock alone changes that; which of the holds comes first is of no meaning."""
         if now < self._world.now or promotion.rules_of(self._world.desired) != promotion.rules_of(desired):
@@ -141,14 +151,16 @@ class Passes:
         self._touch(sweep, changed, moved | doubtful | faults.keys(), touched_reads)
         if any(desired.units[unit].environment.promotion for unit in sweep.queued):
             sweep.world = world = _with_users(world)
-        decisions: list[Held | Dispatch | Queued] = list(self._decide(sweep))
+        decisions: list[Held | Dispatch] = list(self._decide(sweep))
         decisions += self._unwanted(world, changed, doubtful)
-        wanted = [self._wanted[unit] for unit in sorted(self._wanted, key=self._places.__getitem__)]
-        decisions += start(wanted, self._jobs.of(ledger), ledger, capacity)
-        self._told = {_unit_of(one) for one in decisions if not isinstance(one, Queued)}
+        use = Use(self._jobs.of(ledger), capacity, facts, pressure, now)
+        started, limits = start(self._line, use, self._served, now)
+        decisions += started
+        self._told = {_unit_of(one) for one in decisions}
         self._world = world
         times = [*(at for at in edges_for_all(world) if at > now), self._clock.next()]
-        return Turn(world, decisions, min((at for at in times if at is not None), default=None))
+        due = min((at for at in times if at is not None), default=None)
+        return Turn(world, decisions, due, Waiting(self._line.units, limits))
 
     def _all_may_differ(self, world: World) -> bool:
         """Whether something is another that every unit looks at."""
@@ -167,11 +179,13 @@ class Passes:
         for unit in changed.units:
             _relink(self._namers, unit, _names(old.desired.units.get(unit)), _names(desired.units.get(unit)))
             if unit not in desired.units:
-                for known in (self._holds, self._wanted, self._expected, self._faults, self._known):
+                for known in (self._holds, self._expected, self._faults, self._known):
                     known.pop(unit, None)
                 self._needy.discard(unit)
+        self._line.change({unit: None for unit in changed.units if unit not in desired.units})
         if old.desired.order is not desired.order:
             self._places = {unit: place for place, unit in enumerate(desired.order)}
+            self._line.reorder(self._places)
         rules = promotion.rules_of(desired)
         for unit in changed.units | changed.records:
             wanted, record = desired.units.get(unit), ledger.units.get(unit)
@@ -262,6 +276,7 @@ class Passes:
     # --- the decisions ---------------------------------------------------------------------------------------------
 
     def _decide(self, sweep: _Sweep) -> Iterator[Held]:
+        line: dict[UnitId, Wanted | None] = {}
         for unit in sweep.units():
             record = record_of(sweep.world, unit)
             view = look(sweep.world, sweep.world.desired.units[unit], record)
@@ -272,12 +287,11 @@ class Passes:
                     yield Held(unit, view.hold, view.fault)
             if self._holds.get(unit, _NONE) != before:
                 sweep.touch_followers(unit)
-            self._wanted.pop(unit, None)
+            line[unit] = wanted(view.dispatch, record, self._places[unit]) if view.dispatch is not None else None
             self._needy.discard(unit)
-            if view.dispatch is not None:
-                self._wanted[unit] = view.dispatch
             if view.needs:
                 self._needy.add(unit)
+        self._line.change(line)
 
     def _unwanted(self, world: World, changed: _Changed, doubtful: set[UnitId]) -> Iterator[Held]:
         """Broken entries, and units whose file is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from reconciler.actual.ledger import QUARANTINED_AFTER, deaths
 from reconciler.deciding.gates import World
@@ -27,12 +27,13 @@ from reconciler.model import (
 FIRST_RETRY = timedelta(seconds=5)
 LAST_RETRY = timedelta(minutes=30)
 AFTER_CORRECTION = timedelta(minutes=1)  # an early second look, to tell drift from a perpetual diff
-JITTER = 0.1  # of the drift interval, either way
+JITTER = 0.1  # of the drift interval, either way; and what a look for drift is away at least
 RETRY_JITTER = (
     0.5  # of a retry, sooner: what failed together, because one service was down, does not come back together
 )
 OVERDUE = frozenset({"EngineTimeout", "JobTimeout"})  # it took a slot for as long as it could
 LONGEST_REST = timedelta(hours=1)  # of what was overdue
+_BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)  # of all intervals
 
 # What the runner gives a job, see docs/operations.md "What has a deadline": until its plan, beyond its plans, an engine that ends.
 VERIFYING, SLACK, GRACE = timedelta(minutes=20), timedelta(minutes=20), timedelta(hours=1)
@@ -153,7 +154,18 @@ def _next_check(unit: Unit | None, record: UnitRecord, result: Result, now: date
     corrected = result.cause is Cause.DRIFT and result.plan is not None and not result.plan.empty
     if corrected and result.applied is not None:
         return now + min(AFTER_CORRECTION, unit.environment.drift_interval)
-    return now + jittered(unit.environment.drift_interval, unit.id, now)
+    return next_turn(unit.environment.drift_interval, unit.id, now)
+
+
+def next_turn(interval: timedelta, unit: UnitId, now: datetime) -> datetime:
+    """The unit's own time in the interval, the same in each: the next one that is not almost now.
+
+    So looks are spread over the interval, and stay so: however many units were deployed in one minute, and whatever stood still for
+    how long. Between two looks is never more than the interval and a tenth.
+    """
+    own = _BEGINNING + interval * _share(unit, _BEGINNING)
+    soonest = now + interval * JITTER
+    return own + -((own - soonest) // interval) * interval
 
 
 def jittered(interval: timedelta, unit: UnitId, now: datetime) -> timedelta:

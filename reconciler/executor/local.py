@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from reconciler import codec, wire
 from reconciler.errors import PassError
-from reconciler.model import Job, JobId, Phase, Result, RunnerFacts
+from reconciler.model import Job, JobId, Load, Phase, Result, RunnerFacts
 from reconciler.ports import Lost, Running
 
 RECONNECT = 1.0  # seconds between two tries to hear from a runner that went away
@@ -39,7 +40,7 @@ class LocalExecutor:
                 case "result":
                     return codec.decode(Result, str(answer["result"]).encode())
                 case "running":
-                    return Running(Phase(str(answer["phase"])))
+                    return Running(Phase(str(answer["phase"])), _load(answer.get("load")))
                 case _:
                     return Lost(applying=bool(answer["applying"]), died=str(answer.get("died", "")))
 
@@ -119,3 +120,8 @@ class LocalExecutor:
                 except TimeoutError:
                     continue
                 wake()
+
+
+def _load(said: Any) -> Load:
+    """What the runner measured; one of an older version measures nothing. Raises ValueError."""
+    return Load() if said is None else codec.decode(Load, json.dumps(said))

@@ -334,7 +334,11 @@ class Host:
                 continue
             with suppress(HeldError):  # a secret that cannot be read is not there, and its readers say so
                 secrets[secret] = self.memory.seal(read_secret(source.file, secret))
-        return HostPart(listed.environment_class, digest, secrets)
+        return HostPart(listed.environment_class, digest, secrets, self._accounts(listed))
+
+    def _accounts(self, listed: HostEnvironment) -> tuple[str, ...]:
+        """Which environments share an account shall be known, and not which account it is."""
+        return tuple(self.memory.seal(["account", one]) for one in sorted(listed.allowed_account_ids))
 
 
 def _engine(config: RunnerConfig) -> Engine:

@@ -15,6 +15,7 @@ from reconciler.runner import overdue
 from reconciler.runner.case import Case, UncertainError
 from reconciler.runner.host import Host
 from reconciler.runner.jail.egress import noted
+from reconciler.runner.load import used
 from reconciler.runner.progress import Progress, Said
 from reconciler.runner.showing import Showing
 from reconciler.runner.spool import JobFolder
@@ -34,7 +35,7 @@ def run_job(host: Host, job: Job, folder: JobFolder, life: FileLock, ended: Call
     the result is there: the unit is free by then, and who waits for it need not wait for what is left to be tidied up.
     """
     result = _result(host, job, folder, life)
-    folder.end(replace(result, refused=len(noted(folder.refusals))))
+    folder.end(replace(result, refused=len(noted(folder.refusals)), used=used()))
     ended()
     unfinished = host.memory.unit(job.unit).applying
     if unfinished is None or unfinished.job != job.id:

@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ from reconciler.runner.forked import fork
 from reconciler.runner.holding import Holder
 from reconciler.runner.host import Host
 from reconciler.runner.job import run_job
+from reconciler.runner.load import Meter, host_memory
 from reconciler.runner.memory import EngineMark, SecretMark, Trust, UnitMemory
 from reconciler.runner.record import Anchored, Intent, Last, StateChange
 from reconciler.runner.request import checked_fence, checked_id, checked_job
@@ -78,6 +80,7 @@ class Service:
         self._children: dict[int, JobId] = {}
         self._inherited: set[JobId] = set()
         self._started = 0
+        self._meter, self._memory = Meter(), host_memory()
         self._wakeup, self._poke = socket.socketpair()
         self._stopping = self._told = False
         self._anchoring = Anchoring(host.config.audit, host.record, host.config.installation)
@@ -289,7 +292,9 @@ class Service:
         if isinstance(state, Result):
             return {"state": "result", "result": codec.encode(state).decode(), "phases": phases}
         if isinstance(state, Running):
-            return {"state": "running", "phase": state.phase.value, "phases": phases}
+            load = self._meter.load(self._children, JobId(folder.path.name))
+            taken = {"waits": load.waits, "memory": load.memory}
+            return {"state": "running", "phase": state.phase.value, "phases": phases, "load": taken}
         return {"state": "lost", "applying": state.applying, "died": state.died, "phases": phases}
 
     def _cancel(self, request: wire.Message) -> wire.Message:
@@ -301,7 +306,8 @@ class Service:
         return {"ok": True}
 
     def _describe(self, _request: wire.Message) -> wire.Message:
-        return {"facts": codec.encode(self._host.facts()).decode(), "about": self._host.about()}
+        facts = replace(self._host.facts(), memory=self._memory)
+        return {"facts": codec.encode(facts).decode(), "about": self._host.about()}
 
     def _log(self, request: wire.Message) -> wire.Message:
         offset = request.get("offset", 0)

@@ -154,7 +154,12 @@ def unit(request: Request, view: View) -> Response:
 
 def _unit(view: View, picture: Picture, status: UnitStatus) -> Response:
     wanted, applied = trace(view, picture, status.unit)
-    return _json({**detail(picture, status), "trace": {"desired": told_of(wanted), "applied": told_of(applied)}})
+    return _json(
+        {
+            **detail(picture, status, view.place(status.unit)),
+            "trace": {"desired": told_of(wanted), "applied": told_of(applied)},
+        }
+    )
 
 
 def unit_history(request: Request, view: View) -> Response:
@@ -172,7 +177,7 @@ def unit_undo(request: Request, view: View) -> Response:
     picture, name = view.picture(), request.path_params["unit"]
     found = picture.status(UnitId(f"{name}/undo"))
     if found is not None:
-        return _json(detail(picture, found))
+        return _json(detail(picture, found, view.place(found.unit)))
     return _json({"command": view.undoing(pages.find(picture, name).unit)})
 
 

@@ -197,7 +197,7 @@ def unit(request: Request, site: Site) -> Response:
     """All that explains one unit."""
     picture = site.view.picture()
     status = find(picture, request.path_params["unit"])
-    seen = detail(picture, status)
+    seen = detail(picture, status, site.view.place(status.unit))
     record = picture.ledger.units.get(status.unit)
     wanted = picture.desired.units.get(status.unit) if picture.desired else None
     before = _number(request, "before") or None

@@ -29,6 +29,11 @@ def next_step(seen: Answer) -> str:
         return f"somebody has to look: the job should have ended by {by}; see `reconciler logs {job}`, the runner's log and its host"
     if seen["job"]:
         return f"the job ends; `reconciler logs -f {seen['job']['id']}` follows it"
+    return _of_somebody(seen) or _by_itself(seen)
+
+
+def _of_somebody(seen: Answer) -> str | None:
+    """What somebody has to do, or has chosen; None: nobody has."""
     if seen["problem"]:
         return "correct the entry and merge; until then nothing is changed"
     if seen["pauses"]:
@@ -39,6 +44,12 @@ def next_step(seen: Answer) -> str:
         return f"nothing until {when(until)}; `reconciler break-glass close {scope}` ends the session"
     if seen["hold"] and _of(seen["hold"], "reason") == "AfterBreakGlass":
         return "a look at the unit, at its next check or by `reconciler reconcile`; a plan that changes nothing lets applies through"
+    return None
+
+
+def _by_itself(seen: Answer) -> str:
+    if seen["queued"]:
+        return f"a job, when it is its turn; it waits since {when(_of(seen['queued'], 'since'))}: {_of(seen['queued'], 'message')}"
     if seen["failure"]:
         again = seen["failure"]["retry_at"]
         soon = f"at {when(again)}, or when its input changes" if again else "when its input changes, and not before"
@@ -47,7 +58,7 @@ def next_step(seen: Answer) -> str:
         return "it goes on by itself when what holds it is over"
     if seen["sync"] == "Synced":
         return f"a look for drift at {when(seen['next_check'])}" if seen["next_check"] else "nothing"
-    return "a job, as soon as there is a slot"
+    return "a job, as soon as it is its turn"
 
 
 def _of(fact: Any, name: str) -> Any:

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reconciler.actual.ledger import QUARANTINED
+from reconciler.deciding.budgets import Limit
 from reconciler.model import UNCERTAIN, Health, Sync, UnitId
 from reconciler.observe import Observer, actions_of, environment_of
 from reconciler.status import Overview, Picture, UnitStatus, pending
@@ -52,7 +53,7 @@ class Metrics:
     ) -> None:
         """`checks`: what `/readyz` says."""
         self._observer, self._picture = observer, picture
-        observer.registry.register(UnitSeries(picture, version, observer.waiting))
+        observer.registry.register(UnitSeries(picture, version, observer))
         observer.registry.register(Readiness(checks))
 
     def __call__(self) -> bytes:
@@ -81,11 +82,8 @@ class Readiness(Collector):
 class UnitSeries(Collector):
     """What the picture shows, as Prometheus' families."""
 
-    def __init__(
-        self, picture: Callable[[], Picture], version: str, waiting: Callable[[], dict[UnitId, datetime]]
-    ) -> None:
-        self._picture, self._version, self._waiting = picture, version, waiting
-
+    def __init__(self, picture: Callable[[], Picture], version: str, observer: Observer) -> None:
+        self._picture, self._version, self._observer = picture, version, observer
         self._digest: _Digest | None = None
 
     def describe(self) -> Iterable[Metric]:
@@ -107,7 +105,8 @@ class UnitSeries(Collector):
         yield from _unsure(digest, environments)
         yield from _pauses(picture, environments)
         yield from _break_glass(picture, digest, environments)
-        yield from _queue(digest, environments, self._waiting())
+        yield from _queue(digest, environments, self._observer.waiting())
+        yield from _budgets(environments, self._observer)
         yield from _units(picture, digest.shown)
 
     def _build(self, picture: Picture) -> Metric:
@@ -267,6 +266,20 @@ def _queue(digest: _Digest, environments: Sequence[str], waiting: dict[UnitId, d
     yield _family("queue_depth", "Units that wait for a slot.", label, [((n,), depth[n]) for n in environments])
     text = "Since when the first of the queue waits; 0: nobody does."
     yield _family("queue_oldest_timestamp_seconds", text, label, [((n,), oldest.get(n, 0)) for n in environments])
+
+
+def _budgets(environments: Sequence[str], observer: Observer) -> Iterator[Metric]:
+    """What jobs take, and what keeps others from starting."""
+    idle, cuts, limits, (taken, most) = observer.idle(), observer.cuts(), observer.limits(), observer.memory()
+    label = ["environment"]
+    text = "Jobs that run and wait for something else, a cloud for example, instead of computing."
+    yield _family("jobs_idle", text, label, [((n,), idle[n]) for n in environments])
+    rows = [((n, limit.value), float(limits.get(n) is limit)) for n in environments for limit in Limit]
+    yield _family("queue_limit", "What the first of the queue waits for.", [*label, "limit"], rows)
+    text = "How many jobs may be in an account that throttles; 0: as many as there is room for."
+    yield _family("account_jobs_limit", text, label, [((n,), cuts.get(n, 0)) for n in environments])
+    yield _family("jobs_memory_bytes", "Memory that jobs take.", [], [((), taken << 20)])
+    yield _family("jobs_memory_limit_bytes", "Memory that jobs may take; 0: no bound.", [], [((), most << 20)])
 
 
 def _units(picture: Picture, shown: Sequence[UnitStatus]) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from reconciler.model import (
     UnitId,
     UnitRecord,
 )
+from reconciler.observe import Place
 from reconciler.reviewing import PullStatus, UnitShown
 from reconciler.status import Picture, UnitStatus, pending, written_about, written_lately
 from reconciler.trust import Standing
@@ -92,8 +93,8 @@ def _waits(standing: Standing) -> bool:
     return standing.seen is not None and standing.seen.unproven is not None
 
 
-def detail(picture: Picture, status: UnitStatus) -> Shape:
-    """All that explains one unit."""
+def detail(picture: Picture, status: UnitStatus, place: Place | None) -> Shape:
+    """All that explains one unit. `place`: what it waits for, if it does."""
     unit = picture.desired.units.get(status.unit) if picture.desired else None
     broken = picture.desired.broken.get(status.unit) if picture.desired else None
     record = picture.ledger.units.get(status.unit) or UnitRecord(status.unit)
@@ -104,6 +105,7 @@ def detail(picture: Picture, status: UnitStatus) -> Shape:
         "applied": record.applied and _applied(record.applied),
         "differs": differs(record.applied, picture.expected.get(status.unit)),
         "job": record.job and _job_in_time(picture, record.job, unit),
+        "queued": place and {"since": place.since, "limit": place.limit.value, "message": place.message},
         "plan": record.planned and _plan(record.planned, pending(record) is not None),
         "hold": record.hold,
         "failure": _failure(record),

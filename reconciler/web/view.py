@@ -9,6 +9,7 @@ from typing import Protocol
 
 from reconciler.git.proofs import Proof
 from reconciler.model import Commit, JobId, Phase, UnitId
+from reconciler.observe import Place
 from reconciler.ports import ALL, Chosen, HistoryEvent
 from reconciler.reviewing import PullStatus
 from reconciler.status import Picture
@@ -51,7 +52,10 @@ class View(Protocol):
         """The forge's page of a pull request; None where no forge is configured."""
 
     def waiting(self) -> Mapping[UnitId, datetime]:
-        """The units that wait for a slot, and since when."""
+        """The units that wait for their turn, and since when."""
+
+    def place(self, unit: UnitId) -> Place | None:
+        """What a unit waits for; None: it does not wait."""
 
     def heartbeat(self) -> datetime | None:
         """When the loop last finished a pass."""

@@ -49,7 +49,7 @@ def watched(tmp_path: Path, ssh_keys: SshKeys) -> Iterator[Signed]:
     key, signers = ssh_keys["ada"], tmp_path / "signers"
     signers.write_text(key.line())
     trust = {"environments_repo": {"signatures": {"allowed_signers": str(signers)}, "poll_interval": "1s"}}
-    controller = trust | {"executor": {"local": {"workers": 4, "per_environment": 1}}}
+    controller = trust | {"executor": {"local": {"workers": 4, "per_environment": 1, "per_account": 1}}}
     runner = trust | {"audit": {"anchor": {"file": str(tmp_path / "away" / "anchor")}, "interval": "1s"}}
     entries = {
         env("dev"): environment(**{"class": "sandbox", "drift": "report"}),

@@ -91,7 +91,7 @@ def test_a_newer_commit_replaces_queued_work_and_what_it_overtakes_is_no_failure
         at("prod/slow"): entry("slow", {"path": "slow", "content": "1"}),
         at("prod/waits"): data("old"),
     }
-    one = {"executor": {"local": {"workers": 1, "per_environment": 1}}}
+    one = {"executor": {"local": {"workers": 1, "per_environment": 1, "per_account": 1}}}
     with house(tmp_path / "h", entries, CATALOG, controller=one) as home:
         home.start()
         home.until(lambda: made(home, "create", "waiting"), "the slow one is at it")

@@ -15,6 +15,7 @@ from reconciler.model import (
     Entry,
     Hold,
     JobId,
+    Load,
     Operation,
     Outcome,
     Pause,
@@ -96,7 +97,7 @@ def fill(installation: Installation, units: int) -> Crowd:
         running, facts.fingerprint("new"), cause=Cause.CATALOG, job="20261124T095730-00000000aa"
     )
     store.append(JobDispatched(replace(dispatched, at=now - timedelta(seconds=95))))
-    installation.observer.job_phase(dispatched, Phase.APPLYING)
+    installation.observer.job_phase(dispatched, Phase.APPLYING, Load())
     installation.observer.beat()
     store.append(Paused(Pause("stage", "ann", "migration of the database", now, now + timedelta(hours=3))), actor="ann")
     marks = [(Phase.VERIFYING, 94), (Phase.PLANNING, 88), (Phase.APPLYING, 41)]

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from reconciler.actual.ledger import Event, HeadAccepted, Started
 from reconciler.controller.leading import PASSING
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.errors import PassError
 from reconciler.model import Commit, Desired, Job, JobId, Ledger, Phase, Result, RunnerFacts, UnitId
 from reconciler.ports import Lost, Running, Term

@@ -16,7 +16,7 @@ from reconciler.errors import PassError
 from reconciler.git.proofs import Proof
 from reconciler.logs import open_log
 from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, JobId, Phase, RunnerFacts, UnitId
-from reconciler.observe import Observer
+from reconciler.observe import Observer, Place
 from reconciler.ports import ALL, Chosen, HistoryEvent
 from reconciler.reviewing import PullStatus
 from reconciler.status import Outlook, Picture
@@ -91,6 +91,9 @@ class Installation:
 
     def waiting(self) -> Mapping[UnitId, datetime]:
         return self.observer.waiting()
+
+    def place(self, unit: UnitId) -> Place | None:
+        return self.observer.place(unit)
 
     def heartbeat(self) -> datetime | None:
         return self.observer.heartbeat()

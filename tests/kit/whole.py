@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from reconciler.actual.ledger import claimed_by_moves, reads_now
 from reconciler.deciding import promotion
+from reconciler.deciding.budgets import CALM, OF_ALL, Capacity, Limit, Pressure, Use
 from reconciler.deciding.decide import (
-    Capacity,
-    Decision,
     Dispatch,
     Held,
     Known,
     expected,
     look,
     record_of,
-    start,
     unwanted,
 )
 from reconciler.deciding.gates import EVERY_UNIT, World
 from reconciler.deciding.promotion import rules_of, users_of
 from reconciler.deciding.schedule import edges_for_all, edges_of
+from reconciler.deciding.turns import Served, Wanted, rank, rank_within, wanted
 from reconciler.model import Desired, Hold, Ledger, RunnerFacts, UnitId
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The unit would start, were it its turn. `limit`: what the first of its environment waits for."""
+
+    unit: UnitId
+    environment: str
+    limit: Limit
+
+
+Decision = Dispatch | Held | Queued
 
 
 def survey(
@@ -58,12 +69,14 @@ def readers_of(ledger: Ledger, faults: dict[UnitId, Exception] | None = None) ->
     return {unit: tuple(sorted(who)) for unit, who in readers.items()}
 
 
-def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
+def decide(
+    world: World, capacity: Capacity, pressure: Pressure = CALM, served: Served | None = None
+) -> Iterator[Decision]:
     """One decision for every unit that needs anything, or whose hold has changed."""
-    wanted: list[Dispatch] = []
+    found: list[Wanted] = []
     holds: dict[UnitId, Hold | None] = {}
     world = replace(world, holds=holds)
-    for unit_id in world.desired.order:
+    for place, unit_id in enumerate(world.desired.order):
         record = record_of(world, unit_id)
         view = look(world, world.desired.units[unit_id], record)
         if record.job is None:
@@ -71,10 +84,41 @@ def decide(world: World, capacity: Capacity) -> Iterator[Decision]:
             if view.hold != record.hold:
                 yield Held(unit_id, view.hold, view.fault)
         if view.dispatch is not None:
-            wanted.append(view.dispatch)
+            found.append(wanted(view.dispatch, record, place))
     yield from _unwanted(world)
     running = [record for record in world.ledger.units.values() if record.job is not None]
-    yield from start(wanted, running, world.ledger, capacity)
+    use = Use(sorted(running, key=lambda record: record.unit), capacity, world.facts, pressure, world.now)
+    yield from _start(found, use, served or Served(), world.now)
+
+
+def _start(found: list[Wanted], use: Use, served: Served, now: datetime) -> Iterator[Dispatch | Queued]:
+    """Each time the first of all, until nothing more may start."""
+    shut: dict[str, Limit] = {}
+    for one in _heads(found, use, served, now):
+        limit = use.limit(one.environment, one.memory)
+        if limit is not None and limit not in OF_ALL:
+            shut[one.environment] = limit
+    while heads := [one for one in _heads(found, use, served, now) if one.environment not in shut]:
+        one = min(heads, key=lambda one: rank(one, use, served, now))
+        limit = use.limit(one.environment, one.memory)
+        if limit is not None:
+            names = [head.environment for head in heads] if limit in OF_ALL else [one.environment]
+            shut |= dict.fromkeys(names, limit)
+            continue
+        found.remove(one)
+        use.add(one.environment, one.memory, one.dispatch.cause)
+        served.note(one.environment, one.kind)
+        yield one.dispatch
+    for one in sorted(found, key=lambda one: one.dispatch.unit.id):
+        yield Queued(one.dispatch.unit.id, one.environment, shut[one.environment])
+
+
+def _heads(found: list[Wanted], use: Use, served: Served, now: datetime) -> list[Wanted]:
+    names = {one.environment for one in found}
+    return [
+        min((one for one in found if one.environment == name), key=lambda one: rank_within(one, use, served, now))
+        for name in sorted(names)
+    ]
 
 
 def _unwanted(world: World) -> Iterator[Decision]:

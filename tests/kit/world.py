@@ -6,11 +6,14 @@ before it applies, and its memory outlives its jobs. Every step of a job is take
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from reconciler.actual.ledger import Event, PullShown
-from reconciler.deciding.decide import Held, Queued, corrects
+from reconciler.deciding.budgets import Capacity, Cut
+from reconciler.deciding.decide import Held, corrects
+from reconciler.deciding.passes import Waiting
 from reconciler.desired.fingerprint import cause_of, fingerprint
 from reconciler.desired.freeze import outlook
 from reconciler.errors import HeldError, PassError, SupersededError, UnitError
@@ -27,6 +30,7 @@ from reconciler.model import (
     Job,
     JobId,
     Ledger,
+    Load,
     Operation,
     Outcome,
     Phase,
@@ -413,13 +417,15 @@ class Bystander:
 
     def job_started(self, dispatched: Dispatched) -> None: ...
 
-    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None: ...
+    def job_phase(self, dispatched: Dispatched, phase: Phase, load: Load) -> None: ...
 
     def job_ended(self, dispatched: Dispatched, result: Result) -> None: ...
 
     def unit_held(self, held: Held) -> None: ...
 
-    def queued(self, waiting: list[Queued]) -> None: ...
+    def queued(self, waiting: Waiting, capacity: Capacity) -> None: ...
+
+    def eased(self, dispatched: Dispatched, cuts: Mapping[str, Cut]) -> None: ...
 
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None: ...
 

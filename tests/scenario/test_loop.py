@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 
 from reconciler.actual.ledger import Event, Frozen, Paused, ReconcileRequested, Resumed, Thawed, is_pausing
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.desired.freeze import outlook
 from reconciler.desired.policy import judged_with, policy_of
 from reconciler.model import (

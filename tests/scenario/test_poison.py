@@ -18,7 +18,8 @@ from reconciler.controller import tick as controller
 from reconciler.controller.tick import Runtime, tick
 from reconciler.deciding import decide as deciding
 from reconciler.deciding import gates
-from reconciler.deciding.decide import Capacity, Held
+from reconciler.deciding.budgets import Capacity
+from reconciler.deciding.decide import Held
 from reconciler.deciding.gates import Need, World
 from reconciler.deciding.schedule import schedule as scheduled
 from reconciler.desired import resolve as resolving

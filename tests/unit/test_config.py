@@ -129,6 +129,7 @@ def test_a_reconciler_yaml_that_says_little(file: Callable[[str], Path], tmp_pat
     assert (found.admin_socket, found.admin.users) == (tmp_path / "admin.sock", ["root"])
     assert (found.http.address, found.installation) == (("127.0.0.1", 8080), "reconciler")
     assert (found.local.workers, found.local.per_environment, found.catalog_repos) == (4, 2, {})
+    assert (found.local.memory, found.local.job_memory, found.local.per_account) == (None, 1024, None)
     assert controller(file(LITTLE + "work: ../w\n")).work_path == tmp_path.parent / "w"
 
 

@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.actual.ledger import BreakGlassClosed, BreakGlassOpened, Frozen, JobDispatched, JobEnded, Paused
-from reconciler.deciding.decide import Held, Queued
+from reconciler.deciding.budgets import Capacity, Cut, Limit
+from reconciler.deciding.decide import Held
 from reconciler.errors import PassError
 from reconciler.logs import LibraryLog, open_log
 from reconciler.model import (
@@ -22,18 +23,21 @@ from reconciler.model import (
     BreakGlass,
     Cause,
     Hold,
+    Load,
     Outcome,
     Phase,
     StateMark,
     TrustFacts,
     Unexplained,
     UnitId,
+    Used,
 )
 from reconciler.observe import Observer
 from reconciler.store.sqlite import SqliteStore
 from reconciler.trust import Unproven
 from reconciler.web.series import OF_THEIR_OWN, OTHER, SERIES_FOR_ALL
 from reconciler.web.view import Check
+from tests.kit.line import waiting
 from tests.kit.sample import (
     FINGERPRINT,
     HEAD,
@@ -85,12 +89,12 @@ def populate(installation: Installation) -> None:
     observer.commit_rejected("environments", PassError("HistoryRewritten", "rewritten"))
     asked = dispatched()
     observer.job_started(asked)
-    observer.job_phase(asked, Phase.PLANNING)
+    observer.job_phase(asked, Phase.PLANNING, Load())
     ended = replace(result(asked, summary=CHANGES), refused=3)
     observer.job_ended(asked, ended)
     store.append(JobEnded(asked, ended, None, NOW + timedelta(hours=1)))
     store.append(JobDispatched(dispatched("stage/app")), Paused(pause("prod")))
-    observer.queued([Queued(UnitId("prod/app"), "prod")])
+    observer.queued(waiting("prod/app"), Capacity(2, 2))
     observer.admin_acted("pause", True, "root", "prod", "prod is paused")
     observer.missed_run()
     observer.trail_begins(["prod"])
@@ -294,12 +298,38 @@ def test_the_commits_that_are_remembered_are_bounded(installation: Installation)
 
 
 def test_a_queue_remembers_since_when(installation: Installation) -> None:
-    installation.observer.queued([Queued(NETWORK, "prod")])
+    installation.observer.queued(waiting(NETWORK), Capacity(2, 2))
     installation.clock.time += timedelta(minutes=1)
-    installation.observer.queued([Queued(NETWORK, "prod"), Queued(UnitId("prod/app"), "prod")])
+    installation.observer.queued(waiting(NETWORK, "prod/app"), Capacity(2, 2))
     assert installation.observer.waiting() == {NETWORK: NOW, "prod/app": NOW + timedelta(minutes=1)}
-    installation.observer.queued([])
+    installation.observer.queued(waiting(), Capacity(2, 2))
     assert installation.observer.waiting() == {}
+
+
+def test_what_one_waits_for_is_said(installation: Installation) -> None:
+    observer = installation.observer
+    installation.desired = desired(unit(NETWORK), unit("stage/app"))
+    observer.queued(waiting(NETWORK, limit=Limit.THROTTLED), Capacity(2, 2, memory=100))
+    observer.eased(dispatched("prod/app"), {"prod": Cut(3, NOW), "stage": Cut(3, NOW)})
+    place = observer.place(UnitId(NETWORK))
+    assert place is not None
+    assert (place.since, place.limit) == (NOW, Limit.THROTTLED)
+    assert "3 jobs at a time" in place.message
+    assert observer.place(UnitId("prod/app")) is None
+    observer.job_phase(dispatched("prod/app"), Phase.APPLYING, Load(True, 64))
+    seen = samples(installation)
+    assert seen[series("account_jobs_limit", environment="stage")] == 3
+    assert seen[series("jobs_throttled_total", environment="prod")] == 1
+    assert seen[series("queue_limit", environment="prod", limit="throttled")] == 1
+    assert seen[series("queue_limit", environment="prod", limit="workers")] == 0
+    assert seen[series("jobs_idle", environment="prod")] == 1
+    assert (seen["jobs_memory_bytes"], seen["jobs_memory_limit_bytes"]) == (64 << 20, 100 << 20)
+    installation.clock.time += timedelta(minutes=61)
+    assert samples(installation)[series("account_jobs_limit", environment="stage")] == 0
+    observer.job_ended(dispatched("prod/app"), replace(result(dispatched("prod/app")), used=Used(2.5, 64)))
+    seen = samples(installation)
+    assert seen[series("job_cpu_seconds_total", environment="prod")] == 2.5
+    assert seen[series("jobs_idle", environment="prod")] == 0
 
 
 def test_a_session_is_an_alarm_in_the_log(installation: Installation) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.errors import UnitError
-from reconciler.model import Entry, Unit
+from reconciler.model import THROTTLED, Entry, Unit
 from reconciler.runner.terraform.module import ModuleInterface
 from reconciler.runner.terraform.workspace import MODULE, ROOT_FILE
 
@@ -45,6 +45,14 @@ OF_CONFIGURATION: Mapping[str, str] = {
     NO_TARGET: "an address in the entry's `import` that the module does not define",
     SENSITIVE_OUTPUT: "an output of the module that must be marked",
 }
+# How clouds word that they are asked too often, after the provider's own tries: AWS's codes for it and its SDK's refusal to try again,
+# HTTP's 429 as other providers print it. Not LimitExceeded: that is a quota, which waiting does not raise.
+TOO_OFTEN = re.compile(
+    r"\b(?:EC2)?(?:Request)?Thrott(?:ling|led)(?:Exception)?\b|\bRequestLimitExceeded\b|\bTooManyRequests(?:Exception)?\b|"
+    r"\bProvisionedThroughputExceededException\b|\bBandwidthLimitExceeded\b|\bPriorRequestNotComplete\b|\bSlowDown\b|"
+    r"\b[Rr]ate exceeded\b|\bretry quota exceeded\b|\b[Tt]oo [Mm]any [Rr]equests\b|\brateLimitExceeded\b|"
+    r"\b(?:[Ss]tatus(?: ?[Cc]ode)?|HTTP(?:/[\d.]+)?|Error):? ?429\b",
+)
 # A rule of the module's own for a variable: of the input alone, unless it looks at what was read in this very plan.
 RULE = "Invalid value for variable"
 
@@ -79,6 +87,12 @@ class EngineError(UnitError):
         first = _sentence(self.errors[0]) if self.errors else "the engine ended without saying why; see the job's log"
         refused = step in ("init", "plan") and is_of_configuration(self.errors, has_read=has_read)
         super().__init__(REASONS[step], first, transient=not refused)
+
+    @property
+    def throttled(self) -> Diagnostic | None:
+        """By which a cloud says that it wants to be asked less, if it does. What `init` asks is no cloud but a registry."""
+        found = (e for e in self.errors if TOO_OFTEN.search(f"{e.summary} {e.detail}"))
+        return next(found, None) if self.step != "init" else None
 
 
 class SensitiveOutputs(EngineError):
@@ -219,6 +233,9 @@ def _other(failure: EngineError, unit: Unit) -> tuple[str, str]:
         )
     more = len(failure.errors) - 1
     tail = f" (and {more} more errors; see the job's log)" if more else ""
+    if failure.throttled is not None:
+        why = f"{_sentence(failure.throttled)}{tail}"
+        return THROTTLED, f"The cloud is asked too often, and fewer jobs go there for a while: {why}"
     head = f"{unit.environment.place}: " if first.file == ROOT_FILE and first.context.startswith("provider") else ""
     return failure.reason, f"{head}{_sentence(first)}{tail}"
 

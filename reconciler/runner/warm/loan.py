@@ -87,6 +87,10 @@ class Loan:
         self.control.close()
 
 
+# The name of a process that waits for a worker: what it waits for computes, in a process that descends from no job.
+STANDS_IN = b"warm-stand-in"
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
     """Runs a folder's commands in a worker. What `process.Command` asks of a jail.
@@ -142,6 +146,8 @@ def _become(
         signal.set_wakeup_fd(-1)
         control = seat.loan.control
         hold_only(streams, (*locks, packed, control.fileno(), seat.loan.owner.fileno()))
+        with suppress(OSError):
+            Path("/proc/self/comm").write_bytes(STANDS_IN)
         code = _asked(control, words, packed)
         codes, names = LEFT.get(words[0], (frozenset(), ()))
         if code in codes:

@@ -13,7 +13,8 @@ from reconciler.actual import breakglass
 from reconciler.actual.ledger import BreakGlassClosed, BreakGlassOpened, JobDispatched, JobEnded, LossAccepted, after
 from reconciler.controller.tick import ASK_AGAIN
 from reconciler.deciding import gates
-from reconciler.deciding.decide import Capacity, Dispatch, Held, expected
+from reconciler.deciding.budgets import Capacity
+from reconciler.deciding.decide import Dispatch, Held, expected
 from reconciler.deciding.gates import Need, World
 from reconciler.deciding.schedule import schedule
 from reconciler.model import (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,8 +21,10 @@ from reconciler.actual.ledger import (
     Thawed,
 )
 from reconciler.controller.tick import ASK_AGAIN, FACTS_MAX_AGE, Runtime, new_job_id, tick
-from reconciler.deciding.decide import Capacity, Held, Queued, expected
+from reconciler.deciding.budgets import Capacity, Cut, Limit, Pressure
+from reconciler.deciding.decide import Held, expected
 from reconciler.deciding.gates import policy
+from reconciler.deciding.passes import Passes, Waiting
 from reconciler.deciding.schedule import FIRST_RETRY, sooner
 from reconciler.errors import PassError
 from reconciler.model import (
@@ -29,10 +33,13 @@ from reconciler.model import (
     Cause,
     Desired,
     Dispatched,
+    EnvironmentClass,
     Hold,
+    HostPart,
     Job,
     JobId,
     Ledger,
+    Load,
     Operation,
     Outcome,
     Phase,
@@ -44,6 +51,7 @@ from reconciler.model import (
     Unexplained,
     UnitId,
     UnitRecord,
+    Used,
 )
 from reconciler.ports import Lost, Running
 from tests.kit import facts as make
@@ -119,11 +127,13 @@ class Watcher:
 
     told: list[str] = field(default_factory=list)
     waiting: list[UnitId] = field(default_factory=list)
+    limits: dict[str, Limit] = field(default_factory=dict)
+    cuts: dict[str, int] = field(default_factory=dict)
 
     def job_started(self, dispatched: Dispatched) -> None:
         self.told.append(f"started {dispatched.job.unit}")
 
-    def job_phase(self, dispatched: Dispatched, phase: Phase) -> None:
+    def job_phase(self, dispatched: Dispatched, phase: Phase, load: Load) -> None:
         self.told.append(f"{dispatched.job.unit} {phase}")
 
     def job_ended(self, dispatched: Dispatched, result: Result) -> None:
@@ -132,8 +142,12 @@ class Watcher:
     def unit_held(self, held: Held) -> None:
         self.told.append(f"held {held.unit} {held.hold.reason if held.hold else '-'}")
 
-    def queued(self, waiting: list[Queued]) -> None:
-        self.waiting = [one.unit for one in waiting]
+    def queued(self, waiting: Waiting, capacity: Capacity) -> None:
+        self.waiting = sorted(waiting.units)
+        self.limits = dict(waiting.limits)
+
+    def eased(self, dispatched: Dispatched, cuts: Mapping[str, Cut]) -> None:
+        self.cuts = {name: one.jobs for name, one in cuts.items()}
 
     def serial_unexplained(self, dispatched: Dispatched, found: Unexplained) -> None:
         self.told.append(f"alarm {dispatched.job.unit} {found.found.serial}")
@@ -457,6 +471,84 @@ def test_a_runner_that_lets_this_user_do_nothing_loses_no_job(world: World) -> N
     assert world.tick() == make.NOW + ASK_AGAIN
     assert world.record().job == asked
     assert world.rt.silent
+
+
+# --- budgets
+
+
+def test_a_job_that_waits_lets_another_begin() -> None:
+    world = World(TWINS, Capacity(1, 1))
+    world.tick()
+    assert world.watcher.limits == {"prod": Limit.ENVIRONMENT}
+    world.runner.states[JobId("job-1")] = Running(Phase.APPLYING, Load(True, 64))
+    world.diary.clear()
+    world.tick()
+    assert world.diary == ["JobDispatched", "start job-2"]
+    assert world.watcher.waiting == []
+
+
+def test_nothing_is_decided_anew_while_jobs_take_what_they_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, looks = World(TWINS, Capacity(1, 1)), list[int]()
+    world.tick()
+    world.tick()
+    turn = Passes.turn
+
+    def counted(*args: Any, **more: Any) -> Any:
+        looks.append(1)
+        return turn(*args, **more)
+
+    monkeypatch.setattr(Passes, "turn", counted)
+    world.tick()
+    assert looks == []
+    world.runner.states[JobId("job-1")] = Running(Phase.PLANNING, Load(False, 64))
+    world.tick()
+    assert looks == [1]
+
+
+@pytest.mark.parametrize(("said", "seen", "kept"), [(Used(1.5, 300), 64, 300), (Used(1.5, 30), 640, 640), (None, 0, 0)])
+def test_what_a_job_took_is_known_when_the_next_one_of_its_unit_begins(said: Used | None, seen: int, kept: int) -> None:
+    world = World(TWINS, Capacity(1, 1))
+    world.tick()
+    job = world.record("prod/a").job
+    assert job is not None
+    world.runner.states[job.job.id] = Running(Phase.PLANNING, Load(False, seen))
+    world.tick()
+    world.runner.states[job.job.id] = make.result(job, outcome=Outcome.FAILED, used=said)
+    world.tick()
+    assert world.record("prod/a").memory == kept
+
+
+def test_an_account_that_throttles_takes_fewer_and_more_again_by_the_minute() -> None:
+    four = make.desired(*(make.entry(f"prod/{name}") for name in "abcd"), make.entry("stage/a"))
+    world = World(four)
+    shared = HostPart(EnvironmentClass.PROTECTED, "h1", {}, ("one",))
+    world.runner.facts = replace(FACTS, environments=dict.fromkeys(("prod", "stage"), shared))
+    world.tick()
+    jobs = [record.job for record in world.store.ledger().units.values() if record.job is not None]
+    assert len(jobs) == 4
+    for asked in jobs[:3]:
+        world.runner.states[asked.job.id] = make.result(asked, outcome=Outcome.FAILED, reason="Throttled")
+    world.diary.clear()
+    due = world.tick()
+    assert world.watcher.cuts == {
+        "prod": 2,
+        "stage": 2,
+    }  # four were there: half of them, and once for all that failed together
+    assert [one for one in world.diary if one.startswith("start")] == ["start job-5"]
+    world.pass_time(timedelta(seconds=30))
+    assert world.tick() is not None
+    assert set(world.watcher.limits.values()) == {Limit.THROTTLED}
+    assert due is not None
+    world.pass_time(timedelta(seconds=31))
+    world.diary.clear()
+    world.tick()
+    assert [one for one in world.diary if one.startswith("start")] == ["start job-6"]
+
+
+def test_who_waits_for_an_account_is_let_in_by_the_clock_alone() -> None:
+    world = World(TWINS)
+    world.rt.pressure = Pressure(cuts={"prod": Cut(1, make.NOW)})
+    assert world.tick() == make.NOW + timedelta(minutes=1)
 
 
 # --- what the runner says of itself

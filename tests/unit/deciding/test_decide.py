@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,13 +11,11 @@ import pytest
 
 from reconciler.actual.ledger import JobEnded, after, reads_now
 from reconciler.deciding import decide as deciding
+from reconciler.deciding.budgets import Capacity
 from reconciler.deciding.decide import (
-    Capacity,
-    Decision,
     Dispatch,
     Held,
     Known,
-    Queued,
     corrects,
     expected,
     need_of,
@@ -30,6 +29,7 @@ from reconciler.deciding.schedule import (
     LAST_RETRY,
     Schedule,
     jittered,
+    next_turn,
     retry_after,
     schedule,
     sooner,
@@ -54,7 +54,7 @@ from reconciler.model import (
 )
 from tests.kit import facts as make
 from tests.kit import whole
-from tests.kit.whole import decide, next_due, survey
+from tests.kit.whole import Decision, Queued, decide, next_due, survey
 
 FACTS = make.facts()
 PLENTY = Capacity(workers=99, per_environment=99)
@@ -357,11 +357,11 @@ def test_merges_come_before_drift_and_both_before_plans() -> None:
 @pytest.mark.parametrize(
     ("capacity", "running", "started", "queued"),
     [
-        (Capacity(9, 9), [], ["dev/a", "dev/b", "prod/a", "prod/b"], []),
+        (Capacity(9, 9), [], ["dev/a", "prod/a", "dev/b", "prod/b"], []),
         (Capacity(9, 1), [], ["dev/a", "prod/a"], ["dev/b", "prod/b"]),
-        (Capacity(3, 9), [], ["dev/a", "dev/b", "prod/a"], ["prod/b"]),
-        (Capacity(3, 9), ["dev/x", "old/x"], ["dev/a"], ["dev/b", "prod/a", "prod/b"]),
-        (Capacity(9, 2), ["dev/x"], ["dev/a", "prod/a", "prod/b"], ["dev/b"]),
+        (Capacity(3, 9), [], ["dev/a", "prod/a", "dev/b"], ["prod/b"]),
+        (Capacity(3, 9), ["dev/x", "old/x"], ["prod/a"], ["dev/a", "dev/b", "prod/b"]),
+        (Capacity(9, 2), ["dev/x"], ["prod/a", "dev/a", "prod/b"], ["dev/b"]),
         (Capacity(0, 9), [], [], ["dev/a", "dev/b", "prod/a", "prod/b"]),
     ],
 )
@@ -451,9 +451,9 @@ def scheduled(asked: Dispatched, outcome: Outcome = Outcome.SUCCEEDED, **told: o
     return schedule(UNIT, record, make.result(asked, outcome, **told))
 
 
-def test_after_an_apply_the_next_look_is_an_interval_away() -> None:
+def test_after_an_apply_the_next_look_is_at_the_unit_s_own_time() -> None:
     found = scheduled(SEEN, fingerprint=WANTED, applied=DONE, plan=SOME)
-    assert found == Schedule(None, ENDED + jittered(make.HOUR, NET, ENDED))
+    assert found == Schedule(None, next_turn(make.HOUR, NET, ENDED))
 
 
 def test_after_a_correction_the_next_look_is_early() -> None:
@@ -465,13 +465,13 @@ def test_after_a_correction_the_next_look_is_early() -> None:
 def test_a_look_for_drift_was_taken_whatever_the_runner_calls_it(asked: Cause, seen: Cause) -> None:
     look = make.dispatched(NET, WANTED, operation=PLAN, cause=asked)
     found = scheduled(look, fingerprint=WANTED, plan=SOME, cause=seen)
-    assert found == Schedule(None, ENDED + jittered(make.HOUR, NET, ENDED))
+    assert found == Schedule(None, next_turn(make.HOUR, NET, ENDED))
 
 
-def test_the_next_look_is_an_interval_away_by_the_clock_that_is_asked_for_it() -> None:
+def test_the_next_look_is_by_the_clock_that_is_asked_for_it() -> None:
     record, now = UnitRecord(NET, job=SEEN), hours(-700)
     found = schedule(UNIT, record, make.result(SEEN, fingerprint=WANTED, applied=DONE), now)
-    assert found == Schedule(None, now + jittered(make.HOUR, NET, now))
+    assert found == Schedule(None, next_turn(make.HOUR, NET, now))
 
 
 def test_a_plan_of_what_waits_is_no_look_for_drift() -> None:
@@ -547,6 +547,32 @@ def test_jitter_spreads_units_and_repeats_itself() -> None:
     assert min(waits) >= make.HOUR * (1 - JITTER)
     assert max(waits) <= make.HOUR * (1 + JITTER)
     assert len(set(waits)) == 200
+
+
+def test_looks_are_spread_over_the_interval_however_many_units_were_deployed_in_one_minute() -> None:
+    day, units = 24 * make.HOUR, [UnitId(f"prod/u{n}") for n in range(2400)]
+    first = {unit: next_turn(day, unit, make.NOW) for unit in units}
+    for at in [first, {unit: next_turn(day, unit, time) for unit, time in first.items()}]:
+        by_hour = Counter((time - min(at.values())) // make.HOUR for time in at.values())
+        assert len(by_hour) >= 24
+        assert max(by_hour.values()) < 2 * len(units) / 24
+    assert {unit: at + day for unit, at in first.items()} == {
+        unit: next_turn(day, unit, at) for unit, at in first.items()
+    }
+
+
+def test_a_look_is_neither_almost_now_nor_more_than_an_interval_and_a_tenth_away() -> None:
+    for n in range(500):
+        wait = next_turn(make.HOUR, UnitId(f"prod/u{n}"), make.NOW + n * timedelta(seconds=37)) - (
+            make.NOW + n * timedelta(seconds=37)
+        )
+        assert make.HOUR * JITTER <= wait <= make.HOUR * (1 + JITTER)
+
+
+def test_a_standstill_of_days_leaves_each_unit_its_own_time() -> None:
+    """However many are overdue at once: each next time is where it would have been."""
+    own = next_turn(make.HOUR, NET, make.NOW)
+    assert (next_turn(make.HOUR, NET, make.NOW + timedelta(days=9)) - own) % make.HOUR == timedelta(0)
 
 
 def test_who_is_not_yet_as_the_commit_says() -> None:
@@ -686,7 +712,7 @@ def test_a_look_at_all_of_an_environment_takes_half_of_its_slots_before_merges()
     assert first(ledger, 2) == [("prod/a", look), ("stage/x", look), ("prod/f", Cause.DESIRED)]
     assert first(ledger, 1) == [("prod/f", Cause.DESIRED), ("stage/x", look)]
     assert first(ledger, 4) == [
-        ("prod/a", look), ("prod/b", look), ("stage/x", look), ("prod/f", Cause.DESIRED), ("prod/c", look),
+        ("prod/a", look), ("stage/x", look), ("prod/b", look), ("prod/f", Cause.DESIRED), ("prod/c", look),
     ]  # fmt: skip
 
 
@@ -705,6 +731,6 @@ def test_what_is_named_goes_before_everything() -> None:
 
 
 def test_it_goes_before_drift() -> None:
-    due = {"next_check": make.NOW - make.HOUR}
+    due = {"next_check": make.NOW - make.HOUR / 2}
     ledger = make.with_record(suspected(MANY), "prod/a", outside=None, **due)
     assert first(ledger, 1, MANY)[0] == ("prod/b", Cause.OUT_OF_BAND)

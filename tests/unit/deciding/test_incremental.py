@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
@@ -14,7 +15,8 @@ from reconciler.actual.ledger import reads_now
 from reconciler.deciding import decide as decide_module
 from reconciler.deciding import passes
 from reconciler.deciding.alarms import Alarms
-from reconciler.deciding.decide import Capacity, Dispatch, Held, Queued, expected
+from reconciler.deciding.budgets import Capacity, Cut, Pressure
+from reconciler.deciding.decide import Dispatch, Held, expected
 from reconciler.deciding.gates import policy
 from reconciler.deciding.passes import Jobs, Passes, Turn
 from reconciler.desired import freeze
@@ -28,6 +30,7 @@ from reconciler.model import (
     Hold,
     HostPart,
     Ledger,
+    Load,
     Operation,
     Outside,
     Planned,
@@ -43,7 +46,7 @@ from reconciler.model import (
 )
 from tests.kit import facts as make
 from tests.kit import whole
-from tests.kit.whole import decide, next_due, survey
+from tests.kit.whole import Queued, decide, next_due, survey
 
 NAMES = [UnitId(f"{environment}/{name}") for environment in ("dev", "stage", "prod") for name in "abcde"]
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -66,6 +69,7 @@ class House:
     now: Any = make.NOW
     answers: bool = True
     commits: int = 0
+    pressure: Pressure = field(default_factory=Pressure)
 
     @property
     def desired(self) -> Desired:
@@ -260,11 +264,25 @@ class House:
 
     def a_host(self) -> None:
         other = HostPart(EnvironmentClass.SANDBOX, "h1", {})
+        one = HostPart(EnvironmentClass.PROTECTED, "h1", {}, ("one",))
+        shared = replace(make.facts(), environments={**make.facts().environments, "stage": one, "prod": one})
         hosts = [
             *[make.facts()] * 4, make.facts(host="h2"), make.facts("prod"), make.facts(secrets={"key": "x"}), None,
-            replace(make.facts(), environments={**make.facts().environments, "dev": other}),
+            replace(make.facts(), environments={**make.facts().environments, "dev": other}), shared, replace(shared, memory=2048),
         ]  # fmt: skip
         self.facts = self.draw.choice(hosts)
+
+    def a_measurement(self) -> None:
+        """Jobs wait for a cloud or compute, take memory, and accounts are asked too often."""
+        draw, running = self.draw, [one.job for one in self.ledger.units.values() if one.job is not None]
+        loads = {
+            one.job.id: Load(draw.random() < 0.6, draw.choice([0, 64, 640])) for one in running if draw.random() < 0.7
+        }
+        cuts = {name: Cut(draw.randint(1, 3), self.now) for name in ("one", "dev", "prod") if draw.random() < 0.3}
+        self.pressure = Pressure(loads, cuts)
+
+    def a_size(self) -> None:
+        self.record(self.some(), memory=self.draw.choice([0, 100, 900, 3000]))
 
     def time(self) -> None:
         self.now += self.draw.choice([timedelta(0), MINUTE, 20 * MINUTE, make.HOUR, 2 * make.HOUR, DAY])
@@ -282,16 +300,19 @@ STEPS: list[tuple[int, Callable[[House], None]]] = [
     (3, House.an_empty_merge), (4, House.an_apply), (2, House.a_failure), (2, House.a_review_failure), (1, House.a_job),
     (12, House.jobs_end), (4, House.a_mark), (1, House.a_record_goes), (2, House.an_admin), (2, House.a_host),
     (1, House.a_silence), (2, House.a_move), (2, House.an_end), (8, House.time), (1, House.all_in_order),
+    (6, House.a_measurement), (2, House.a_size),
 ]  # fmt: skip
 
 
-def journal(house: House, decisions: list[Held | Dispatch | Queued]) -> None:
+def journal(house: House, decisions: list[Held | Dispatch]) -> None:
     """As the controller does: every hold, and the jobs, which may be at work for a while."""
     for one in decisions:
         if isinstance(one, Held):
             house.record(one.unit, hold=one.hold)
         elif isinstance(one, Dispatch):
-            asked = make.dispatched(one.unit.id, one.fingerprint, operation=one.operation, cause=one.cause)
+            asked = make.dispatched(
+                one.unit.id, one.fingerprint, operation=one.operation, cause=one.cause, job=f"job-of-{one.unit.id}"
+            )
             house.record(one.unit.id, job=replace(asked, policy=policy(one.unit)))
 
 
@@ -302,11 +323,21 @@ def sorted_apart(decisions: list[Held | Dispatch | Queued]) -> tuple[list[object
 
 def both(house: House, tick: Passes, slots: Capacity, which: object) -> Turn:
     """A pass over what was touched, held against one over everything."""
-    turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots, answers=house.answers)
+    served, pressure = deepcopy(tick._served), house.pressure
+    turn = tick.turn(
+        house.desired, house.ledger, house.facts, house.now, slots, answers=house.answers, pressure=pressure
+    )
     everything = survey(house.desired, house.ledger, house.facts, house.now, answers=house.answers)
-    assert sorted_apart(turn.decisions) == sorted_apart(list(decide(everything, slots))), which
+    assert all_of(turn) == sorted_apart(list(decide(everything, slots, pressure, served))), which
     assert turn.due == next_due(everything), which
     return turn
+
+
+def all_of(turn: Turn) -> tuple[list[object], list[object]]:
+    waiting, limits = turn.waiting.units, turn.waiting.limits
+    assert {one.environment for one in waiting.values()} == limits.keys()
+    names = {unit: waiting[unit].environment for unit in sorted(waiting)}
+    return sorted_apart([*turn.decisions, *(Queued(unit, name, limits[name]) for unit, name in names.items())])
 
 
 def play(seed: int, steps: int) -> None:
@@ -325,7 +356,8 @@ def play(seed: int, steps: int) -> None:
             step(house)
         if house.draw.random() < 0.02:
             house.the_clock_goes_back()
-        slots = Capacity(house.draw.choice([0, 2, 5]), 2)
+        memory, most = house.draw.choice([None, 1500, 4000]), house.draw.choice([None, 2])
+        slots = Capacity(house.draw.choice([0, 2, 5]), 2, memory, per_account=most, of_host=True)
         turn = both(house, tick, slots, (seed, number))
         running = [record for record in house.ledger.units.values() if record.job is not None]
         assert jobs.of(house.ledger) == sorted(running, key=lambda record: record.unit)
@@ -524,8 +556,8 @@ def test_what_seldom_happens_is_looked_at_too(story: Callable[[House], Story], w
             if isinstance(one, Held):
                 said[one.unit] = one.hold.reason if one.hold is not None else None
             else:
-                unit, what = (one.unit.id, one.operation.value) if isinstance(one, Dispatch) else (one.unit, "queued")
-                said[f"{unit} "] = what
+                said[f"{one.unit.id} "] = one.operation.value
+        said |= {f"{unit} ": "queued" for unit in turn.waiting.units}
         assert said == wanted, number
         journal(house, turn.decisions)
         both(
@@ -593,8 +625,7 @@ def test_a_bug_in_working_something_out_holds_its_unit_until_it_is_gone(monkeypa
                     house.record(unit, drift_since=house.now)
                 turn = tick.turn(house.desired, house.ledger, house.facts, house.now, slots)
                 everything = list(decide(survey(house.desired, house.ledger, house.facts, house.now), slots))
-                found, wanted = sorted_apart(turn.decisions), sorted_apart(everything)
-                assert found == wanted, (name, wrong)
+                assert all_of(turn) == sorted_apart(everything), (name, wrong)
             journal(house, turn.decisions)
             house.now += MINUTE
 

@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.actual.ledger import CheckScheduled, Event, HoldChanged
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity, Known, expected
+from reconciler.deciding.budgets import Capacity
+from reconciler.deciding.decide import Known, expected
 from reconciler.deciding.passes import Passes
 from reconciler.errors import PassError
 from reconciler.model import Desired, EnvironmentClass, Hold, HostPart, Job, JobId, Result, RunnerFacts

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from reconciler.actual.ledger import JobEnded, SkipSeen, after, take_over
-from reconciler.deciding.decide import Capacity, Dispatch
+from reconciler.deciding.budgets import Capacity
+from reconciler.deciding.decide import Dispatch
 from reconciler.deciding.gates import Need, promotion
 from reconciler.deciding.promotion import SKIP_LIFE, is_open, unseen
 from reconciler.model import (

@@ -24,6 +24,7 @@ from reconciler.errors import ConfigError, PassError
 from reconciler.executor.local import LocalExecutor
 from reconciler.model import Job, Operation, Outcome, Phase, Result
 from reconciler.ports import Lost, Running
+from reconciler.runner.load import host_memory
 from reconciler.runner.request import checked_job
 from reconciler.runner.service import AT_ONCE, READ_BY_JOBS, Service, listen
 from reconciler.runner.spool import JobFolder
@@ -129,7 +130,7 @@ def test_the_socket_is_its_owners_alone(shared: Runner) -> None:
 
 
 def test_it_describes_itself(shared: Runner) -> None:
-    assert shared.executor.describe() == open_host(shared.ground).facts()
+    assert shared.executor.describe() == replace(open_host(shared.ground).facts(), memory=host_memory())
     assert shared.ask(verb="describe")["about"] == {**open_host(shared.ground).about()}
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reconciler.actual.ledger import HeadAccepted
 from reconciler.config.trigger import Oidc
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.model import Commit, JobId, Operation, Phase, UnitId
 from reconciler.ports import HistoryEvent
 from reconciler.status import Outlook, Picture

@@ -21,7 +21,7 @@ from reconciler.actual.ledger import (
     OutOfBand,
     Paused,
 )
-from reconciler.deciding.decide import Queued
+from reconciler.deciding.budgets import Capacity
 from reconciler.errors import ConfigError
 from reconciler.model import BreakGlass, Commit, Hold, UnitId
 from reconciler.trust import Seen as SeenOnce
@@ -30,6 +30,7 @@ from reconciler.web.app import make_app
 from reconciler.web.sentences import next_step
 from reconciler.web.server import WebServer
 from reconciler.web.view import Check
+from tests.kit.line import waiting
 from tests.kit.sample import (
     APP,
     HEAD,
@@ -295,7 +296,7 @@ def test_a_unit_may_be_called_history(client: httpx.Client, installation: Instal
 def test_status_has_the_whole_in_a_few_lines(client: httpx.Client, installation: Installation) -> None:
     installation.store.append(HeadAccepted(HEAD), Paused(pause("prod")), JobDispatched(dispatched("prod/app")))
     installation.observer.beat()
-    installation.observer.queued([Queued(NETWORK, "prod")])
+    installation.observer.queued(waiting(NETWORK), Capacity(2, 2))
     seen = get(client, "/api/v1/status")
     assert (seen["commit"], seen["resolved"], seen["frozen"], seen["troubled"]) == (HEAD, HEAD, None, True)
     assert {"environment": "stage", "sync": "Unknown", "health": "Degraded", "units": 1} in seen["counts"]

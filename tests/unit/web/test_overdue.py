@@ -17,7 +17,7 @@ def test_what_somebody_has_to_look_at() -> None:
 
     def seen(later: timedelta) -> Shape:
         found: UnitStatus = overview(want, ledger, {}, NOW).units[0]
-        return detail(Picture(want, ledger, None, asked.at + later), found)
+        return detail(Picture(want, ledger, None, asked.at + later), found, None)
 
     assert next_step(seen(timedelta(minutes=1))).startswith("the job ends;")
     told = next_step(seen(timedelta(days=1)))

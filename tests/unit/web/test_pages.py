@@ -16,6 +16,7 @@ from reconciler.git.proofs import Proof
 from reconciler.model import (
     Hold,
     JobId,
+    Load,
     Outcome,
     Phase,
     RunnerFacts,
@@ -132,7 +133,7 @@ def test_environments_at_a_glance(client: httpx.Client, installation: Installati
 def test_what_runs_and_in_which_phase(client: httpx.Client, installation: Installation) -> None:
     asked = dispatched("prod/app")
     installation.store.append(JobDispatched(asked))
-    installation.observer.job_phase(asked, Phase.PLANNING)
+    installation.observer.job_phase(asked, Phase.PLANNING, Load())
     text = page(client, "/?show=running")
     assert listed(text) == ["prod/app"]
     assert "Planning" in text

@@ -51,6 +51,44 @@ def told(*diagnostics: Diagnostic, step: str = "plan") -> tuple[str, str, bool]:
     return error.reason, str(error), error.transient
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "operation error EC2: DescribeVpcs, exceeded maximum number of attempts, 25, api error RequestLimitExceeded: Request limit exceeded.",
+        "operation error IAM: GetRole, https response error StatusCode: 400, RequestID: 1, api error Throttling: Rate exceeded",
+        "operation error SSM: GetParameter, api error ThrottlingException: Rate exceeded",
+        "operation error STS: AssumeRole, failed to get rate limit token, retry quota exceeded, 0 available, 5 requested",
+        "operation error S3: PutObject, api error SlowDown: Please reduce your request rate.",
+        "googleapi: Error 429: Quota exceeded for quota metric, rateLimitExceeded",
+        "unexpected status 429 (429 Too Many Requests) with response",
+    ],
+)
+def test_a_cloud_that_is_asked_too_often(words: str) -> None:
+    for step in ("plan", "apply"):
+        reason, message, transient = told(
+            said("reading EC2 VPCs", "one"), said("reading EC2 VPC (vpc-1)", words), step=step
+        )
+        assert (reason, transient) == ("Throttled", True)
+        assert message.startswith("The cloud is asked too often, and fewer jobs go there for a while: ")
+        assert words[:60] in message
+    assert (
+        told(said("Failed to query available provider packages", words), step="init")[0] == "InitFailed"
+    )  # no account's
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "api error VpcLimitExceeded: The maximum number of VPCs has been reached.",
+        "api error LimitExceededException: Cannot exceed quota for RolesPerAccount: 1000",
+        "port 429 is closed",
+        "creating API Gateway Usage Plan (throttle): invalid",
+    ],
+)
+def test_a_quota_is_no_throttling(words: str) -> None:
+    assert told(said("creating something", words), step="apply")[0] == "ApplyFailed"
+
+
 def test_unsuitable_value() -> None:
     detail = "The given value is not suitable for module.unit.var.size declared at catalog/app/main.tf:2,1-13: a number is required."
     assert told(said("Invalid value for input variable", detail, at="size")) == (
