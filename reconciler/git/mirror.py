@@ -35,6 +35,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\n?")
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//|\.lock(?:/|$)|@\{))[A-Za-z0-9_][A-Za-z0-9._/@+-]*(?<![/.])")
 _LEFT_OUT = b"warning: rejected "  # git ends well, and has not moved the ref
 _RETRY_SECONDS = 0.05
+_MOST_HEADS = 500  # branches that are worth to be told for the sake of one; a fetch is told of that one alone
 _FOREIGN = ("shallow", "info/grafts", "objects/info/alternates")
 
 
@@ -59,6 +60,7 @@ class Mirror:
         self._refspecs = tuple(refspecs)
         self._options = (*_FETCH, "--atomic") if atomic else _FETCH
         self._largest = largest
+        self._asked = _one_branch(refspecs)
         self._suspected = folder / "suspected"
 
     def fetch(self, refspecs: Sequence[str] = ()) -> None:
@@ -75,7 +77,7 @@ class Mirror:
             if fresh:
                 self._replace(lock)
             self._suspected.unlink(missing_ok=True)
-            if refspecs or not fresh:
+            if refspecs or not (fresh or self._unchanged(lock)):
                 self._fetch_healing(refspecs or self._refspecs, lock)
 
     def suspect(self) -> None:
@@ -126,6 +128,24 @@ class Mirror:
         """Let git pack what has piled up, if it thinks it is worth it. Losing this race never matters."""
         with self._held() as lock, contextlib.suppress(PassError):
             self._run(self.git, "gc", "--auto", "--quiet", lock=lock, deadline=self.git.patience.clone_deadline)
+
+    def _unchanged(self, lock: int) -> bool:
+        """Whether the server says that the one branch is where our ref of it is. Anything else is for a fetch to find out.
+
+        To ask is less than to fetch: that starts a process twice to look at what it has already.
+        """
+        if self._asked is None:
+            return False
+        branch, ours = self._asked
+        here = self.ref(ours)
+        if here is None:
+            return False
+        where, deadline = (self._remote.url,), self.git.patience.deadline
+        done = self._run(self.git, "ls-remote", "--heads", operands=where, lock=lock, deadline=deadline)
+        heads = done.out.splitlines()
+        if done.code == 0 and len(heads) > _MOST_HEADS:
+            self._asked = None
+        return done.code == 0 and f"{here}\t{branch}".encode() in heads
 
     def _fetch_healing(self, refspecs: Sequence[str], lock: int) -> None:
         try:
@@ -248,6 +268,14 @@ def branch_ref(branch: str) -> str:
     if not _BRANCH.fullmatch(branch):
         raise ValueError(f"not the name of a branch: {branch!r}")
     return f"refs/heads/{branch}"
+
+
+def _one_branch(refspecs: Sequence[str]) -> tuple[str, str] | None:
+    """The branch and our ref of it, where that is all that is fetched."""
+    if len(refspecs) != 1:
+        return None
+    theirs, _, ours = refspecs[0].removeprefix("+").partition(":")
+    return (theirs, ours) if theirs.startswith("refs/heads/") and "*" not in theirs else None
 
 
 def _note(lock: int, child: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ConfigError, PassError
+from reconciler.git import mirror
 from reconciler.git.command import Git, Patience, Remote
 from reconciler.git.head import CommitProver, Head
 from reconciler.git.source import EnvironmentsSource
@@ -328,7 +329,7 @@ def counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stand_in = folder / "bin" / "git"
     stand_in.parent.mkdir()
     stand_in.write_text(
-        f'#!/bin/sh\nfor word in "$@"; do case "$word" in fetch|rev-*|gc|fsck|cat-file) echo "$word" >> {calls};; esac; done\n'
+        f'#!/bin/sh\nfor word in "$@"; do case "$word" in fetch|ls-remote|rev-*|gc|fsck|cat-file) echo "$word" >> {calls};; esac; done\n'
         'exec /usr/bin/env PATH="${PATH#*:}" git "$@"\n'
     )
     stand_in.chmod(0o755)
@@ -336,7 +337,7 @@ def counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
-def test_a_poll_without_change_is_one_fetch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poll_without_change_is_one_question(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.accept(world.source())
     calls = counted(world.folder, monkeypatch)
     source = world.source()
@@ -344,7 +345,29 @@ def test_a_poll_without_change_is_one_fetch(world: World, monkeypatch: pytest.Mo
     calls.unlink()
     for _ in range(3):
         source.poll()
-    assert calls.read_text().split() == ["fetch"] * 3
+    assert calls.read_text().split() == ["ls-remote"] * 3
+
+
+def test_of_many_branches_only_the_one_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.accept(world.source())
+    for number in range(2):
+        world.repo.git("update-ref", f"refs/heads/other-{number}", world.genesis)
+    monkeypatch.setattr(mirror, "_MOST_HEADS", 2)
+    calls = counted(world.folder, monkeypatch)
+    source = world.source()
+    source.poll()
+    calls.unlink()
+    for _ in range(2):
+        assert source.poll().commit == world.genesis
+    assert calls.read_text().split() == ["fetch"] * 2
+
+
+def test_a_branch_whose_name_ends_like_ours_is_not_ours(world: World) -> None:
+    source = world.source()
+    world.accept(source)
+    world.repo.git("update-ref", "refs/heads/x/refs/heads/main", world.genesis)
+    new = world.repo.commit({"a": "2"})
+    assert source.poll().commit == new
 
 
 def test_hundreds_of_polls_leave_descriptors_and_children_flat(world: World) -> None:
