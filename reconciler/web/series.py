@@ -14,9 +14,10 @@ from prometheus_client.registry import Collector
 from reconciler.actual.ledger import QUARANTINED
 from reconciler.deciding.budgets import Limit
 from reconciler.model import UNCERTAIN, Health, Sync, UnitId
-from reconciler.observe import Observer, actions_of, environment_of
-from reconciler.status import Overview, Picture, UnitStatus, pending
+from reconciler.observe import Observer, environment_of
+from reconciler.status import Overview, Picture, UnitStatus
 from reconciler.trust import FREEZING
+from reconciler.web.perunit import PerUnit, Written
 from reconciler.web.view import Check
 
 SERIES_FOR_ALL = 1000  # units; beyond, only those that are not in order have series of their own
@@ -60,7 +61,21 @@ class Metrics:
         """Everything, in Prometheus' text format."""
         desired = self._picture().desired
         self._observer.know(desired.environments if desired else ())
-        return generate_latest(self._observer.registry)
+        families = [*self._observer.registry.collect()]
+        written = [one for one in families if isinstance(one, Written)]
+        others = [one for one in families if not isinstance(one, Written)]
+        return b"".join([generate_latest(_These(others)), *(one.text for one in written)])
+
+
+@dataclass(frozen=True, slots=True)
+class _These(Collector):
+    """Families that were collected already."""
+
+    families: Sequence[Metric]
+
+    def collect(self) -> Sequence[Metric]:
+        """See `Collector`."""
+        return self.families
 
 
 class Readiness(Collector):
@@ -85,6 +100,7 @@ class UnitSeries(Collector):
     def __init__(self, picture: Callable[[], Picture], version: str, observer: Observer) -> None:
         self._picture, self._version, self._observer = picture, version, observer
         self._digest: _Digest | None = None
+        self._units = PerUnit()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is is known at scrape time only."""
@@ -107,7 +123,7 @@ class UnitSeries(Collector):
         yield from _break_glass(picture, digest, environments)
         yield from _queue(digest, environments, self._observer.waiting())
         yield from _budgets(environments, self._observer)
-        yield from _units(picture, digest.shown)
+        yield from self._units(picture, digest.shown)
 
     def _build(self, picture: Picture) -> Metric:
         engine, version = (picture.facts.engine, picture.facts.engine_version) if picture.facts else ("", "")
@@ -280,39 +296,6 @@ def _budgets(environments: Sequence[str], observer: Observer) -> Iterator[Metric
     yield _family("account_jobs_limit", text, label, [((n,), cuts.get(n, 0)) for n in environments])
     yield _family("jobs_memory_bytes", "Memory that jobs take.", [], [((), taken << 20)])
     yield _family("jobs_memory_limit_bytes", "Memory that jobs may take; 0: no bound.", [], [((), most << 20)])
-
-
-def _units(picture: Picture, shown: Sequence[UnitStatus]) -> Iterator[Metric]:
-    label = ["environment", "unit"]
-    names = [(unit.environment, unit.unit) for unit in shown]
-    records = [picture.ledger.units.get(unit.unit) for unit in shown]
-    yield _family("unit_info", "What a unit is.", [*label, "module", "version"], _info(picture, shown))
-    yield _family("unit_sync_status", "A unit's sync status.", [*label, "status"], _states(shown, Sync))
-    yield _family("unit_health_status", "A unit's health.", [*label, "status"], _states(shown, Health))
-    applied = [
-        (name, _stamp(r.applied.at if r and r.applied else None)) for name, r in zip(names, records, strict=True)
-    ]
-    yield _family("unit_last_success_timestamp_seconds", "When a unit was last in order; 0: never.", label, applied)
-    drift = [(name, _stamp(r.drift_since if r else None)) for name, r in zip(names, records, strict=True)]
-    yield _family("unit_drift_since_timestamp_seconds", "Since when a unit drifts; 0: it does not.", label, drift)
-    failures = [(name, r.failure.count if r and r.failure else 0) for name, r in zip(names, records, strict=True)]
-    yield _family("unit_consecutive_failures", "Failures of a unit in a row.", label, failures)
-    plans = [(name, r and pending(r)) for name, r in zip(names, records, strict=True)]
-    changes = [((*name, a), c) for name, p in plans if p for a, c in actions_of(p.summary).items()]
-    yield _family("unit_pending_changes", "Changes that a unit's last plan shows.", [*label, "action"], changes)
-
-
-def _info(picture: Picture, shown: Iterable[UnitStatus]) -> Rows:
-    for status in shown:
-        unit = picture.desired.units.get(status.unit) if picture.desired else None
-        if unit is not None:
-            yield (status.environment, status.unit, unit.pin.module, unit.pin.version), 1
-
-
-def _states(shown: Iterable[UnitStatus], states: type[Sync | Health]) -> Rows:
-    for status in shown:
-        for state in states:
-            yield (status.environment, status.unit, state.value), state in (status.sync, status.health)
 
 
 def _stamp(at: datetime | None) -> float:
