@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 
 from reconciler.branch.before import ENVIRONMENTS
 from reconciler.desired.load import most_bytes
 from reconciler.desired.paths import LOCK_PATH
-from reconciler.desired.strict import too_many_bytes
+from reconciler.desired.strict import FILE_LIMIT, too_many_bytes
 from reconciler.errors import PassError, Place
 from reconciler.git.source import EnvironmentsSource
 from reconciler.git.tree import TreeEntry, TreeLimits
@@ -50,7 +51,7 @@ def sorted_out(entries: Iterable[TreeEntry]) -> tuple[dict[str, str], list[Probl
         if problem := _problem(entry):
             problems.append(problem)
         else:
-            blobs[entry.path] = entry.blob_id
+            blobs[intern(entry.path)] = entry.blob_id  # the entry's place, and the unit's, are this very string
     return blobs, problems
 
 
@@ -86,6 +87,6 @@ def _after(source: EnvironmentsSource, before: Files, commit: Commit) -> Files |
 def _problem(entry: TreeEntry) -> Problem | None:
     if entry.problem:
         return Problem(Place(entry.path), "PathInvalid", entry.problem)
-    if entry.size > (limit := most_bytes(entry.path)):
+    if entry.size > FILE_LIMIT and entry.size > (limit := most_bytes(entry.path)):  # nearly none: no look at its path
         return too_many_bytes(entry.path, entry.size, limit)
     return None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.branch.before import Before, PullOf
 from reconciler.branch.files import Files, files_of
+from reconciler.branch.kept import KeptEntries
 from reconciler.cabinet import Cabinet, FolderCabinet, cabinet_of
 from reconciler.config import ControllerConfig, RunnerConfig
 from reconciler.config import Repository as Configured
@@ -150,14 +153,21 @@ class Basis:
 class ProtectedBranch:
     """One environments repository's branch. Keeps what the last commit that was asked for means."""
 
-    def __init__(self, source: EnvironmentsSource, catalogs: Catalogs, pull_of: PullOf = lambda _: None) -> None:
-        """`pull_of`: the pull request that a commit came by, where a forge has said."""
+    def __init__(
+        self,
+        source: EnvironmentsSource,
+        catalogs: Catalogs,
+        pull_of: PullOf = lambda _: None,
+        kept: KeptEntries | None = None,
+    ) -> None:
+        """`pull_of`: the pull request that a commit came by, where a forge has said; `kept`: what was parsed by earlier processes."""
         self.source = source
         self._pull_of = pull_of
         self._before = Before(source, pull_of)
         self._policies: Mapping[str, Policy | None] = {}
         self.catalogs = catalogs
-        self._loader = Loader()
+        self._kept = kept
+        self._loader = Loader(kept.find) if kept else Loader()
         self._files: Files | None = None  # of the commit that was asked for last
         self._hashed: dict[str, str] = {}
         self._pins = Pins()
@@ -185,13 +195,19 @@ class ProtectedBranch:
             return look_up(wanted)
 
         problems, before = files.in_order(), self._policies
-        desired = self._loader.load(commit, files.blobs, self._read, problems, refs=refs, before=before)
+        with uncollected():
+            desired = self._loader.load(commit, files.blobs, self._read, problems, refs=refs, before=before)
         self._settled = None if asked else desired
         return desired
 
     def beside(self) -> ProtectedBranch:
         """The same branch for another thread, which remembers by itself what commits mean."""
-        return ProtectedBranch(self.source, self.catalogs, self._pull_of)
+        return ProtectedBranch(self.source, self.catalogs, self._pull_of, self._kept and self._kept.beside())
+
+    def keep(self) -> None:
+        """Write down what was parsed, if that is worth it, so that the next start need not: for a moment in which nobody waits."""
+        if self._kept is not None and self._kept.due():
+            self._kept.keep(*self._loader.entries)
 
     def basis(self, commit: Commit) -> Basis:
         """What the commit means, and all that is needed to look at what may become of it. Asks no network.
@@ -269,6 +285,19 @@ class Pins:
         return self._pins.values()
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """While millions of facts are made that all stay, looking for garbage among them again and again takes as long as making them."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _pinned(pin: Pin) -> Pinned:
     return pin.module, pin.version, pin.commit, pin.ref
 
@@ -325,7 +354,8 @@ def open_branch(
         if catalog.allowed_signers
     }
     found = Catalogs(catalogs, work / "catalog", remembered, keys)
-    return ProtectedBranch(source, found, lambda commit: _pull_of(provenance, commit))
+    kept = KeptEntries(work / "entries")
+    return ProtectedBranch(source, found, lambda commit: _pull_of(provenance, commit), kept)
 
 
 def _pull_of(provenance: Provenance, commit: Commit) -> int | None:

@@ -154,6 +154,8 @@ class Poller:
         if desired is not self._desired:
             self._desired = desired
             self._wake()
+        else:
+            self._branch.keep()
 
     def _failed(self, error: PassError) -> None:
         """A branch that has lost the accepted head is more than a fault of the network: it freezes every apply."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from reconciler.desired import freeze, strict, template
 from reconciler.desired.document import Document, Node
+from reconciler.desired.packed import packed
 from reconciler.desired.paths import EntryPath, EnvironmentPath, classify
 from reconciler.desired.schema import EntryModel, EnvironmentModel, FreezeModel
 from reconciler.desired.shape import check, short
@@ -29,6 +31,8 @@ from reconciler.model import (
     UnitId,
     Window,
 )
+
+_NO_ALLOWANCES = Allowances()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +113,26 @@ def _entry(path: str, data: bytes, unit: UnitId) -> Entry | list[Problem]:
     return Entry(
         unit=unit,
         place=Place(path),
-        module=model.module,
-        version=model.version,
+        module=intern(model.module),
+        version=model.version and intern(model.version),
         ref=model.ref,
-        inputs=inputs,
+        inputs=packed(inputs),
         providers=model.providers,
         depends_on=depends_on,
         presence=Presence(model.state),
-        allowances=Allowances(model.allow_destroy, model.allow_downgrade, tuple(model.replace)),
+        allowances=_allowances(model),
         moved_from=moved_from,
         promotion_skip=model.promotion_skip,
         imports=model.imports,
         adopt=model.adopt.state if model.adopt else None,
         places=Places(path, data),
     )
+
+
+def _allowances(model: EntryModel) -> Allowances:
+    """The same object for all that have none."""
+    found = Allowances(model.allow_destroy, model.allow_downgrade, tuple(model.replace))
+    return _NO_ALLOWANCES if found == _NO_ALLOWANCES else found
 
 
 def _version(document: Document, model: EntryModel) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from sys import intern
 
 from reconciler.desired.template import spell
 from reconciler.errors import UnitError
@@ -35,7 +36,7 @@ _WITHOUT = "-"  # the part of a unit that shall not exist and so reads nothing
 
 def digest(value: Json) -> Digest:
     """SHA-256 of the value as canonical JSON: keys sorted, no spaces, ASCII."""
-    return Digest("sha256:" + hashlib.sha256(_encode(value).encode()).hexdigest())
+    return Digest(intern("sha256:" + hashlib.sha256(_encode(value).encode()).hexdigest()))
 
 
 def module_part(pin: Pin) -> Digest:
@@ -48,7 +49,9 @@ def inputs_part(entry: Entry) -> Digest:
     """What the entry asks for. Allowances are no part of it: they change what may happen, not what is planned."""
     taken: list[Json] = [["import", dict(entry.imports)]] if entry.imports else []
     taken += [["adopt", entry.adopt]] if entry.adopt else []
-    return digest([_tagged(entry.inputs), entry.providers, entry.presence, sorted(entry.allowances.replace), *taken])
+    return digest(
+        [_tagged({**entry.inputs}), entry.providers, entry.presence, sorted(entry.allowances.replace), *taken]
+    )
 
 
 def settings_part(environment: Environment) -> Digest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -28,16 +28,20 @@ from reconciler.model import Commit, Desired, Entry, Environment, Policy, Proble
 
 # Answers with the content of each blob that it is asked for.
 Read = Callable[[Iterable[str]], Mapping[str, bytes]]
+# Answers with those of the files, path -> id of content, whose entries were parsed before.
+Known = Callable[[Mapping[str, str]], Mapping[str, Entry]]
 # Answers with the pin of each (module, branch) that it is asked for and that exists.
 ResolveRefs = Callable[[frozenset[tuple[str, str]]], Refs]
 
+Kind = EntryPath | EnvironmentPath | LockPath | Problem | None
 Parsed = Entry | Environment | LockFile | Sequence[Problem] | None
 
 
 class Loader:
     """Remembers what the files of the last commit meant."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known = lambda _: {}) -> None:
+        self._known = known
         self._blobs: Mapping[str, str] = {}
         self._entries: Layered[UnitId, Entry] = Layered()
         self._environments: dict[str, Environment] = {}
@@ -53,9 +57,14 @@ class Loader:
         """The lock of the last commit."""
         return self._lock
 
+    @property
+    def entries(self) -> tuple[Collection[Entry], Mapping[str, str]]:
+        """The entries of the last commit, and the ids of its files' contents by their paths."""
+        return self._entries.values(), self._blobs
+
     def fork(self) -> Loader:
         """Another one that knows the same, so that what might become of the last commit costs only what differs."""
-        other = Loader()
+        other = Loader(self._known)
         other._blobs, other._entries, other._lock = self._blobs, self._entries, self._lock
         other._environments, other._faults = dict(self._environments), dict(self._faults)
         other._floating, other._judged = dict(self._floating), dict(self._judged)
@@ -93,23 +102,28 @@ class Loader:
         """Bring what is remembered to what the commit holds."""
         old = self._blobs
         changed = {path: blobs.get(path) for path in differing(old, blobs) if old.get(path) != blobs.get(path)}
-        asked = {blob for path, blob in changed.items() if blob is not None and _has_content(path)}
-        contents = read(asked) if asked else {}
+        kinds = {path: classify(path) for path in sorted(changed)}
+        there = {path: blob for path in kinds if (blob := changed[path]) is not None}
+        known = self._known({path: blob for path, blob in there.items() if isinstance(kinds[path], EntryPath)})
+        asked = {path: blob for path, blob in there.items() if path not in known and _content(kinds[path])}
+        contents = read(set(asked.values())) if asked else {}
         parsed = {
-            path: None if blob is None else _parse(path, contents[blob] if _has_content(path) else b"")
-            for path, blob in sorted(changed.items())
+            path: known.get(path) or _parse(path, kind, contents[asked[path]] if path in asked else b"")
+            if path in there
+            else None
+            for path, kind in kinds.items()
         }
         if parsed:
             self._arguments = None
-        self._keep(parsed)
+        self._keep(kinds, parsed)
         self._blobs = blobs
 
-    def _keep(self, parsed: Mapping[str, Parsed]) -> None:
+    def _keep(self, kinds: Mapping[str, Kind], parsed: Mapping[str, Parsed]) -> None:
         """Put these files in the place of what stood at their paths; None is of files that mean nothing, or are gone."""
         entries: dict[UnitId, Entry | None] = {}
         for path, found in parsed.items():
             self._faults.pop(path, None)
-            match classify(path):
+            match kinds[path]:
                 case EntryPath(unit):
                     entries[unit] = found if isinstance(found, Entry) else None
                     self._floating.pop(unit, None)
@@ -156,26 +170,26 @@ def most_bytes(path: str) -> int | float:
     """How many bytes the file may have. What is in a file that means nothing does not matter."""
     if path == LOCK_PATH:
         return LOCK_LIMIT
-    return FILE_LIMIT if _has_content(path) else math.inf
+    return FILE_LIMIT if _content(classify(path)) else math.inf
 
 
-def _has_content(path: str) -> bool:
+def _content(kind: Kind) -> bool:
     """Whether it matters what is in the file."""
-    return isinstance(classify(path), EntryPath | EnvironmentPath | LockPath)
+    return isinstance(kind, EntryPath | EnvironmentPath | LockPath)
 
 
-def _parse(path: str, data: bytes) -> Parsed:
+def _parse(path: str, kind: Kind, data: bytes) -> Parsed:
     """What the file says. One in which the program finds a bug of its own is broken, and no other is; without a lock nothing is."""
     try:
-        return _understood(path, data)
+        return _understood(path, kind, data)
     except Exception as error:
         if path == LOCK_PATH:
             raise
         return [_with_unit(Problem(Place(path), INTERNAL, bug(error)))]
 
 
-def _understood(path: str, data: bytes) -> Parsed:
-    match classify(path):
+def _understood(path: str, kind: Kind, data: bytes) -> Parsed:
+    match kind:
         case EntryPath():
             return parse_entry(path, data)
         case EnvironmentPath():

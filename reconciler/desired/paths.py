@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from sys import intern
 
 from reconciler.desired.template import SEGMENT
 from reconciler.desired.wording import printable
@@ -83,7 +84,7 @@ def _entry(path: str, unit: str, stem: str) -> EntryPath | Problem:
         return _problem(path, f"the entry's id has {len(unit)} characters and may have {ID_LIMIT}; shorten it")
     if stem in _RESERVED:
         return _problem(path, f'"{stem}" is reserved, an entry cannot be called so; rename it')
-    return EntryPath(UnitId(unit))
+    return EntryPath(UnitId(intern(unit)))
 
 
 def _wrong_suffix(path: str, suffix: str) -> Problem:

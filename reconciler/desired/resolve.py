@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from reconciler.desired import fingerprint
 from reconciler.desired.links import (
@@ -41,6 +41,8 @@ from reconciler.model import (
     Unit,
     UnitId,
 )
+
+T = TypeVar("T")
 
 _TOLD = 50  # problems of one entry: mending these is enough to do, and finding more takes time
 _HINTS = 50  # after so many problems none gets a "did you mean" any more: looking for it takes time
@@ -149,6 +151,7 @@ class _Work:
     broken: dict[UnitId, Problem]
     found: list[Problem]
     units: dict[UnitId, Unit] = field(default_factory=dict)
+    same: dict[object, object] = field(default_factory=dict)  # equal sets are one: thousands read the same
     modules: dict[tuple[str, str], Digest] = field(default_factory=dict)
     settings: dict[str, Digest] = field(default_factory=dict)
 
@@ -204,9 +207,15 @@ class _Work:
         self.settings[environment.name] = settings
         inputs = fingerprint.inputs_part(entry)
         intent = fingerprint.intent(module, inputs, settings, references)
+        references, secrets = self._one(references), self._one(secrets)
+        upstream = self._one(upstream) if isinstance(upstream, frozenset) else upstream
         return Unit(
             entry.unit, entry, environment, pin, references, secrets, upstream, module, inputs, settings, intent
         )
+
+    def _one(self, some: frozenset[T]) -> frozenset[T]:
+        """The set itself, or an equal one that another unit has."""
+        return cast("frozenset[T]", self.same.setdefault(some, some))
 
     def _upstream(
         self, entry: Entry, environment: Environment, references: frozenset[Reference]

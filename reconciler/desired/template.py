@@ -15,8 +15,10 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from reconciler.desired.packed import Packed
 from reconciler.desired.wording import printable
 from reconciler.errors import UnitError
 from reconciler.model import Expression, Json, Reference, SecretReference, Text, UnitId
@@ -57,8 +59,11 @@ class _Found(NamedTuple):
 
 def parse(text: str, environment: str) -> Expression | Mistake:
     """What a string of an entry of `environment` means: itself, a reference, or a Text with references inside."""
-    if OPEN not in text:
-        return text
+    return _parse(text, environment) if OPEN in text else text
+
+
+@lru_cache(maxsize=10_000)  # entries beside each other name the same, and share it then
+def _parse(text: str, environment: str) -> Expression | Mistake:
     parts: list[str | Reference | SecretReference] = []
     position = 0
     for found in _find(text, environment):
@@ -107,6 +112,9 @@ def named(expression: Expression) -> Iterator[Reference | SecretReference]:
             yield expression
         case Text(parts):
             yield from (p for p in parts if not isinstance(p, str))
+        case Packed(names=names):
+            for name in names:
+                yield from named(name)
         case dict():
             for value in expression.values():
                 yield from named(value)

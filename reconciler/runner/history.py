@@ -78,6 +78,10 @@ class History:
         self._branch.source.changes.learn(commit)  # which an apply asks for
         return self._branch.load(commit, offline=True)
 
+    def keep(self) -> None:
+        """Write down what was parsed, see `ProtectedBranch.keep`."""
+        self._branch.keep()
+
     def basis(self, commit: Commit) -> Basis:
         """An accepted commit, to build what may become of it on; see `ProtectedBranch.basis`."""
         return self._branch.basis(commit)

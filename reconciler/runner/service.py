@@ -249,6 +249,7 @@ class Service:
         finally:
             lock.release()  # the child has it now; where there is none, the job is lost, and decided afresh
         self._children[pid] = job.id
+        self._host.history.keep()
         self._started += 1
         if self._started % PRUNE_EVERY == 0:
             self._host.spool.prune()

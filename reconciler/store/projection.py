@@ -33,6 +33,7 @@ from reconciler.actual.ledger import (
     take_over,
     unit_of,
 )
+from reconciler.actual.shared import shared
 from reconciler.layered import layered
 from reconciler.model import BreakGlass, Commit, Hold, Ledger, OutsideChange, Pause, UnitId, UnitRecord
 
@@ -178,7 +179,7 @@ def _record(delta: Delta, units: Mapping[UnitId, UnitRecord], unit: UnitId) -> U
 
 def _keep(delta: Delta, record: UnitRecord) -> None:
     """A record that says nothing is not kept."""
-    delta.units[record.unit] = None if record == UnitRecord(record.unit) else record
+    delta.units[record.unit] = None if record == UnitRecord(record.unit) else shared(record)
 
 
 def _asked(record: UnitRecord, at: datetime) -> UnitRecord:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from reconciler.actual.ledger import Event
+from reconciler.actual.shared import shared
 from reconciler.codec import Newer, decode, decode_kept, encode, encode_event
 from reconciler.durable import FileLock
 from reconciler.errors import PassError
@@ -283,7 +284,7 @@ class SqliteStore:
         """Read the projection from disk: at start, and after a write that may or may not have happened."""
         with self._speaking_of("read"):
             units = self._db.execute("SELECT record FROM units")
-            records = {record.unit: record for (row,) in units for record in [decode_kept(UnitRecord, row)]}
+            records = {record.unit: record for (row,) in units for record in [shared(decode_kept(UnitRecord, row))]}
             pauses = self._all(Pause, "SELECT pause FROM pauses ORDER BY scope")
             sessions = self._all(BreakGlass, "SELECT session FROM sessions ORDER BY scope")
             outside = self._all(OutsideChange, "SELECT change FROM outside ORDER BY key")
