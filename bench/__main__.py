@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import aws, deploy, jail, job, loop, merge, page, poll
+from bench import aws, deploy, jail, job, load, loop, memory, merge, page, poll
 from bench.row import Row, plain, show
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.graph import Graph
@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument(
-        "only", nargs="*", help="aws, deploy, jail, job, loop, merge, page, poll; all of them unless named"
+        "only", nargs="*", help="aws, deploy, jail, job, load, loop, memory, merge, page, poll; all unless named"
     )
     options = parser.parse_args()
     size = SIZES[os.environ.get("BENCH", "")]
@@ -56,7 +56,12 @@ def main() -> int:
                 rows += measure()
     show(rows)
     if options.json:
-        machine = {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+        machine: dict[str, object] = {
+            "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        }
+        machine["load"] = os.getloadavg()
         options.json.write_text(
             json.dumps({"machine": machine, "rows": plain(rows)}, indent=1) + "\n", encoding="utf-8"
         )
@@ -69,6 +74,8 @@ def _parts(folder: Path, size: Size) -> dict[str, Callable[[], Iterator[Row]]]:
         "jail": lambda: jail.rows(folder, find_engine("auto", None, None, folder), 3 * size.rounds),
         "loop": lambda: loop.rows(folder, size.units, size.rounds),
         "merge": lambda: merge.rows(folder, size.units, size.rounds),
+        "load": lambda: load.rows(folder, size.rounds),
+        "memory": lambda: memory.rows(folder, size.units[1:]),
         "page": lambda: page.rows(folder, size.units, size.rounds),
         "poll": lambda: poll.rows(folder, 4 * size.rounds),
         "job": lambda: job.rows(folder, 10_000, size.jobs),

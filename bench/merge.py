@@ -15,6 +15,7 @@ from reconciler.demo.forge import Forge
 from reconciler.git.catalog import CatalogRepo
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource
+from reconciler.model import Desired
 from tests.kit.graph import ENVIRONMENT
 from tests.kit.synced import record_synced
 from tests.kit.world import MemoryStore
@@ -74,11 +75,19 @@ class Site:
 
     def merge(self, entries: int) -> float:
         """Seconds of CPU for a commit that changes so many entries."""
+        self.commit(entries)
+        return cpu(self._decide)
+
+    def commit(self, entries: int) -> None:
+        """Change so many entries, and fetch that."""
         self._number += 1
         changed = {path: f"{self._tree[path]}  note: change {self._number}\n" for path in self._leaves[7 : 7 + entries]}
         self._forge.commit(changed, "Some")
         self._source.poll()
-        return cpu(self._decide)
+
+    def meaning(self) -> Desired:
+        """What the newest commit means."""
+        return self._branch.proven(self._branch.load(self._forge.head))
 
     def _opened(self) -> ProtectedBranch:
         catalog = CatalogRepo(
@@ -87,7 +96,7 @@ class Site:
         return ProtectedBranch(self._source, Catalogs({"acme": catalog}, self._folder / "trees"))
 
     def _decide(self) -> None:
-        meaning = self._branch.proven(self._branch.load(self._forge.head))
+        meaning = self.meaning()
         assert len(meaning.units) == self.units, meaning.problems[:1] or [*meaning.broken.values()][:1]
         ledger = self._store.ledger()
         self._passes.turn(meaning, ledger, FACTS, self._now, CAPACITY)

@@ -16,7 +16,8 @@ from rich.table import Table
 class Row:
     """`value` and `beside` are medians in `unit`; `ratio` is value / beside, or value / limit where nothing is beside.
 
-    `goal` is as docs/performance.md says it, and `met` whether this run reached it; None: it is only for information.
+    `goal` is as docs/performance.md says it, and `met` whether this run reached it; None: it is only for information. `share`: how
+    much of what the goal allows it takes.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row:
     ratio: float | None
     met: bool | None
     spread: tuple[float, float]
+    share: float | None = None
 
 
 def compared(
@@ -47,13 +49,14 @@ def compared(
         else (least is None or ratio >= least) and (most is None or ratio <= most)
     )
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return Row(name, goal, ours, unit, theirs, ratio, met, (ratios[0], ratios[-1]))
+    share = ratio / most if most is not None else least / ratio if least is not None else None
+    return Row(name, goal, ours, unit, theirs, ratio, met, (ratios[0], ratios[-1]), share)
 
 
 def limited(name: str, goal: str, values: Sequence[float], unit: str, most: float) -> Row:
     """A row with an upper limit."""
     value = statistics.median(values)
-    return Row(name, goal, value, unit, None, value / most, value <= most, (min(values), max(values)))
+    return Row(name, goal, value, unit, None, value / most, value <= most, (min(values), max(values)), value / most)
 
 
 def known(name: str, values: Sequence[float], unit: str) -> Row:

@@ -16,7 +16,9 @@ from reconciler.model import Commit, Desired, EnvironmentClass, HostPart, Job, J
 from reconciler.ports import Lost, Running
 from tests.kit.graph import CATALOG, ENVIRONMENT, LOCK, Graph
 
-FACTS = RunnerFacts("terraform", "1.11.4", {ENVIRONMENT: HostPart(EnvironmentClass.PROTECTED, "digest", {})})
+FACTS = RunnerFacts(
+    "terraform", "1.11.4", {ENVIRONMENT: HostPart(EnvironmentClass.PROTECTED, "digest", {"db_password": "hmac:1"})}
+)
 
 
 def graph(units: int) -> Graph:
@@ -26,9 +28,14 @@ def graph(units: int) -> Graph:
 
 def files(folder: Path, units: int) -> dict[str, str]:
     """The environments repository: so many entries, and the lock of a catalog that is made in the folder."""
+    return {LOCK: catalog_lock(folder), **graph(units).files()}
+
+
+def catalog_lock(folder: Path) -> str:
+    """The lock of a catalog that is made in the folder."""
     forge = Forge.create(folder / "catalog.git")
     example.release(forge, CATALOG)
-    return {LOCK: example.lock_of(forge, CATALOG, "acme"), **graph(units).files()}
+    return example.lock_of(forge, CATALOG, "acme")
 
 
 def desired(tree: Mapping[str, str]) -> Desired:

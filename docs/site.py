@@ -21,7 +21,7 @@ from docs import reference  # noqa: E402 - mkdocs loads this file by its path
 # Title -> pages, in order; those that are not there yet are left out, and those that nobody listed come last.
 NAV: dict[str, list[str]] = {
     "Getting started": ["index.md", "demo.md", "adopt.md"],
-    "Operate": ["operations.md", "runbooks.md", "renovate.md", "performance.md", "capacity.md"],
+    "Operate": ["operations.md", "runbooks.md", "renovate.md", "performance.md", "bench.md", "capacity.md"],
     "Understand": ["architecture.md", "security.md", "formats.md"],
     "Reference": list(reference.pages()),
 }
