@@ -50,7 +50,7 @@ def inputs_part(entry: Entry) -> Digest:
     taken: list[Json] = [["import", dict(entry.imports)]] if entry.imports else []
     taken += [["adopt", entry.adopt]] if entry.adopt else []
     return digest(
-        [_tagged({**entry.inputs}), entry.providers, entry.presence, sorted(entry.allowances.replace), *taken]
+        [_tagged(dict(entry.inputs)), entry.providers, entry.presence, sorted(entry.allowances.replace), *taken]
     )
 
 

@@ -102,8 +102,8 @@ def _told(name: Named) -> Any:
             return [unit, output, *path]
         case SecretReference(secret):
             return {"secret": secret}
-        case Text(parts):
-            return {"text": [part if isinstance(part, str) else _told(part) for part in parts]}
+        case _:
+            return {"text": [part if isinstance(part, str) else _told(part) for part in name.parts]}
 
 
 def _name(told: Any) -> Named:

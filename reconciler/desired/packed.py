@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -16,6 +16,7 @@ class Packed(Mapping[str, Expression]):
     """Inputs, made anew from JSON at each look. `names` stand in its holes, and are shared with whoever names the same."""
 
     __slots__ = ("data", "names")
+    _last: ClassVar[tuple[object, dict[str, Expression]]] = (None, {})  # who looks at one input looks at the next
 
     def __init__(self, data: bytes, names: tuple[Named, ...]) -> None:
         self.data, self.names = data, names
@@ -33,7 +34,14 @@ class Packed(Mapping[str, Expression]):
         return repr(self.opened())
 
     def opened(self) -> dict[str, Expression]:
-        """All of them. Nobody else has this dict."""
+        """All of them, never to be changed."""
+        last, found = Packed._last
+        if last is not self:
+            found = self._made()
+            Packed._last = self, found
+        return found
+
+    def _made(self) -> dict[str, Expression]:
         inputs, holes = orjson.loads(self.data)
         for name, (*steps, last) in zip(self.names, holes, strict=True):
             place = inputs

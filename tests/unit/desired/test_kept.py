@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from reconciler.desired.entries import parse_entry
 from reconciler.desired.kept import read_kept, write_kept
-from reconciler.model import Entry
+from reconciler.desired.load import Loader
+from reconciler.model import Commit, Entry
 
 PATH = "environments/prod/net/app.yaml"
 EVERYTHING = """\
@@ -94,6 +95,17 @@ def test_of_many_only_the_same_content_at_the_same_path() -> None:
     assert list(read_kept("code", data, blobs).values()) == entries
     wanted = blobs | {paths[7]: "f" * 40, "environments/prod/other.yaml": blobs[paths[8]]}
     assert read_kept("code", data, wanted).keys() == blobs.keys() - {paths[7]}
+
+
+def test_a_loader_takes_what_is_kept_and_tells_what_there_is_to_keep() -> None:
+    blobs = {PATH: "a" * 40}
+    first = Loader()
+    first.load(Commit("c" * 40), blobs, lambda _: {"a" * 40: EVERYTHING.encode()})
+    entries, ids = first.entries
+    data = write_kept("code", entries, ids)
+    again = Loader(lambda wanted: read_kept("code", data, wanted))
+    again.load(Commit("c" * 40), blobs, lambda _: {})
+    assert list(again.entries[0]) == list(entries) == [parsed(EVERYTHING)]
 
 
 def test_what_is_damaged_or_of_other_code_is_nothing() -> None:
