@@ -19,7 +19,7 @@ from reconciler import __version__
 from reconciler.branch.kept import KeptEntries
 from reconciler.branch.protected import Catalogs, ProtectedBranch
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.demo.forge import Forge
 from reconciler.git.remote import Remote
 from reconciler.git.source import EnvironmentsSource

@@ -8,12 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.flame import Sampler, write_svg
-
 from bench.merge import Site
 from bench.sample import FACTS, Instant, Still, WallClock
 from reconciler import __version__
 from reconciler.controller.tick import Runtime, tick
-from reconciler.deciding.decide import Capacity
+from reconciler.deciding.budgets import Capacity
 from reconciler.logs import open_log
 from reconciler.model import Applied, Job, JobId, Outcome, Result, StateMark
 from reconciler.observe import Observer
