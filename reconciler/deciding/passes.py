@@ -256,12 +256,13 @@ class Passes:
             sweep.touch(self._needy if unit == EVERY_UNIT else self._needy & who)
         for alarms in (self._clock, self._turns):
             sweep.touch(alarms.come(world.now))
-        refrozen = {name for name in world.desired.environments if self._refrozen(world, name)}
-        for unit in self._needy:
-            wanted, record = world.desired.units[unit], record_of(world, unit)
-            merged = world.desired.commit != old.desired.commit and record.failure and record.failure.reason in REVIEW
-            if wanted.environment.promotion or wanted.environment.name in refrozen or merged:
-                sweep.touch([unit])
+        names = {name for name, one in world.desired.environments.items() if one.promotion}
+        names |= {name for name in world.desired.environments if self._refrozen(world, name)}
+        merged = world.desired.commit != old.desired.commit
+        if names or merged:  # else thousands that wait would be asked for nothing
+            sweep.touch(
+                [one for one in self._needy if one.partition("/")[0] in names or (merged and _shown(world, one))]
+            )
 
     def _refrozen(self, world: World, name: str) -> bool:
         windows = world.desired.environments[name].freeze
@@ -379,6 +380,12 @@ def _with_users(world: World) -> World:
         world.desired, world.ledger, world.facts, world.expected, world.readers, world.now, world.answers, users,
         world.holds, world.faults,
     )  # fmt: skip
+
+
+def _shown(world: World, unit: UnitId) -> bool:
+    """Whether the unit is held since nobody was shown its plan: a merge may have come with a review."""
+    failure = record_of(world, unit).failure
+    return failure is not None and failure.reason in REVIEW
 
 
 def _names(unit: Unit | None) -> set[UnitId]:
