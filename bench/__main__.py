@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import aws, deploy, jail, job, load, loop, memory, merge, page, poll
+from bench import aws, deploy, jail, job, load, loop, memory, merge, page, poll, warm
 from bench.row import Row, plain, show
 from reconciler.runner.terraform.binary import find_engine
 from tests.kit.graph import Graph
@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument(
-        "only", nargs="*", help="aws, deploy, jail, job, load, loop, memory, merge, page, poll; all unless named"
+        "only", nargs="*", help="aws, deploy, jail, job, load, loop, memory, merge, page, poll, warm; all unless named"
     )
     options = parser.parse_args()
     size = SIZES[os.environ.get("BENCH", "")]
@@ -80,6 +80,7 @@ def _parts(folder: Path, size: Size) -> dict[str, Callable[[], Iterator[Row]]]:
         "poll": lambda: poll.rows(folder, 4 * size.rounds),
         "job": lambda: job.rows(folder, 10_000, size.jobs),
         "aws": lambda: aws.rows(folder, find_engine("auto", None, None, folder), size.rounds),
+        "warm": lambda: warm.rows(folder, find_engine("auto", None, None, folder), size.graph, size.rounds),
         "deploy": lambda: deploy.rows(folder, find_engine("auto", None, None, folder), size.graph, size.deploys),
     }
 

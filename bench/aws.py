@@ -22,7 +22,7 @@ from reconciler.runner.terraform.binary import Engine
 from reconciler.runner.terraform.engine import CLI_CONFIG, Conversation, deadline_in
 from reconciler.runner.terraform.initialized import Initialized, lay_out, links_of, take_up
 from reconciler.runner.terraform.workspace import VALUES_FILE, trust_packages
-from tests.kit.aws import NEEDS_AWS, REGION, provider_pin, serving
+from tests.kit.aws import NEEDS_AWS, REGION, Aws, provider_pin, serving
 from tests.kit.terraform import AWS_VARIABLE, has_aws, implied_mirrors
 from tests.kit.workbench import UNIT, Workbench, pin
 
@@ -31,11 +31,12 @@ MODULE = (
     NEEDS_AWS
     + """\
 variable "text" { type = string }
+variable "name" { default = "/note" }
 resource "aws_vpc" "this" {
   cidr_block = "10.1.0.0/16"
 }
 resource "aws_ssm_parameter" "this" {
-  name  = "/note"
+  name  = var.name
   type  = "String"
   value = var.text
 }
@@ -47,35 +48,45 @@ Spent = tuple[float, float]  # seconds, and seconds of CPU
 
 def rows(folder: Path, engine: Engine, rounds: int) -> Iterator[Row]:
     """In turns. No row where the provider is not here, or packed: nothing is downloaded for this."""
-    named = os.environ.get(AWS_VARIABLE)
-    found = next((one for one in ([Path(named)] if named else implied_mirrors()) if has_aws(one)), None)
+    found = mirror()
     if found is None or engine.product != "terraform":
         sys.stderr.write(f"aws: not measured: it takes Terraform, and {AWS_VARIABLE} with the AWS provider\n")
         return
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # each request is a line otherwise
     with serving() as server:
-        bench = Workbench(
-            engine, folder / "aws", found, pin=pin(provider_pin(found)),
-            env={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": server.endpoint},
-            options={"providers": {"aws": {"region": REGION, **SKIPS}}},
-        )  # fmt: skip
-        yield from _measured(bench, rounds)
+        yield from _measured(workbench(folder / "aws", engine, found, server), rounds)
 
 
-def _measured(bench: Workbench, rounds: int) -> Iterator[Row]:
+def mirror() -> Path | None:
+    """A mirror with the AWS provider, if there is one here."""
+    named = os.environ.get(AWS_VARIABLE)
+    return next((one for one in ([Path(named)] if named else implied_mirrors()) if has_aws(one)), None)
+
+
+def workbench(folder: Path, engine: Engine, found: Path, server: Aws) -> Workbench:
+    """A unit that was applied once."""
+    bench = Workbench(
+        engine, folder, found, pin=pin(provider_pin(found)),
+        env={"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_ENDPOINT_URL": server.endpoint},
+        options={"providers": {"aws": {"region": REGION, **SKIPS}}},
+    )  # fmt: skip
     bench.folder.mkdir()
     bench.module(MODULE)
     assert bench.apply(bench.spec(text="0")).failure is None
-    left = take_up(bench.work, bench.kept.block(UNIT, bench.work), _links(bench), bench.tree)
+    return bench
+
+
+def _measured(bench: Workbench, rounds: int) -> Iterator[Row]:
+    left = take_up(bench.work, bench.kept.block(UNIT, bench.work), links(bench), bench.tree)
     assert left is not None
     warm, once, changed = [], [], []
     text, numbers = "0", itertools.count(1)
     for _ in range(rounds):
-        plain = _plain(bench, text)
+        plain = by_hand(bench, text)
         warm.append((_ours(bench, text, left, once=False), plain))
         once.append((_ours(bench, text, left, once=True), plain))
         text = str(next(numbers))
-        there = _plain(bench, text, changes=True)
+        there = by_hand(bench, text, changes=True)
         text = str(next(numbers))
         changed.append((_ours(bench, text, left, once=True, changes=True), there))
     yield from _pair("AWS, nothing to change: a laid out folder / init + plan", warm)
@@ -89,7 +100,7 @@ def _pair(name: str, pairs: list[tuple[Spent, Spent]]) -> Iterator[Row]:
     yield compared("  CPU of that", "", cpu, "ms")
 
 
-def _links(bench: Workbench) -> dict[Path, Path]:
+def links(bench: Workbench) -> dict[Path, Path]:
     assert bench.mirror is not None
     return links_of(bench.pin, bench.engine.registry, bench.mirror)
 
@@ -108,7 +119,7 @@ def _spent(work: Callable[[], object]) -> Spent:
     return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _plain(bench: Workbench, text: str, *, changes: bool = False) -> Spent:
+def by_hand(bench: Workbench, text: str, *, changes: bool = False) -> Spent:
     """With what the engine has by default, but for the mirror."""
     _opened(bench, text)
     (bench.work / "tmp").mkdir(exist_ok=True)
@@ -137,7 +148,7 @@ def _ours(bench: Workbench, text: str, left: Initialized, *, once: bool, changes
     talk = _opened(bench, text)
 
     def run() -> None:
-        lay_out(left, bench.work, bench.kept.block(UNIT, bench.work), _links(bench))
+        lay_out(left, bench.work, bench.kept.block(UNIT, bench.work), links(bench))
         if once:
             trust_packages(bench.work, bench.pin, bench.engine.registry)
         assert talk.plan(deadline_in(SECONDS)).changed is changes

@@ -39,7 +39,7 @@ def rows(folder: Path, engine: Engine, graph: Graph, rounds: int) -> Iterator[Ro
     for number in range(rounds):
         here = folder / f"deploy-{number}"
         here.mkdir()
-        theirs, their_cpu = _by_xargs(here, engine, graph)
+        theirs, their_cpu = by_xargs(here, engine, graph)
         ours, our_cpu = _by_daemon(here / "house", graph)
         rates.append((units / ours, units / theirs))
         costs.append((1000 * our_cpu / units, 1000 * their_cpu / units))
@@ -55,9 +55,9 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _by_xargs(folder: Path, engine: Engine, graph: Graph) -> tuple[float, float]:
+def by_xargs(folder: Path, engine: Engine, graph: Graph) -> tuple[float, float]:
     """Seconds, and CPU seconds."""
-    roots = _write_roots(folder / "roots", graph)
+    roots = write_roots(folder / "roots", graph)
     argv = ["xargs", "-P", str(WORKERS), "-n1", "sh", "-c", ONE_ROOT, str(engine.binary)]
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "CHECKPOINT_DISABLE": "1"}
     names = "\n".join(map(str, roots)).encode()
@@ -66,7 +66,7 @@ def _by_xargs(folder: Path, engine: Engine, graph: Graph) -> tuple[float, float]
     return seconds, _children() - before
 
 
-def _write_roots(folder: Path, graph: Graph) -> list[Path]:
+def write_roots(folder: Path, graph: Graph) -> list[Path]:
     """A root for each unit, with what it reads of another one written out."""
     module = folder / "module"
     module.mkdir(parents=True)

@@ -63,6 +63,11 @@ class Workbench:
     def kept(self) -> Backend:
         return self.backend or LocalBackend(self.folder / "states")
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the engine sees."""
+        return {**provider_env(self.cloud), **self.env}
+
     def module(self, source: str) -> None:
         """What the module is from now on."""
         home = self.tree / self.pin.path
@@ -82,9 +87,10 @@ class Workbench:
         self.cloud.mkdir(exist_ok=True)
         write_root(self.work, spec or self.spec(), self.tree)
         self.kept.bring(UNIT, self.work)
-        env = {**provider_env(self.cloud), **self.env}
         stop = self.stopped.__contains__
-        return Conversation(self.engine, self.work, env, self.log, provider_mirror=self.mirror, stop=stop, **options)
+        return Conversation(
+            self.engine, self.work, self.variables, self.log, provider_mirror=self.mirror, stop=stop, **options
+        )
 
     def plan(self, spec: RootSpec | None = None, **options: Any) -> tuple[Conversation, PlanResult]:
         talk = self.open(spec)
