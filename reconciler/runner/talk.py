@@ -105,7 +105,9 @@ class Talk:
             stop=lambda step: step != "apply" and folder.told(),  # one that has begun is left to end
         )
         self._readying = Readying(host, hosted, folder.work, self._supply, unit.pin, self._tree, merged=merged)
-        self._warmly = Warmly(host, self.hosted, folder, self._supply, unit.pin, self._tree, self._public, veil.learn)
+        self._warmly = Warmly(
+            host, self.hosted, folder, self._supply, unit.pin, self._tree, self._stored_as, self._public, veil.learn
+        )
         self._may_be_warm = merged and not copied and unit.presence is Presence.PRESENT and not unit.entry.imports
         self._raw = state.raw if state else None
         self._copy = self._raw if copied else None

@@ -17,7 +17,8 @@ from typing import Any
 
 from reconciler.durable import open_plain, write_atomic
 from reconciler.errors import HeldError, ReconcilerError, SupersededError, UnitError
-from reconciler.model import Operation, Pin
+from reconciler.model import Operation, Pin, UnitId
+from reconciler.runner.access.endpoint import Endpoint
 from reconciler.runner.host import Host, Hosted
 from reconciler.runner.spool import JobFolder
 from reconciler.runner.supply import Supply
@@ -57,6 +58,7 @@ class Warmly:
     supply: Supply
     pin: Pin
     tree: Path
+    stored_as: UnitId
     mask: Callable[[str], str]
     learn: Callable[[frozenset[str]], None]
 
@@ -92,7 +94,7 @@ class Warmly:
             return self._planned(loan, hosted, work, deadline)
 
     def _for_plans(self) -> Hosted | None:
-        """The environment with its credentials for plans: a worker never gets others. None: it has none, or they are not variables."""
+        """The environment with its credentials for plans: a worker never gets others. None: it has none."""
         host, name = self.host, self.hosted.name
         listed = host.config.environments[name]
         if host.door is None or host.warmth is None or listed.warm == "none" or not host.warmth.usable():
@@ -103,7 +105,7 @@ class Warmly:
             hosted = host.environment(name, Operation.PLAN, self.hosted.errand)
         except (HeldError, UnitError):
             return None
-        return hosted if hosted.access.fetch is None else None
+        return hosted
 
     def _asked(self, hosted: Hosted) -> Loan | None:
         assert self.host.door is not None  # noqa: S101 - looked at a moment ago
@@ -120,6 +122,7 @@ class Warmly:
             env=lasting_environment(hosted.variables),
             egress=self.host.egress(hosted),
             owned=self._owned(needed, hosted),
+            fetches=hosted.access.fetch is not None,
         )
 
     def _owned(self, needed: list[Wanted], hosted: Hosted) -> dict[str, str]:
@@ -144,7 +147,8 @@ class Warmly:
     def _planned(self, loan: Loan, hosted: Hosted, work: Path, deadline: float) -> PlanResult | None:
         seat, whole, why, changes = Seat(loan, work), False, "", False
         try:
-            found = self._conversation(seat, hosted, work).plan(_sooner(deadline))
+            with self._handing_out(loan, hosted) as mask:
+                found = self._conversation(seat, hosted, work, mask).plan(_sooner(deadline))
             whole, changes = seat.whole, found.changed
             why = (
                 "" if changes or self._is_quiet(work) else "it said neither that there is something to do nor that not"
@@ -165,10 +169,29 @@ class Warmly:
         """For the runner's own log."""
         return self.mask(why).splitlines()[0][:200] if why else ""
 
-    def _conversation(self, seat: Seat, hosted: Hosted, work: Path) -> Conversation:
+    @contextmanager
+    def _handing_out(self, loan: Loan, hosted: Hosted) -> Iterator[Callable[[str], str]]:
+        """Keys of this job, for as long as it has the worker, and what hides them. Raises HeldError, UnitError: there are none."""
+        keys = hosted.keys(self.stored_as) if loan.desk else None
+        if keys is None:
+            yield self.mask
+            return
+        endpoint = Endpoint(keys, loan.desk)
+
+        def hide(text: str) -> str:
+            self.learn(endpoint.handed_out())
+            return self.mask(text)
+
+        try:
+            endpoint.start()
+            yield hide
+        finally:
+            endpoint.close()
+
+    def _conversation(self, seat: Seat, hosted: Hosted, work: Path, mask: Callable[[str], str]) -> Conversation:
         return Conversation(
             self.host.engine, work, hosted.variables, self.folder.log, provider_mirror=self.supply.mirror,
-            mask=self.mask, jail=seat, note=work / "engine.json", stop=lambda _step: self.folder.told(),
+            mask=mask, jail=seat, note=work / "engine.json", stop=lambda _step: self.folder.told(),
         )  # fmt: skip
 
     def _is_quiet(self, work: Path) -> bool:

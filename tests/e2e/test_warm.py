@@ -131,13 +131,14 @@ def test_a_worker_that_was_killed_costs_a_job_nothing_but_time(here: Site) -> No
 
 
 def test_a_worker_that_hangs_is_given_up_and_ended(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reconciler.runner.warm.loan.COLD", 1.0)
     here.deploy()
     assert here.commands("a") == []
     warm.until_pool(here.host, lent_now=0)
+    monkeypatch.setattr("reconciler.runner.warm.loan.COLD", 1.0)
     with stopped(here.host) as before:
         assert here.commands("b") == ["plan"]
         until(lambda: not set(before) & set(warm.programs(here.host)), "the worker was ended")
+    monkeypatch.undo()
     assert here.commands("c") == []
 
 

@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NoReturn, Self
@@ -27,18 +28,40 @@ from reconciler.errors import HeldError, UnitError
 from reconciler.runner.access.keys import Keys, Renewing
 
 PATH = "/credentials"
+URI, TOKEN = "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN"
 SECONDS = 10.0  # for a request to arrive
 AT_ONCE = 32  # connections
 LARGEST = 1 << 16  # bytes of what is told at once
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A place at which keys are handed out, or may be one day: nobody is answered before."""
+
+    listener: socket.socket
+    token: str = field(repr=False)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What AWS's SDKs look for."""
+        host, port = self.listener.getsockname()
+        return {URI: f"http://{host}:{port}{PATH}", TOKEN: self.token}
+
+
+def new_address() -> Address:
+    """One that nobody knows yet."""
+    return Address(socket.create_server(("127.0.0.1", 0), backlog=AT_ONCE), secrets.token_urlsafe(32))
+
+
 class Endpoint:
     """Hands out keys to whoever has the token, from `start` to `close`."""
 
-    def __init__(self, keys: Renewing) -> None:
+    def __init__(self, keys: Renewing, desk: Address | None = None) -> None:
+        """`desk`: where, if programs know the place already; whoever waits there is sent away."""
         self._keys = keys
-        self._token = secrets.token_urlsafe(32)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=AT_ONCE)
+        place = desk or new_address()
+        self._token, self._listener = place.token, place.listener
+        _send_away(self._listener)
         self._leash_held, self._leash = os.pipe()
         self._told, self._tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._told.setblocking(False)
@@ -48,11 +71,7 @@ class Endpoint:
     @property
     def variables(self) -> Mapping[str, str]:
         """What AWS's SDKs look for."""
-        host, port = self._listener.getsockname()
-        return {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{host}:{port}{PATH}",
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._token,
-        }
+        return Address(self._listener, self._token).variables
 
     @property
     def leash(self) -> int:
@@ -93,6 +112,14 @@ class Endpoint:
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self._pid, signal.SIGKILL)
                 os.waitpid(self._pid, 0)
+
+
+def _send_away(listener: socket.socket) -> None:
+    listener.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+    listener.setblocking(True)
 
 
 def _become(keys: Renewing, token: str, listener: socket.socket, tell: socket.socket, leash: int) -> NoReturn:

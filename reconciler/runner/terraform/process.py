@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from reconciler.errors import UnitError
 from reconciler.runner.terraform import leftover
@@ -35,6 +35,25 @@ class Child(Protocol):
         """Its exit code."""
 
 
+@runtime_checkable
+class Distant(Protocol):
+    """A command that is no process of ours: another one carries it out, and is ended where nobody asks for it any more."""
+
+    returncode: int | None
+
+    def ended(self, seconds: float | None) -> bool:
+        """Wait up to `seconds` for its end (None: for as long as it takes)."""
+
+    def ask(self, number: signal.Signals) -> None:
+        """Ask it to end."""
+
+    def abandon(self) -> None:
+        """Wait for it no more."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, when it has ended."""
+
+
 class Jail(Protocol):
     """Where commands run instead of here. The folder is its own; the variables it may add to."""
 
@@ -44,7 +63,7 @@ class Jail(Protocol):
 
     def start(
         self, argv: Sequence[str | Path], env: Mapping[str, str], output: int, errors: int, locks: tuple[int, ...]
-    ) -> Child:
+    ) -> Child | Distant:
         """Start it in a session and a group of its own, with its streams in these files; the locks live as it does."""
 
 
@@ -134,7 +153,7 @@ class Command:
         self._step, self._path = str(argv[1]), note
         self._note: leftover.Note | None = None
         if jail is None:
-            self._process: Child = subprocess.Popen(
+            self._process: Child | Distant = subprocess.Popen(
                 argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output.handle, stderr=errors.handle,
                 start_new_session=True, pass_fds=locks,
             )  # fmt: skip
@@ -145,19 +164,22 @@ class Command:
 
     @property
     def pid(self) -> int:
-        """The engine's process, which leads its own group."""
-        return self._process.pid
+        """The engine's process, which leads its own group; 0, if it is none of ours."""
+        return 0 if isinstance(self._process, Distant) else self._process.pid
 
     def ask(self, number: signal.Signals) -> None:
         """Ask it to end, once. Safe from a signal handler and from other threads."""
         if not self._asked and self._process.returncode is None:
             self._asked = True
             self._write_note()  # before: whoever comes after this process must not ask again
-            os.kill(self.pid, number)
+            if isinstance(self._process, Distant):
+                self._process.ask(number)
+            else:
+                os.kill(self.pid, number)
 
     def wait(self, stop: Stop, beat: Callable[[], None], first: Callable[[], None] | None = None) -> Ended:
         """Wait for the end. Calls `beat` now and then, and once after the end; `first` at once, and it must not raise."""
-        if self._path is not None:
+        if self._path is not None and self.pid:
             self._note = leftover.noted(self.pid, self._step, stop.signal, stop.deadline, stop.grace)
             self._write_note()
         if first is not None:
@@ -194,6 +216,9 @@ class Command:
 
     def _sweep(self) -> None:
         """End what is left of the group: providers, and what they started."""
+        if isinstance(self._process, Distant):
+            self._process.abandon()
+            return
         with suppress(ProcessLookupError, PermissionError):  # macOS refuses a group of zombies
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -201,15 +226,19 @@ class Command:
 class _Watch:
     """Notices a process's end at once, without reaping it where the system lets us."""
 
-    def __init__(self, process: Child) -> None:
+    def __init__(self, process: Child | Distant) -> None:
         self._process = process
-        self._handle = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._handle: int | None = None
+        if not isinstance(process, Distant) and hasattr(os, "pidfd_open"):
+            self._handle = os.pidfd_open(process.pid)
         self._poll = select.poll()
         if self._handle is not None:
             self._poll.register(self._handle, select.POLLIN)
 
     def ended(self, seconds: float | None) -> bool:
         """Wait up to `seconds` (None: for as long as it takes)."""
+        if isinstance(self._process, Distant):
+            return self._process.ended(seconds)
         if self._handle is not None:
             return bool(self._poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
         try:

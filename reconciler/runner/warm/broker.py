@@ -56,7 +56,7 @@ class Broker:
         self._selector = selectors.DefaultSelector()
         self._selector.register(asks, selectors.EVENT_READ, self._asked)
         self._over = False
-        self._told = ""
+        self._told, self._tells = "", float("-inf")
 
     def serve(self) -> None:
         """Return when it is over, with every worker ended."""
@@ -113,8 +113,11 @@ class Broker:
         kept = self._kept[number]
         kept.owner = owner
         self._selector.register(owner, selectors.EVENT_READ, lambda: self._back(number))
+        desk = kept.started.desk
+        told = json.dumps({"number": number, "token": desk.token if desk else ""}).encode()
+        handles = [kept.started.control.fileno(), *([desk.listener.fileno()] if desk else [])]
         with suppress(OSError):  # it is gone already, which the next look at the connection says
-            socket.send_fds(owner, [json.dumps({"number": number}).encode()], [kept.started.control.fileno()])
+            socket.send_fds(owner, [told], handles)
 
     def _back(self, number: int) -> None:
         """Its job gives it back, or has died."""
@@ -213,21 +216,20 @@ class Broker:
         told = json.dumps(
             {"workers": len(stages), "lent_now": stages.count("lent"), **dict(sorted(self._pool.counts.items()))}
         )
-        if told != self._told:
+        if told != self._told and self._clock() >= self._tells:
             with suppress(OSError):
                 write_atomic(self._starter.home.parent / STATUS, told.encode(), durable=False)
-            self._told = told
+            self._told, self._tells = told, self._clock() + LOOK
 
 
 def memory_of(pid: int) -> int:
-    """Bytes that the process and all below it have in memory."""
+    """Bytes that the process has in memory, and all that its first thread has started, and so on: not what a command starts and ends."""
     found, left, page = 0, [pid], os.sysconf("SC_PAGE_SIZE")
     while left:
         here = Path("/proc", str(left.pop()))
         with suppress(OSError, ValueError, IndexError):
             found += int((here / "statm").read_text().split()[1]) * page
-            for task in (here / "task").iterdir():
-                left += map(int, (task / "children").read_text().split())
+            left += map(int, (here / "task" / here.name / "children").read_text().split())
     return found
 
 

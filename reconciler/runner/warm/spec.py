@@ -16,7 +16,8 @@ class Spec:
     """Jobs with equal specs may have the same worker, one after another; no others.
 
     `owned` are providers that it starts for itself and keeps, address -> program. `environment` is one for one operation, as its host has it, and the code's own trust: all that must not be mixed. `providers` are
-    those of the lock, each with the hash that was proven in `mirror`. `env` are the variables: the library reads them once.
+    those of the lock, each with the hash that was proven in `mirror`. `env` are the variables: the library reads them once. `fetches`: keys are fetched from each
+    job in its turn, at a place that stays the same.
     """
 
     environment: tuple[str, ...]
@@ -26,6 +27,7 @@ class Spec:
     env: Mapping[str, str] = field(repr=False)
     egress: Egress = field(default_factory=Egress)
     owned: Mapping[str, str] = field(default_factory=dict)
+    fetches: bool = False
 
     @property
     def key(self) -> str:

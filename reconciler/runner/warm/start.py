@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.durable import write_atomic
+from reconciler.runner.access.endpoint import Address, new_address
 from reconciler.runner.jail import landlock
 from reconciler.runner.jail.bare import NAMES
 from reconciler.runner.jail.cell import DEVICES, TEMPORARY, Cell, authorities
+from reconciler.runner.jail.egress import Egress, endpoints_of
 from reconciler.runner.jail.tier import FALLBACK, Sandbox
 from reconciler.runner.jail.trial import interpreter, own_python, python_for_all
 from reconciler.runner.terraform.engine import CLI_CONFIG, LONGEST_TMP
@@ -35,12 +37,13 @@ ONE_ARENA = {"MALLOC_ARENA_MAX": "2"}
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker: the process to wait for, the socket to ask it by, and its folder."""
+    """A worker: the process to wait for, the socket to ask it by, and its folder. `desk`: where it fetches keys."""
 
     child: Child
     control: socket.socket
     folder: Path
     scratch: Path | None
+    desk: Address | None
 
     def end(self) -> None:
         """At once. It is to be waited for still."""
@@ -51,6 +54,8 @@ class Started:
         """Wait for its end, and remove what it left."""
         self.child.wait()
         self.control.close()
+        if self.desk is not None:
+            self.desk.listener.close()
         for folder in (self.folder, self.scratch):
             if folder is not None:
                 remove(folder)
@@ -74,14 +79,17 @@ class Starter:
         work = folder / "work"
         work.mkdir(parents=True, mode=0o700)
         (work / "tmp").mkdir(mode=0o700)
-        scratch = self._scratch(work)
+        scratch, desk = self._scratch(work), new_address() if spec.fetches else None
+        fetched = desk.variables if desk else {}
         env = {
             **ONE_ARENA,
             **({inside.REATTACH: " " * EACH * len(spec.owned)} if spec.owned else {}),
             **spec.env,
+            **fetched,
             "TF_CLI_CONFIG_FILE": str(work / CLI_CONFIG),
             "TMPDIR": str(scratch or work / "tmp"),
         }
+        spec = replace(spec, egress=Egress((*spec.egress.endpoints, *endpoints_of(fetched))))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs, (folder / "errors").open("wb") as errors:
@@ -91,7 +99,7 @@ class Starter:
             ours.close()
             remove(folder)
             raise
-        return Started(child, ours, folder, scratch)
+        return Started(child, ours, folder, scratch, desk)
 
     def _scratch(self, work: Path) -> Path | None:
         """Where temporary files go, if not below `work`: a provider's socket must have a short name."""

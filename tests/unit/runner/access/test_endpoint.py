@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from reconciler.durable import FileLock, is_locked
 from reconciler.errors import HeldError, UnitError
-from reconciler.runner.access.endpoint import AT_ONCE, Endpoint
+from reconciler.runner.access.endpoint import AT_ONCE, Address, Endpoint, new_address
 from reconciler.runner.access.keys import Keys, Renewing
 
 SECONDS = 30.0
@@ -197,3 +198,21 @@ def test_what_it_answers_is_what_the_sdk_takes(opened: Open) -> None:
     env = {**endpoint.variables, "PATH": os.defpath}
     said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=SECONDS, check=True)
     assert json.loads(said.stdout)[:3] == ["A1", "secret-1", "token-1"]
+
+
+def test_a_place_that_stays_hands_out_the_keys_of_whoever_serves_it_now() -> None:
+    place, fetch = new_address(), counted(in_an_hour)
+    keeper = place.listener.dup()
+    try:
+        for number in ("A1", "A2"):
+            waiting = socket.create_connection(keeper.getsockname())
+            endpoint = Endpoint(Renewing(fetch), Address(keeper.dup(), place.token))
+            with waiting:  # who asked while nobody served is not answered by the next one
+                assert waiting.recv(1) == b""
+            endpoint.start()
+            assert endpoint.variables == place.variables
+            assert ask(endpoint).json()["AccessKeyId"] == number
+            endpoint.close()
+    finally:
+        keeper.close()
+        place.listener.close()
