@@ -36,7 +36,7 @@ from reconciler.runner.terraform.workspace import trust_packages
 from reconciler.runner.warm.loan import Loan, Seat
 from reconciler.runner.warm.spec import Spec
 
-FOLDER = "warm"  # beside the job's own work
+FOLDER = "warm"  # in the job's own work, and removed with it if not before
 BACKEND: Mapping[str, Any] = {"local": {"path": WORK_STATE}}
 # What `init` leaves of such a backend (measured, 1.11.4 and 1.15.5); see `initialized`.
 CONFIGURED = {
@@ -101,11 +101,12 @@ class Warmly:
             return None
         if listed.credentials.plan is None and listed.credentials.apply is not None:
             return None
+        if self.hosted.operation is Operation.PLAN:
+            return self.hosted
         try:
-            hosted = host.environment(name, Operation.PLAN, self.hosted.errand)
+            return host.environment(name, Operation.PLAN, self.hosted.errand)
         except (HeldError, UnitError):
             return None
-        return hosted
 
     def _asked(self, hosted: Hosted) -> Loan | None:
         assert self.host.door is not None  # noqa: S101 - looked at a moment ago
@@ -136,7 +137,7 @@ class Warmly:
 
     @contextmanager
     def _prepared(self) -> Iterator[Path]:
-        work = self.folder.path / FOLDER
+        work = self.folder.work / FOLDER
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o700)
         try:

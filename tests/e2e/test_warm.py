@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from reconciler.runner.terraform.binary import find_engine
 from reconciler.runner.terraform.sealed import seal
 from reconciler.runner.warm.beside import Beside
 from tests.kit import plane, warm
+from tests.kit.graph import CATALOG, Graph
+from tests.kit.house import house
 from tests.kit.terraform import static_engine, until
 
 pytestmark = [
@@ -187,6 +190,23 @@ def test_a_library_that_was_exchanged_is_not_loaded(tmp_path: Path, engine: Path
 def test_a_library_that_is_not_the_pinned_one_is_refused_at_the_start(tmp_path: Path, engine: Path) -> None:
     with pytest.raises(ConfigError, match=r"warm\.sha256"):
         Site(tmp_path, engine, warm=warm.config() | {"sha256": "0" * 64})
+
+
+def test_both_planes_look_through_workers_and_leave_none_behind(tmp_path: Path) -> None:
+    graph = Graph(chains=0, length=0, leaves=3)
+    with house(tmp_path / "h", graph.files("1s"), CATALOG, runner={"warm": warm.config()}) as home:
+        home.start()
+        home.synced(*(link.unit for link in graph.links()))
+        status = home.ground.folder / "runner" / "warm" / "pool.json"
+        home.until(lambda: json.loads(status.read_bytes()).get("lent", 0) >= 3, "jobs have had workers")
+        described = json.loads(
+            home.command("runner", "describe", "-o", "json", "--config", str(home.ground.runner_config)).stdout
+        )
+        assert described["warm"]["made"] >= 1
+        assert "fell_back" not in described["warm"]
+        home.stop()
+        until(lambda: not warm.programs_below(status.parent), "every worker has ended with the runner")
+        assert [path.name for path in status.parent.iterdir()] == [status.name]
 
 
 def another(beside: Beside) -> bool:

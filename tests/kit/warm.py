@@ -80,8 +80,14 @@ def until_pool(host: Host, **counts: int) -> None:
 def programs(host: Host) -> list[int]:
     """The processes that run a worker's program, the outermost of each jail among them."""
     assert host.warmth is not None
-    home = os.fsencode(host.warmth.home)
-    return [pid for pid, words in _running() if home in words and b"reconciler.runner.warm.inside" in words]
+    return programs_below(host.warmth.home)
+
+
+def programs_below(home: Path) -> list[int]:
+    """The same, of a runner whose workers are there."""
+    return [
+        pid for pid, words in _running() if os.fsencode(home) in words and b"reconciler.runner.warm.inside" in words
+    ]
 
 
 def end(pids: list[int], number: int = signal.SIGKILL) -> None:
