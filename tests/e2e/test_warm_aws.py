@@ -96,7 +96,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, aws: Aws, aws_mirror: P
     with warm.brokered(made.host):
         yield made
     until(lambda: not warm.programs(made.host), "every worker has ended with its broker")
-    until(lambda: not _debug_providers(), "every provider has ended with its worker")
+    until(lambda: not _debug_providers(made.host), "every provider has ended with its worker")
 
 
 def test_each_job_plans_with_keys_of_its_own_and_finds_what_has_drifted(site: Site, aws: Aws) -> None:
@@ -126,7 +126,9 @@ def test_a_provider_that_died_costs_its_worker_and_a_job_an_engine_more(site: Si
     for _ in range(2):
         assert site.run("a").reason == "InSync"
     warm.until_pool(site.host, workers=1, lent_now=0)
-    warm.end(_debug_providers())
+    stay = _debug_providers(site.host)
+    assert bool(stay) is bool(site.host.warmth and site.host.warmth.own_providers)
+    warm.end(stay)
     assert site.run("b").reason == "InSync"
     assert json.dumps(warm.pool(site.host))
     assert site.run("a").reason == "InSync"
@@ -136,14 +138,15 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def _debug_providers() -> list[int]:
-    """Providers that were started to stay."""
+def _debug_providers(host: Host) -> list[int]:
+    """Providers that this host's workers have started to stay."""
+    assert host.warmth is not None
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().split(b"\0")
+            words, at = path.read_bytes().split(b"\0"), (path.parent / "cwd").readlink()
         except OSError:
             continue
-        if b"terraform-provider-aws" in words[0] and b"-debug" in words:
+        if b"terraform-provider-aws" in words[0] and b"-debug" in words and at.is_relative_to(host.warmth.home):
             found.append(int(path.parent.name))
     return found
