@@ -67,8 +67,8 @@ def rows(folder: Path, engine: Engine, graph: Graph, rounds: int) -> Iterator[Ro
 
 @contextmanager
 def _pool(folder: Path, engine: Engine) -> Iterator[Beside]:
-    """A broker as a runner has one, without a sandbox."""
-    config = Warm(**warm.config(library=str(warm.library()), workers=2, jobs=100_000, memory=8192))
+    """A broker as a runner has one, without a sandbox: with one worker more than are used at a time, since one is being cleaned."""
+    config = Warm(**warm.config(library=str(warm.library()), workers=WORKERS + 1, jobs=100_000, memory=8192))
     beside = Beside(open_warmth(config, engine, None, folder / "workers"))
     beside.start(lambda: None)
     try:
@@ -99,7 +99,7 @@ def _builtin(folder: Path, engine: Engine, graph: Graph, rounds: int) -> Iterato
             here.mkdir()
             theirs, _ = by_xargs(here, engine, graph)
             roots = _laid_out(here / "warm", graph)
-            _at_once([partial(_warmed, beside, spec)] * WORKERS)
+            _at_once([partial(_warmed, beside, spec)] * (WORKERS + 1))
             began = time.perf_counter()
             halves = [roots[part::WORKERS] for part in range(WORKERS)]
             _at_once([partial(_applied, beside, spec, engine, half) for half in halves])
