@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -197,7 +198,8 @@ def run(units: int, folder: Path, mirror: Path | None = None) -> Json:
         lock = {LOCK: locked(folder, estate.releases, provider_pin(mirror))}
         said = prod(cloud, ACCOUNT, plan=(folder / "plan.env", "plan-key"), apply=(folder / "apply.env", "apply-key"))
         del said["backend"]
-        runner = {"provider_mirror": {"path": str(mirror)}, "environments": dict.fromkeys(ENVIRONMENTS, said)}
+        hosted = {name: deepcopy(said) for name in ENVIRONMENTS}  # one object thrice would be an alias in YAML
+        runner = {"provider_mirror": {"path": str(mirror)}, "environments": hosted}
         return _play(estate, folder / "house", estate.files() | lock, runner, cloud)
 
 
