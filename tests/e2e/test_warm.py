@@ -147,10 +147,12 @@ def test_a_worker_that_hangs_is_given_up_and_ended(here: Site, monkeypatch: pyte
 
 def test_without_its_broker_jobs_run_the_engine_and_no_worker_lives_on(tmp_path: Path, engine: Path) -> None:
     made = Site(tmp_path, engine)
+    assert made.host.warmth is not None
     with warm.brokered(made.host) as beside:
         made.deploy()
         assert made.commands("a") == []
         assert beside.pid is not None
+        elsewhere = [link.readlink() for link in made.host.warmth.home.glob("*/*/scratch")]
         os.kill(beside.pid, signal.SIGKILL)
         until(lambda: not warm.programs(made.host), "the workers died with the broker")
         assert made.commands("a") == ["plan"]
@@ -158,8 +160,8 @@ def test_without_its_broker_jobs_run_the_engine_and_no_worker_lives_on(tmp_path:
         made.host.door = beside.door
         assert made.commands("b") == ["plan"]
         assert made.commands("c") == []
-    assert made.host.warmth is not None
     assert [path.name for path in made.host.warmth.home.iterdir()] == ["pool.json"]
+    assert not any(folder.exists() for folder in elsewhere)
 
 
 def test_what_no_worker_can_plan_is_not_tried_again(tmp_path: Path, engine: Path) -> None:

@@ -23,7 +23,7 @@ from reconciler.runner.terraform.sealed import Sealed, intact
 from reconciler.runner.warm.broker import Broker, own_home
 from reconciler.runner.warm.loan import Door
 from reconciler.runner.warm.pool import Limits
-from reconciler.runner.warm.start import Starter, remove
+from reconciler.runner.warm.start import Starter, remove_home
 
 AT_THE_END = 10.0  # seconds that the broker may take to end its workers
 AGAIN = 1.0  # seconds until the next one, after one that died
@@ -139,6 +139,6 @@ def _serve(warmth: Warmth, asks: socket.socket) -> None:
     try:
         Broker(Starter(home, warmth.library.path, warmth.sandbox), warmth.limits, asks).serve()
     finally:
-        remove(home)
+        remove_home(home)
         life.path.unlink(missing_ok=True)
         life.release()

@@ -24,7 +24,7 @@ from reconciler.errors import ReconcilerError
 from reconciler.runner.warm.loan import LARGEST
 from reconciler.runner.warm.pool import Lend, Limits, Make, Pool
 from reconciler.runner.warm.spec import Spec
-from reconciler.runner.warm.start import Started, Starter, remove
+from reconciler.runner.warm.start import Started, Starter, remove_home
 
 CLEAN = 10.0  # seconds that a worker may take to clean up
 LOOK = 1.0  # seconds between looks at what has been idle for long
@@ -246,7 +246,7 @@ def own_home(above: Path) -> tuple[Path, FileLock]:
     for lock in above.glob("*.lock"):
         life = FileLock(lock)
         if life.take():
-            remove(lock.with_suffix(""))
+            remove_home(lock.with_suffix(""))
             lock.unlink(missing_ok=True)
             life.release()
     name = secrets.token_hex(4)

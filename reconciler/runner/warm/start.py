@@ -30,6 +30,7 @@ from reconciler.runner.warm.spec import Spec
 BEGIN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from reconciler.runner.warm.inside import main; main()"
 SOURCES = {"runner/jail/landlock.py": landlock, "runner/warm/inside.py": inside, "runner/warm/parcel.py": parcel}
 EACH = 512  # characters that the library may be told of one provider
+ELSEWHERE, SCRATCH = "warm-", "scratch"
 HOSTS = Path("/etc/hosts")
 # glibc gives each thread a piece of address space otherwise, of which a jail has a limit.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "2"}
@@ -106,7 +107,9 @@ class Starter:
         jailed = self.sandbox is not None and self.sandbox.bwrap is not None
         if jailed or len(str(work / "tmp")) <= LONGEST_TMP:
             return None
-        return Path(tempfile.mkdtemp(prefix="warm-"))
+        scratch = Path(tempfile.mkdtemp(prefix=ELSEWHERE))
+        (work.parent / SCRATCH).symlink_to(scratch)  # for who finds this folder after a broker that was killed
+        return scratch
 
     def _start_bare(self, spec: Spec, folder: Path, env: Mapping[str, str], control: int, errors: int) -> Child:
         told = self._told(folder / "work", [], spec.owned, alone=False, parent=os.getpid())
@@ -148,6 +151,14 @@ class Starter:
                 file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
                 write_atomic(file, Path(str(module.__file__)).read_bytes(), mode=0o644, durable=False)
         return place
+
+
+def remove_home(home: Path) -> None:
+    """All that a broker's workers have left, each of which has ended."""
+    for link in home.glob(f"*/{SCRATCH}"):
+        if link.is_symlink() and link.readlink().name.startswith(ELSEWHERE):
+            remove(link.readlink())
+    remove(home)
 
 
 def remove(folder: Path) -> None:
