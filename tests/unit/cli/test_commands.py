@@ -266,7 +266,7 @@ def next_of(shell: Shell, name: str = "prod/network") -> str:
 
 def test_explain_says_what_comes_next(shell: Shell) -> None:
     store = shell.installation.store
-    assert next_of(shell) == "a job, as soon as there is a slot"
+    assert next_of(shell) == "a job, as soon as it is its turn"
     shell.apply("prod/network", outcome=Outcome.FAILED, applied=None, message="it went wrong")
     assert "Failure:      Failed" in (shell("explain", "prod/network"), shell.out)[1]
     assert "it is tried again when its input changes, and not before" in next_of(shell)
