@@ -9,7 +9,6 @@ from pathlib import Path
 from watchdog.events import (
     DirCreatedEvent,
     DirDeletedEvent,
-    DirModifiedEvent,
     DirMovedEvent,
     FileClosedEvent,
     FileCreatedEvent,
@@ -22,11 +21,12 @@ from watchdog.events import (
 from watchdog.observers import Observer as Notifier
 from watchdog.observers.api import BaseObserver
 
-# All but that somebody looked: git does that to a repository a hundred times at each poll.
+# All but that somebody looked: git does that to a repository a hundred times at each poll. What becomes of a folder's files is said of them.
 CHANGES: list[type[FileSystemEvent]] = [
     FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileDeletedEvent, FileClosedEvent,
-    DirCreatedEvent, DirModifiedEvent, DirMovedEvent, DirDeletedEvent,
+    DirCreatedEvent, DirMovedEvent, DirDeletedEvent,
 ]  # fmt: skip
+LOCK = ".lock"  # what git writes beside a branch before it puts it in place: one push is one change
 
 
 class Watch:
@@ -75,5 +75,6 @@ class _Calls(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         """See watchdog."""
         touched = (os.fsdecode(path) for path in (event.src_path, event.dest_path) if path)
+        touched = (path for path in touched if not path.endswith(LOCK))
         if any(path == p or path.startswith(p + os.sep) for path in touched for p in self._paths):
             self._changed()

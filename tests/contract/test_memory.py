@@ -623,7 +623,7 @@ def test_a_job_asks_so_often_and_not_more(fake: Place) -> None:
     for number in (1, 2):
         troubled = Troubled(fake.objects)
         life(fake, troubled, number, here)
-    assert dict(troubled.requests) == {"get": 18, "put": 10, "delete": 1}
+    assert dict(troubled.requests) == {"get": 17, "put": 10, "delete": 1}
 
 
 def test_a_bucket_that_is_not_there_is_said_within_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: Aws) -> None:  # fmt: skip

@@ -23,8 +23,8 @@ PAGE = {"path": "page", "content": "x"}
 # number stands in a file, which is taken away, so that it happens once.
 MORTAL = """\
 import os, pathlib, signal, sys
-service, order, real, done = os.getpid(), pathlib.Path(sys.argv.pop(1)), pathlib.Path.replace, []
-def replace(self, target):
+service, order, real, done = os.getpid(), pathlib.Path(sys.argv.pop(1)), os.replace, []
+def replace(source, target):
     if os.getpid() != service and not done:
         done.append(int(order.read_text()) if order.exists() else 0)
     if os.getpid() != service and done[0]:
@@ -33,8 +33,8 @@ def replace(self, target):
             order.unlink()
             order.with_name(f"died-{pathlib.Path(target).name}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-    return real(self, target)
-pathlib.Path.replace = replace
+    return real(source, target)
+os.replace = replace
 from reconciler.cli import main
 main()
 """

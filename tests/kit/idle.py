@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -74,6 +73,13 @@ def until(event: threading.Event, ask: Callable[[], None]) -> None:
     raise TimeoutError("the daemon does not do what it is asked to")
 
 
+def push(ref: Path) -> None:
+    """Put the branch where it is, as a push does it."""
+    lock = ref.with_name(f"{ref.name}.lock")
+    lock.write_bytes(ref.read_bytes())
+    lock.replace(ref)
+
+
 def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: int) -> dict[str, int]:
     """Poll and pass so many times, and measure now and then; of each number it is the least that counts.
 
@@ -83,7 +89,7 @@ def drive(daemon: Daemon, observer: Counting, ref: Path, address: str, polls: in
     found: list[dict[str, int]] = []
     for number in range(polls):
         observer.poll_ended.clear()
-        until(observer.poll_ended, lambda: os.utime(ref))
+        until(observer.poll_ended, lambda: push(ref))
         observer.pass_ended.clear()
         until(observer.pass_ended, daemon.wake)
         if number % SCRAPE_EVERY == 0:

@@ -349,18 +349,17 @@ def killed_at(place: Place, number: int, when: Callable[[Path], bool], *, before
     """Run the job in a process that kills itself before, or right after, it puts such a file in place."""
     child = os.fork()
     if not child:
-        real = Path.replace
+        real = os.replace
 
-        def replace(self: Path, target: Any) -> Any:
+        def replace(source: Any, target: Any) -> None:
             wanted = when(Path(target))
             if wanted and before:
                 os.kill(os.getpid(), signal.SIGKILL)
-            moved = real(self, target)
+            real(source, target)
             if wanted:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return moved
 
-        Path.replace = replace  # type: ignore[method-assign]
+        os.replace = replace  # type: ignore[assignment]
         try:
             place.runs(number)
         finally:

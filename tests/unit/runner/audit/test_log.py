@@ -183,7 +183,7 @@ def test_the_head_is_there_before_the_first_record(log: AuditLog) -> None:
 def test_killed_anywhere_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Die at each call that reaches the disk, once; then somebody else writes."""
     calls = 0
-    real_fsync, real_replace = os.fsync, Path.replace
+    real_fsync, real_replace = os.fsync, os.replace
 
     def counting(real: Callable[..., object], at: int) -> Callable[..., object]:
         def passing(*args: object) -> object:
@@ -201,7 +201,7 @@ def test_killed_anywhere_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
         log = AuditLog(tmp_path / str(at), lambda record, drawn=drawn: drawn.add(record.seq), lambda: NOW, segment=300)  # type: ignore[misc]
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", counting(real_fsync, at))
-            patched.setattr(Path, "replace", counting(real_replace, at))
+            patched.setattr(os, "replace", counting(real_replace, at))
             try:
                 write(log, 4)
             except Killed:
