@@ -84,8 +84,7 @@ def _read(file: Path) -> bytes:
 def _code() -> str | None:
     """A digest of all that decides what a file means once it is parsed: our own sources, and whose work they use. None: they are not to be had."""
     package = Path(__file__).parents[1]
-    ours = (one for folder in ("desired", "model") for one in sorted((package / folder).glob("*.py")))
-    sources = [*ours, package / "errors.py", Path(__file__)]
+    sources = [*sorted((package / "desired").glob("*.py")), package / "model.py", package / "errors.py", Path(__file__)]
     digest = hashlib.sha256(platform.python_version().encode())
     try:
         for name in _PACKAGES:
